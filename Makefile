@@ -1,0 +1,41 @@
+# Everything a user or CI calls. `make repro` and `make test` work on a fresh clone with nothing installed.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+REQUIREMENTS := $(wildcard requirements*.txt) tools/make_env.sh
+READY := .venv/.ready
+# Stages call `python` and `dvc`: those of the environment.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: env repro repro-tiny test check preset format
+env: $(READY)
+
+$(READY): $(REQUIREMENTS)
+	tools/make_env.sh
+	touch $@
+
+repro: env  ## the default parameters, end to end, then a table of the metrics
+	dvc repro
+	python -m pipeline.show
+
+repro-tiny: env  ## every stage in about a minute on a random model
+	cp presets/tiny.yaml params.yaml
+	test -d work/models/tiny || python -m tests.tiny work/models/tiny
+	dvc repro
+	python -m pipeline.show
+
+preset: env  ## make preset P=NAME: params.yaml becomes presets/NAME.yaml
+	@test -f "presets/$(P).yaml" || { echo "make preset P=NAME with NAME one of: $(basename $(notdir $(wildcard presets/*.yaml)))" >&2; exit 2; }
+	cp "presets/$(P).yaml" params.yaml
+
+check: env  ## lint, format, types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: env
+	ruff check --fix .
+	ruff format .
+
+test: env  ## all tests; T=path narrows, T='-m "not pipeline and not real"' runs the quick ones
+	python -m pytest $(T)

@@ -1,0 +1,28 @@
+"""Prove labels, template and lengths with the tokenizer, before anything is trained.
+
+Run:    dvc repro check
+Reads:  artifacts/examples, the seed model's tokenizer
+Writes: artifacts/check/proof.json
+"""
+
+from pipeline import common, loading
+from tract_core import checks, config, tables
+
+
+def main() -> str:
+    params = config.load()
+    seed_model, encoder = loading.seed_model_and_encoder(params)
+    benchmarks = {folder.name: tables.read(folder, "examples") for folder in sorted(common.BENCHMARKS.iterdir())}
+    lengths = checks.check_lengths(
+        encoder,
+        {"train": tables.read(common.TRAIN_EXAMPLES, "examples"), **benchmarks},
+        max_length=params.model.max_length,
+        max_new_tokens=params.sampling.max_new_tokens,
+    )
+    tables.write_text(common.PROOF, tables.to_json({**checks.proof(encoder), "base": seed_model.identity}))
+    longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
+    return f"every score is one token; longest sequences (limit {params.model.max_length}): {longest} tokens"
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,40 @@
+"""Raw data -> the examples tables.
+
+Run:    dvc repro prepare
+Reads:  data.folder (or the hub)
+Writes: artifacts/examples/{train, benchmarks/NAME, report.json}
+"""
+
+from pathlib import Path
+
+from pipeline import common
+from tract_core import config, datasets, tables
+from tract_core.errors import UserError
+from tract_core.scale import ScoreScale
+
+
+def main() -> str:
+    params = config.load()
+    scale = ScoreScale.create(params.scale.values, params.scale.labels)
+    try:
+        prepared = datasets.prepare(params.data, scale, params.prompt.delimiter)
+    except datasets.BadRows as error:
+        tables.write_text(Path("work/bad_rows.txt"), "\n".join(error.problems) + "\n")
+        raise UserError(f"{error}\nThe whole list is in work/bad_rows.txt.") from None
+    tables.write(common.TRAIN_EXAMPLES, "examples", prepared.train, {"source": params.data.train.resolved()})
+    for name, rows in prepared.benchmarks.items():
+        tables.write(common.BENCHMARKS / name, "examples", rows, {"source": params.data.benchmarks[name].resolved()})
+    report = {
+        "rows": {"train": len(prepared.train), **{name: len(rows) for name, rows in prepared.benchmarks.items()}},
+        "dropped": prepared.problems,
+        "without_delimiter_dropped": prepared.num_without_delimiter,
+        "warnings": prepared.warnings,
+    }
+    tables.write_text(common.PREPARE_REPORT, tables.to_json(report))
+    sizes = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
+    notes = "".join(f"\n  warning: {warning}" for warning in prepared.warnings)
+    return f"rows: {sizes}; dropped: {len(prepared.problems)} bad, {prepared.num_without_delimiter} without delimiter{notes}"
+
+
+if __name__ == "__main__":
+    common.run(main)

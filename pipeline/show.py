@@ -1,0 +1,26 @@
+"""Print the metrics files as one table: `python -m pipeline.show`."""
+
+import json
+import sys
+from pathlib import Path
+
+_COLUMNS = ("pearson", "spearman", "kendall", "rmse", "mae")
+
+
+def main() -> None:
+    files = sorted(Path("metrics").glob("*/*/*.json"))
+    lines = [
+        f"{'row/benchmark/training seed':<32}{'predictor':<20}{'n_ok/n':>9}" + "".join(f"{c:>10}" for c in _COLUMNS)
+    ]
+    for file in files:
+        name = "/".join(file.with_suffix("").parts[1:])
+        for predictor, result in json.loads(file.read_text(encoding="utf-8")).items():
+            if isinstance(result, dict) and "pearson" in result:
+                counts = f"{result['n_ok']:g}/{result['n']}"
+                numbers = "".join(f"{'-' if result[c] is None else format(result[c], '.3f'):>10}" for c in _COLUMNS)
+                lines.append(f"{name:<32}{predictor:<20}{counts:>9}{numbers}")
+    sys.stdout.write("\n".join(lines if files else ["no metrics yet: run `dvc repro`"]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tests mirror the modules; tests/reference.py is the paper as plain float64 loops."""

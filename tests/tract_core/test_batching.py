@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from tract_core.batching import Collate, StepOrder
+from tract_core.encoding import Encoded
+
+
+def order(**changes):
+    settings = {"num_examples": 11, "batch_size": 4, "micro": 1, "rank": 0, "world": 1, "seed": 3}
+    return StepOrder(**{**settings, **changes})
+
+
+def steps(**changes):
+    """Examples of each optimizer step, all ranks together."""
+    world, micro = changes.get("world", 1), changes.get("micro", 1)
+    ranks = [list(order(**changes, rank=rank)) for rank in range(world)]
+    assert len({len(batches) for batches in ranks}) == 1
+    per_step = 4 // (micro * world)
+    result = []
+    for start in range(0, len(ranks[0]), per_step):
+        batches = [batch for rank in ranks for batch in rank[start : start + per_step]]
+        result.append(sorted(index for batch in batches for index, counts in batch if counts))
+    return result
+
+
+@pytest.mark.parametrize(("micro", "world"), [(4, 1), (2, 1), (1, 2), (2, 2), (1, 4)])
+def test_each_step_has_the_same_examples_whatever_the_split(micro, world):
+    assert steps(micro=micro, world=world) == steps()
+
+
+def test_every_example_once_an_epoch_and_the_tail_is_kept():
+    assert sorted(index for step in steps() for index in step) == list(range(11))
+    assert [len(step) for step in steps()] == [4, 4, 3]
+
+
+def test_length_is_what_iteration_gives():
+    for micro, world in [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2), (1, 4)]:
+        assert len(order(micro=micro, world=world)) == len(list(order(micro=micro, world=world)))
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    first, second = order(), order()
+    second.set_epoch(1)
+    assert list(first) != list(second)
+    assert list(order()) == list(first)
+    assert list(order(seed=4)) != list(first)
+
+
+COLLATE = Collate(pad_id=0, ce_on_score=False, ce_on_eos=True)
+SHORT = Encoded(id="a", input_ids=[1, 2, 11, 12, 5, 9], num_prompt=2, score_position=4, gold=2.0)
+LONG = Encoded(id="b", input_ids=[1, 2, 3, 13, 14, 15, 6, 9], num_prompt=3, score_position=6, gold=3.0)
+
+
+def test_rows_predict_exactly_the_targets():
+    batch = COLLATE([(SHORT, True), (LONG, True)])
+    positions, width = batch["positions_S"], len(batch["positions_S"])
+    assert positions.tolist() == [1, 2, 3, 4, 5, 6]
+    predicted = []
+    for row, target in zip(batch["rows_N"].tolist(), batch["targets_N"].tolist(), strict=True):
+        b, place = row // width, positions[row % width].item()
+        assert batch["input_ids"][b, place + 1] == target
+        predicted.append((b, target))
+    assert predicted == [(0, 11), (0, 12), (0, 5), (0, 9), (1, 13), (1, 14), (1, 15), (1, 6), (1, 9)]
+    assert batch["targets_N"][batch["score_rows_B"]].tolist() == [5, 6]
+    assert batch["attention_mask"].sum(1).tolist() == [6, 8]
+
+
+@pytest.mark.parametrize(
+    ("on_score", "on_eos", "expected"),
+    [
+        (False, True, [1, 1, 0, 1]),
+        (True, True, [1, 1, 1, 1]),
+        (True, False, [1, 1, 1, 0]),
+        (False, False, [1, 1, 0, 0]),
+    ],
+)
+def test_which_tokens_carry_cross_entropy(on_score, on_eos, expected):
+    batch = Collate(pad_id=0, ce_on_score=on_score, ce_on_eos=on_eos)([(SHORT, True)])
+    assert batch["ce_mask_N"].int().tolist() == expected
+
+
+def test_a_filler_carries_nothing():
+    batch = COLLATE([(SHORT, False)])
+    assert not batch["ce_mask_N"].any()
+    assert not batch["counts_B"].any()
+    assert torch.equal(batch["input_ids"], COLLATE([(SHORT, True)])["input_ids"])

@@ -1,0 +1,63 @@
+import pytest
+
+from tract_core.errors import UserError
+from tract_core.scale import ScoreScale, prove_score_tokens
+
+
+def word_encode(vocabulary):
+    """An encoder that gives each known word one id and spells unknown words letter by letter."""
+
+    def encode(text):
+        ids = []
+        for word in text.split():
+            ids += [vocabulary[word]] if word in vocabulary else [1000 + ord(letter) for letter in word]
+        return ids
+
+    return encode
+
+
+def test_labels_default_to_the_numbers():
+    assert ScoreScale.create([1, 2.5, 10.0]).labels == ("1", "2.5", "10")
+
+
+def test_membership_is_about_numbers_of_y():
+    scale = ScoreScale.create([1, 2, 3])
+    assert 2 in scale
+    assert 2.0 in scale
+    assert all(bad not in scale for bad in (4, 2.5, True, "2", None, float("nan")))
+
+
+def test_delimiter_and_labels_are_taken_apart():
+    encode = word_encode({"score": 7, "is": 8, "1": 21, "2": 22})
+    tokens = prove_score_tokens(encode, ScoreScale.create([1, 2]), " score is ")
+    assert tokens.delimiter_ids == (7, 8)
+    assert tokens.label_ids == (21, 22)
+
+
+def test_letters_work_as_labels():
+    encode = word_encode({"score": 7, "is": 8, "A": 21, "B": 22})
+    tokens = prove_score_tokens(encode, ScoreScale.create([1, 2], ["A", "B"]), " score is ")
+    assert tokens.label_ids == (21, 22)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "why"),
+    [
+        ({"score": 7, "is": 8, "1": 21}, "10 is split"),
+        ({"score": 7, "is": 8, "1": 21, "10": 21}, "two scores share an id"),
+    ],
+)
+def test_a_score_that_cannot_be_proved_is_refused_with_its_split(vocabulary, why):
+    with pytest.raises(UserError, match=r"'10' -> \[7, 8"):
+        prove_score_tokens(word_encode(vocabulary), ScoreScale.create([1, 10]), " score is ")
+
+
+def test_a_label_fused_with_the_delimiter_still_works_when_all_fuse():
+    # GPT-2 style: " 5" is one token, so the delimiter's last space belongs to the score.
+    def encode(text):
+        head, _, label = text.rpartition(" ")
+        return [*map(ord, head), {"1": 501, "2": 502}[label]]
+
+    tokens = prove_score_tokens(encode, ScoreScale.create([1, 2]), " is ")
+    assert tokens.delimiter_ids == tuple(map(ord, " is"))
+    assert tokens.label_ids == (501, 502)

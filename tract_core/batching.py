@@ -1,0 +1,125 @@
+"""Encoded examples -> micro-batches: the order of the data, who gets what, and collation to tensors.
+
+Shapes: B examples of the micro-batch, T tokens (padded on the right), S kept positions, N target tokens.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from tract_core.encoding import Encoded
+
+Item = tuple[int, bool]
+"""Index of an example, and whether it counts; a filler that evens out the ranks does not."""
+
+
+class StepOrder(Sampler[list[Item]]):
+    """Micro-batches of one rank. The global order depends on the seed and the epoch alone.
+
+    Each optimizer step takes the next `batch_size` examples of a seeded permutation, whatever the number of
+    ranks and the micro-batch size; the last step of an epoch takes what is left. Ranks that would get fewer
+    examples than others get fillers, since all ranks must take the same number of micro-batches.
+    """
+
+    def __init__(self, num_examples: int, *, batch_size: int, micro: int, rank: int, world: int, seed: int) -> None:
+        self.num_examples, self.batch_size, self.micro = num_examples, batch_size, micro
+        self.rank, self.world, self.seed, self.epoch = rank, world, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation of this epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(self._num_micro_batches(len(step)) for step in self._steps(list(range(self.num_examples))))
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for step in self._steps(self._permutation()):
+            for j in range(self._num_micro_batches(len(step))):
+                start = (j * self.world + self.rank) * self.micro
+                mine = [(index, True) for index in step[start : start + self.micro]]
+                yield mine or [(step[0], False)]
+
+    def _num_micro_batches(self, num_examples: int) -> int:
+        return -(-num_examples // (self.micro * self.world))
+
+    def _steps(self, order: list[int]) -> list[list[int]]:
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+    def _permutation(self) -> list[int]:
+        digest = hashlib.sha256(f"order|{self.seed}|{self.epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        return torch.randperm(self.num_examples, generator=generator).tolist()
+
+
+class EncodedDataset(Dataset[tuple[Encoded, bool]]):
+    """A list of encoded examples that is asked for items of a StepOrder."""
+
+    def __init__(self, examples: Sequence[Encoded]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, item: Item) -> tuple[Encoded, bool]:  # type: ignore[override]
+        index, counts = item
+        return self.examples[index], counts
+
+
+class EpochLoader(DataLoader[Any]):
+    """A DataLoader that passes the epoch on to its StepOrder, as transformers' Trainer asks for it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer at the start of each epoch."""
+        assert isinstance(self.batch_sampler, StepOrder)
+        self.batch_sampler.set_epoch(epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collate:
+    """Examples -> tensors for `training.LossModule`.
+
+    Target tokens are the CoT, the delimiter, the score and the end token. Only the positions that predict
+    a target are kept, so the model computes no logits for the prompt.
+    """
+
+    pad_id: int
+    ce_on_score: bool
+    ce_on_eos: bool
+
+    def __call__(self, items: Sequence[tuple[Encoded, bool]]) -> dict[str, torch.Tensor]:
+        examples = [example for example, _ in items]
+        longest = max(len(example.input_ids) for example in examples)
+        first = min(example.num_prompt for example in examples) - 1
+        kept = longest - 1 - first
+        rows, targets, ce_mask, score_rows = [], [], [], []
+        for b, (example, counts) in enumerate(items):
+            for position in range(example.num_prompt, len(example.input_ids)):
+                if position == example.score_position:
+                    score_rows.append(len(rows))
+                rows.append(b * kept + position - 1 - first)
+                targets.append(example.input_ids[position])
+                ce_mask.append(counts and self._carries_ce(position, example))
+        return {
+            "input_ids": torch.tensor([_pad(example.input_ids, longest, self.pad_id) for example in examples]),
+            "attention_mask": torch.tensor([_pad([1] * len(e.input_ids), longest, 0) for e in examples]),
+            "positions_S": torch.arange(first, longest - 1),
+            "rows_N": torch.tensor(rows),
+            "targets_N": torch.tensor(targets),
+            "ce_mask_N": torch.tensor(ce_mask),
+            "score_rows_B": torch.tensor(score_rows),
+            "gold_B": torch.tensor([example.gold for example in examples]),
+            "counts_B": torch.tensor([counts for _, counts in items]),
+        }
+
+    def _carries_ce(self, position: int, example: Encoded) -> bool:
+        if position == example.score_position:
+            return self.ce_on_score
+        return position < example.score_position or self.ce_on_eos
+
+
+def _pad(ids: list[int], length: int, filler: int) -> list[int]:
+    return ids + [filler] * (length - len(ids))

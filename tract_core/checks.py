@@ -1,0 +1,53 @@
+"""What can be proved with the tokenizer alone, before any model loads: labels, template, lengths."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tract_core.encoding import Encoder
+from tract_core.errors import UserError, list_some
+from tract_core.examples import judge_input
+from tract_core.tables import Row
+
+
+class Lengths(NamedTuple):
+    """Tokens of the longest sequence of a table."""
+
+    num_rows: int
+    longest: int
+
+
+def proof(encoder: Encoder) -> dict[str, Any]:
+    """What later stages rely on; the same for the same tokenizer, prompt and scale, whatever the data."""
+    return {
+        "delimiter_ids": list(encoder.score_tokens.delimiter_ids),
+        "label_ids": dict(zip(encoder.scale.labels, encoder.score_tokens.label_ids, strict=True)),
+        "stop_ids": encoder.stop_ids,
+        "template_exact": encoder.template_exact,
+        "encoder": encoder.fingerprint(),
+    }
+
+
+def check_lengths(
+    encoder: Encoder, tables: Mapping[str, Sequence[Row]], *, max_length: int, max_new_tokens: int
+) -> dict[str, Lengths]:
+    """The longest sequence of each table, with room for a generated CoT or the annotator's, delimiter, score, end.
+
+    Raises:
+        UserError: some sequence is longer than `max_length`; ids and lengths are listed. Nothing is cut.
+    """
+    tail = len(encoder.score_tokens.delimiter_ids) + 2
+    too_long, longest = [], {}
+    for name, rows in tables.items():
+        lengths = []
+        for row in rows:
+            annotator = len(encoder.cot_ids(row["annotator_cot"])) if row["annotator_cot"] else 0
+            lengths.append(len(encoder.prompt_ids(judge_input(row))) + max(annotator, max_new_tokens) + tail)
+            if lengths[-1] > max_length:
+                too_long.append(f"{name}, id {row['id']}: {lengths[-1]} tokens")
+        longest[name] = Lengths(num_rows=len(rows), longest=max(lengths, default=0))
+    if too_long:
+        raise UserError(
+            f"{len(too_long)} sequence(s) are longer than model.max_length ({max_length}); raise it, lower "
+            f"sampling.max_new_tokens ({max_new_tokens}), or take these rows out:\n{list_some(too_long)}"
+        )
+    return longest

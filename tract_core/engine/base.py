@@ -1,0 +1,91 @@
+"""The protocol of an engine and the values that pass through it."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tract_core.config import Sampling
+from tract_core.encoding import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One CoT to draw, or with `cot_ids` one context to score."""
+
+    key: str
+    prompt_ids: list[int]
+    seed: int
+    """Seed of this request alone, 63 bits."""
+    cot_ids: list[int] | None = None
+    """A given CoT: nothing is sampled, only its score is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The next-token distribution behind the delimiter."""
+
+    probs: list[float]
+    """p(str(y)) for each y in Y, softmax over the full vocabulary, before temperature and penalty."""
+    sampled_id: int
+    """One token drawn over the whole vocabulary with temperature, top-p and penalty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """The answer to one request."""
+
+    key: str
+    cot_ids: list[int]
+    """Whole tokens before the delimiter, without it."""
+    finish_reason: str
+    """`delimiter`, `end` (end token before any delimiter), `length`, `given`, or `error: ...`."""
+    num_tokens: int
+    """Tokens generated, including those cut off."""
+    reading: Reading | None
+    """The score, where it was asked for and the request did not fail."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What both engines need to know to draw and to read."""
+
+    encoder: Encoder
+    sampling: Sampling
+    max_length: int
+
+    @property
+    def label_ids(self) -> tuple[int, ...]:
+        """Token ids of the scores."""
+        return self.encoder.score_tokens.label_ids
+
+
+class Engine(Protocol):
+    """Draws CoTs and reads scores."""
+
+    def generate(self, requests: Sequence[Request], *, score: bool) -> Iterator[Draw]:
+        """Answer each request once, in any order, as soon as it is done.
+
+        Args:
+            requests: with distinct keys.
+            score: also read the score behind prompt + CoT + delimiter.
+        """
+        ...
+
+
+def score_seed(request_seed: int) -> int:
+    """The seed of the sampled score, from the CoT's own, so that the two draws share no noise."""
+    return int.from_bytes(hashlib.sha256(f"score|{request_seed}".encode()).digest()[:8], "big") >> 1
+
+
+def finish(rules: Rules, request: Request, ids: Sequence[int], *, at_length: bool) -> Draw:
+    """Generated ids (end token excluded) -> the draw without a reading: cut at the first delimiter."""
+    cot_ids, found = rules.encoder.cut_at_delimiter(ids)
+    reason = "delimiter" if found else "length" if at_length else "end"
+    return Draw(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), reading=None)
+
+
+def given(request: Request) -> Draw:
+    """The draw of a request that brings its CoT."""
+    assert request.cot_ids is not None
+    return Draw(key=request.key, cot_ids=request.cot_ids, finish_reason="given", num_tokens=0, reading=None)

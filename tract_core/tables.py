@@ -1,0 +1,232 @@
+"""The tables between stages: one schema each, validated, atomic and byte-stable.
+
+A table is a folder with `<name>.parquet` and `manifest.json` (sha256 and size of the file, row count, and
+what the writer says of its origin). Rows are sorted by the table's key, compression and row groups are
+fixed, and no timestamp or path enters, so that the same content is the same bytes and DVC stops there.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tract_core.errors import UserError, list_some
+
+Row = dict[str, Any]
+
+
+def _field(name: str, kind: pa.DataType, *, null: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=null)
+
+
+_TEXT, _INTS, _FLOATS = pa.string(), pa.list_(pa.int32()), pa.list_(pa.float64())
+_KEY = [
+    _field("source", _TEXT),
+    _field("id", _TEXT),
+    _field("k", pa.int32()),
+    _field("run_seed", pa.int64()),
+]
+_COT = [
+    *_KEY,
+    _field("request_seed", pa.int64()),
+    _field("attempt", pa.int32()),
+    _field("cot", _TEXT),
+    _field("cot_ids", _INTS),
+    _field("finish_reason", _TEXT),
+    _field("num_tokens", pa.int32()),
+    _field("status", _TEXT),
+]
+SCHEMAS: dict[str, pa.Schema] = {
+    "examples": pa.schema(
+        [
+            _field("source", _TEXT),
+            _field("id", _TEXT),
+            _field("group_id", _TEXT),
+            _field("instruction", _TEXT),
+            _field("response", _TEXT),
+            _field("reference", _TEXT, null=True),
+            _field("criteria", _TEXT),
+            _field("descriptions", pa.list_(pa.string())),
+            _field("prompt", _TEXT, null=True),
+            _field("gold", pa.float64()),
+            _field("gold_scores", _FLOATS),
+            _field("annotator_cot", _TEXT, null=True),
+        ]
+    ),
+    "cots": pa.schema(_COT),
+    "predictions": pa.schema(
+        [
+            *_COT,
+            _field("gold", pa.float64()),
+            _field("probs", _FLOATS, null=True),
+            _field("label_mass", pa.float64(), null=True),
+            _field("sampled_score", pa.float64(), null=True),
+        ]
+    ),
+}
+KEYS: dict[str, tuple[str, ...]] = {
+    "examples": ("source", "id"),
+    "cots": ("source", "id", "k", "run_seed"),
+    "predictions": ("source", "id", "k", "run_seed"),
+}
+STATUSES = ("ok", "truncated", "no_delimiter", "empty", "error")
+
+
+def write(folder: str | Path, name: str, rows: Sequence[Mapping[str, Any]], origin: Mapping[str, Any]) -> None:
+    """Write one table as a new folder, replacing an older one; nothing is left half-written.
+
+    Args:
+        folder: becomes a folder with the Parquet file and its manifest.
+        name: a key of SCHEMAS.
+        rows: plain mappings, any order.
+        origin: settings and input hashes that determine the rows; JSON values.
+
+    Raises:
+        ValueError: two rows with one key, or a row that does not fit the schema (our own mistake).
+    """
+    key = KEYS[name]
+    ordered = sorted(rows, key=lambda row: tuple(row[part] for part in key))
+    if repeated := [k for k, n in Counter(tuple(row[p] for p in key) for row in ordered).items() if n > 1]:
+        raise ValueError(f"table {name}: {len(repeated)} key(s) stand twice, first {repeated[0]}")
+    table = pa.Table.from_pylist([dict(row) for row in ordered], schema=SCHEMAS[name])
+    for field in SCHEMAS[name]:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"table {name}: column {field.name} holds nulls")
+    with atomic_folder(folder) as draft:
+        file = draft / f"{name}.parquet"
+        pq.write_table(table, file, compression="zstd", row_group_size=4096, write_statistics=False)
+        write_manifest(draft, {"table": name, "num_rows": table.num_rows, "origin": dict(origin)})
+
+
+def read(folder: str | Path, name: str) -> list[Row]:
+    """The rows of a table, after checking the manifest and the schema.
+
+    Raises:
+        UserError: files are missing or altered, or the schema is another one.
+    """
+    verify_manifest(folder)
+    file = Path(folder) / f"{name}.parquet"
+    if not file.exists():
+        raise UserError(f"{file}: missing; run `dvc repro` to make it")
+    table = pq.read_table(file)
+    if not table.schema.equals(SCHEMAS[name]):
+        raise UserError(f"{file}: the columns are not those of a {name} table; remake it with `dvc repro`")
+    rows: list[Row] = table.to_pylist()
+    return rows
+
+
+def origin(folder: str | Path) -> dict[str, Any]:
+    """What the writer of a table or adapter said of its origin."""
+    found: dict[str, Any] = read_manifest(folder)["origin"]
+    return found
+
+
+def manifest_hash(folder: str | Path) -> str:
+    """One hash for the whole folder: that of its manifest, which holds the hash of every file."""
+    return file_sha256(Path(folder) / "manifest.json")
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `manifest.json` over all files of the folder. Call it last."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    files = {name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
+    write_text(folder / "manifest.json", to_json({**content, "files": files}))
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a table or adapter folder; UserError where there is none."""
+    file = Path(folder) / "manifest.json"
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing; `dvc repro` makes it, or `dvc pull` fetches it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not readable ({error}); remove the folder and make it again") from None
+    return content
+
+
+def verify_manifest(folder: str | Path) -> None:
+    """Compare every file with the manifest; DVC itself does not notice an altered cache or remote."""
+    problems = []
+    for name, expected in read_manifest(folder)["files"].items():
+        file = Path(folder) / name
+        if not file.exists():
+            problems.append(f"{file}: missing")
+        elif file_sha256(file) != expected["sha256"]:
+            problems.append(f"{file}: its sha256 is not the one recorded when it was written")
+    if problems:
+        raise UserError(
+            f"{folder}: altered since it was written; remove it and run `dvc repro` or `dvc pull`:\n"
+            f"{list_some(problems)}"
+        )
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """A draft folder beside the target that takes its place when the block ends without an error."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.draft-{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        yield draft
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a small file atomically (temporary file, fsync, rename)."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal columns as CSV, atomically; an empty list makes an empty file."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def to_json(content: Any) -> str:
+    """JSON with sorted keys and a final newline; NaN is refused, since it is no JSON."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def content_hash(content: Any) -> str:
+    """sha256 of a JSON value, independent of key order."""
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def count_statuses(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many rows have each status; every status is named, also at 0."""
+    counts = Counter(row["status"] for row in rows)
+    return {status: counts[status] for status in STATUSES}

@@ -1,0 +1,309 @@
+"""train_adapter(): one LoRA fine-tuning with the CoT-RAFT objective. Both stages are this function.
+
+A `transformers.Trainer` does the loop. Ours are the loss (from inside the wrapped forward, so that DDP
+sees it), the denominators (counted over the whole optimizer step and all ranks before its first forward)
+and the order of the data.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from tract_core import models, tables
+from tract_core.batching import Collate, EncodedDataset, EpochLoader, StepOrder
+from tract_core.config import Lora, Model, Prompt, Scale, Train
+from tract_core.encoding import Encoded, Encoder
+from tract_core.errors import UserError
+from tract_core.models import SeedModel
+from tract_core.objectives import CotRaftLoss, Objective, cot_raft, denominators
+
+logger = logging.getLogger(__name__)
+
+_LOG_COLUMNS = ["step", "loss", "cross_entropy", "squared_error", "label_mass", "grad_norm", "learning_rate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything but the data that determines an adapter."""
+
+    model: Model
+    prompt: Prompt
+    scale: Scale
+    lora: Lora
+    train: Train
+    objective: Objective
+    run_seed: int
+
+    def resolved(self) -> dict[str, Any]:
+        """All settings as plain values, for the adapter's manifest."""
+        sections = {name: getattr(self, name).resolved() for name in ("model", "prompt", "scale", "lora", "train")}
+        return {**sections, "objective": dataclasses.asdict(self.objective), "run_seed": self.run_seed}
+
+
+class LossModule(nn.Module):
+    """Model and objective in one forward: logits for target rows only, then `objectives.cot_raft`."""
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, label_ids: Sequence[int], values: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.register_buffer("label_ids_Y", torch.tensor(label_ids), persistent=False)
+        self.register_buffer("values_Y", torch.tensor(values), persistent=False)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        positions_S: Tensor,
+        rows_N: Tensor,
+        targets_N: Tensor,
+        ce_mask_N: Tensor,
+        score_rows_B: Tensor,
+        gold_B: Tensor,
+        counts_B: Tensor,
+        step_counts: Tensor,
+    ) -> CotRaftLoss:
+        """A collated micro-batch and the step's counts (CE tokens, examples) -> its part of the step's loss."""
+        output = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=positions_S, use_cache=False
+        )
+        logits_NV = output.logits.flatten(0, 1)[rows_N]
+        divisors = denominators(
+            self.objective.normalization,
+            num_ce_tokens=step_counts[0],
+            num_examples=step_counts[1],
+            authors_batch=self.objective.authors_batch,
+        )
+        loss = cot_raft(
+            logits_NV,
+            targets_N,
+            ce_mask_N,
+            score_rows_B,
+            gold_B,
+            label_ids_Y=self.label_ids_Y,
+            values_Y=self.values_Y,
+            lam=self.objective.lam,
+            divisors=divisors,
+            ce_weight=self.objective.ce_weight,
+        )
+        # A filler's cross-entropy is masked already; its squared error is in a batch of its own.
+        return loss._replace(total=loss.total * counts_B.any())
+
+
+class _Progress(TrainerCallback):
+    """One bar with the last loss; the Trainer's own callbacks print every record."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar = tqdm(total=state.max_steps, desc="training", unit="step", disable=not state.is_world_process_zero)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.update()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.bar.close()
+
+
+class _TractTrainer(Trainer):
+    """Trainer with two denominators per optimizer step, our data order, and the loss parts in the log."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, order: StepOrder, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._order = order
+        self._parts = torch.zeros(5, device=self.args.device)
+        self.records: list[dict[str, float]] = []
+
+    def get_train_dataloader(self) -> EpochLoader:
+        # Not prepared by accelerate: it would deal the batches to ranks a second time.
+        return EpochLoader(self.train_dataset, batch_sampler=self._order, collate_fn=self.data_collator)
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor]:
+        """The micro-batches of one optimizer step, and its counts (CE tokens, examples) over all ranks."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        counts = [[int(batch["ce_mask_N"].sum()), int(batch["counts_B"].sum())] for batch in batches]
+        mine = torch.tensor(counts, dtype=torch.float64 if device.type == "cpu" else torch.float32).sum(0).to(device)
+        total = self.accelerator.reduce(mine, reduction="sum")
+        assert isinstance(total, Tensor)
+        return batches, total
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss: CotRaftLoss = model(**inputs, step_counts=num_items_in_batch.float())
+        counts = inputs["counts_B"].float()
+        self._parts += torch.stack(
+            [
+                loss.cross_entropy_sum,
+                inputs["ce_mask_N"].sum().float(),
+                (loss.squared_error_sum * counts.max()).float(),
+                (loss.label_mass_B * counts).sum().float(),
+                counts.sum(),
+            ]
+        )
+        # DDP averages gradients over ranks, while the denominators already cover all of them.
+        return loss.total * self.accelerator.num_processes
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            reduced = self.accelerator.reduce(self._parts, reduction="sum")
+            assert isinstance(reduced, Tensor)
+            ce, num_tokens, se, mass, num_examples = reduced.tolist()
+            self._parts.zero_()
+            logs["cross_entropy"] = ce / max(num_tokens, 1)
+            logs["squared_error"], logs["label_mass"] = se / num_examples, mass / num_examples
+            if not math.isfinite(logs["loss"]):
+                raise UserError(
+                    f"the loss is {logs['loss']} at step {self.state.global_step}; nothing was saved. "
+                    "Lower train.learning_rate, or look for a broken row near it"
+                )
+            self.records.append({"step": self.state.global_step, **logs})
+        super().log(logs, start_time)
+
+
+def train_adapter(
+    examples: Sequence[Encoded],
+    recipe: Recipe,
+    *,
+    seed_model: SeedModel,
+    encoder: Encoder,
+    data: Mapping[str, str],
+    out: str | Path,
+    log: str | Path,
+) -> str:
+    """Fine-tune a fresh adapter on p_0 and move it to `out` as the last action.
+
+    Args:
+        examples: encoded training sequences, in a reproducible order.
+        recipe: everything else that determines the result.
+        seed_model: p_0; both stages start from it.
+        encoder: what made the examples.
+        data: hashes of the input tables, for the manifest.
+        out: adapter folder (weights, config, manifest.json); replaced atomically.
+        log: CSV of the loss and its parts, for `dvc plots`.
+
+    Returns:
+        One line for the stage's output.
+
+    Raises:
+        UserError: no examples, or a batch size that the ranks cannot divide.
+    """
+    if not examples:
+        raise UserError("no training examples are left; see the counts of `prepare` and `selfgen_cots`")
+    trainer = _build_trainer(examples, recipe, seed_model, encoder)
+    trainer.train()
+    if trainer.state.global_step != trainer.state.max_steps:
+        raise UserError(
+            f"training stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; nothing was saved"
+        )
+    if trainer.is_world_process_zero():
+        records = [{name: record.get(name) for name in _LOG_COLUMNS} for record in trainer.records]
+        tables.write_csv(log, records)
+        with tables.atomic_folder(out) as draft:
+            models.save_adapter(_unwrapped(trainer), draft)
+            origin = {**recipe.resolved(), "base": seed_model.identity, "encoder": encoder.fingerprint(), "data": data}
+            tables.write_manifest(draft, {"adapter": True, "origin": origin})
+    PartialState().wait_for_everyone()
+    return _describe(examples, recipe, trainer.records)
+
+
+def _build_trainer(
+    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, encoder: Encoder
+) -> _TractTrainer:
+    settings = recipe.train
+    arguments = _arguments(recipe, len(examples))
+    per_rank = settings.micro_batch_size * arguments.world_size
+    if settings.batch_size % per_rank:
+        raise UserError(
+            f"train.batch_size ({settings.batch_size}) must be a multiple of train.micro_batch_size x ranks "
+            f"({settings.micro_batch_size} x {arguments.world_size})"
+        )
+    model = models.add_lora(models.load_model(seed_model, recipe.model.dtype), recipe.lora, recipe.run_seed)
+    if settings.gradient_checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    objective = recipe.objective
+    order = StepOrder(
+        len(examples),
+        batch_size=settings.batch_size,
+        micro=settings.micro_batch_size,
+        rank=arguments.process_index,
+        world=arguments.world_size,
+        seed=recipe.run_seed,
+    )
+    trainer = _TractTrainer(
+        model=LossModule(model, objective, encoder.score_tokens.label_ids, encoder.scale.values),
+        args=arguments,
+        train_dataset=EncodedDataset(examples),
+        # The pad id is never attended to nor predicted, so any valid id will do.
+        data_collator=Collate(pad_id=0, ce_on_score=objective.ce_on_score, ce_on_eos=objective.ce_on_eos),
+        order=order,
+        callbacks=[_Progress()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(recipe: Recipe, num_examples: int) -> TrainingArguments:
+    settings = recipe.train
+    steps = settings.epochs * math.ceil(num_examples / settings.batch_size)
+    world = PartialState().num_processes
+    on_cpu = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir="work/trainer",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        use_cpu=on_cpu,
+        bf16=recipe.model.dtype == "bfloat16" and not on_cpu,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=max(1, settings.batch_size // (settings.micro_batch_size * world)),
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=settings.warmup_ratio if settings.warmup_ratio < 1 else steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch",
+        seed=recipe.run_seed,
+        logging_steps=max(1, steps // 200),
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def _unwrapped(trainer: _TractTrainer) -> Any:
+    module = trainer.accelerator.unwrap_model(trainer.model)
+    assert isinstance(module, LossModule)
+    return module.model
+
+
+def _describe(examples: Sequence[Encoded], recipe: Recipe, records: Sequence[Mapping[str, float]]) -> str:
+    """What was trained on, lambda in all three units, and where the loss went."""
+    mean_cot = sum(example.num_cot for example in examples) / len(examples)
+    units = recipe.objective.lambda_in_units(mean_cot + recipe.objective.ce_on_score + recipe.objective.ce_on_eos)
+    lam = ", ".join(f"{name} {value:.3g}" for name, value in units.items())
+    return (
+        f"{len(examples)} examples, {recipe.train.epochs} epochs; lambda in units of {lam}; "
+        f"loss {records[0]['loss']:.3f} -> {records[-1]['loss']:.3f}, "
+        f"squared error {records[0]['squared_error']:.3f} -> {records[-1]['squared_error']:.3f}"
+    )
