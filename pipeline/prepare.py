@@ -18,7 +18,7 @@ def main() -> str:
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     try:
         prepared = datasets.prepare(params.data, scale, params.prompt.delimiter)
-    except datasets.BadRows as error:
+    except datasets.BadRowsError as error:
         tables.write_text(Path("work/bad_rows.txt"), "\n".join(error.problems) + "\n")
         raise UserError(f"{error}\nThe whole list is in work/bad_rows.txt.") from None
     tables.write(common.TRAIN_EXAMPLES, "examples", prepared.train, {"source": params.data.train.resolved()})
@@ -33,7 +33,8 @@ def main() -> str:
     tables.write_text(common.PREPARE_REPORT, tables.to_json(report))
     sizes = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
     notes = "".join(f"\n  warning: {warning}" for warning in prepared.warnings)
-    return f"rows: {sizes}; dropped: {len(prepared.problems)} bad, {prepared.num_without_delimiter} without delimiter{notes}"
+    dropped = f"{len(prepared.problems)} bad, {prepared.num_without_delimiter} without delimiter"
+    return f"rows: {sizes}; dropped: {dropped}{notes}"
 
 
 if __name__ == "__main__":

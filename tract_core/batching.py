@@ -64,7 +64,7 @@ class EncodedDataset(Dataset[tuple[Encoded, bool]]):
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, item: Item) -> tuple[Encoded, bool]:  # type: ignore[override]
+    def __getitem__(self, item: Item) -> tuple[Encoded, bool]:
         index, counts = item
         return self.examples[index], counts
 
@@ -95,7 +95,10 @@ class Collate:
         longest = max(len(example.input_ids) for example in examples)
         first = min(example.num_prompt for example in examples) - 1
         kept = longest - 1 - first
-        rows, targets, ce_mask, score_rows = [], [], [], []
+        rows: list[int] = []
+        targets: list[int] = []
+        ce_mask: list[bool] = []
+        score_rows: list[int] = []
         for b, (example, counts) in enumerate(items):
             for position in range(example.num_prompt, len(example.input_ids)):
                 if position == example.score_position:

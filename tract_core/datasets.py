@@ -44,7 +44,7 @@ class Prepared:
     warnings: list[str] = field(default_factory=list)
 
 
-class BadRows(UserError):
+class BadRowsError(UserError):
     """Rows break the rules under `data.on_bad_row: error`; `problems` has all of them."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ class BadRows(UserError):
         self.problems = problems
 
 
-class _BadRow(Exception):
+class _BadRowError(Exception):
     """A record breaks a rule: field, value and rule."""
 
     def __init__(self, name: str, value: Any, rule: str) -> None:
@@ -73,7 +73,7 @@ class _Reader:
     source: str
 
     def rows(self, record: Record, format: str) -> list[Row]:
-        """The example rows of one record; raises _BadRow."""
+        """The example rows of one record; raises _BadRowError."""
         readers: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
             "feedback_collection": self._feedback_collection,
             "prometheus_eval": self._prometheus_eval,
@@ -98,13 +98,13 @@ class _Reader:
         try:
             x = parse_rendered(_text(raw, "instruction"), self.scale.labels)
         except ValueError as error:
-            raise _BadRow("instruction", raw["instruction"], str(error)) from None
+            raise _BadRowError("instruction", raw["instruction"], str(error)) from None
         scores = self._scores(raw, "gpt4_score")
         if not self.training:
             return [self._row(raw, x, scores, None)]
         feedbacks = raw.get("gpt4_feedback")
         if not isinstance(feedbacks, list) or len(feedbacks) != len(scores):
-            raise _BadRow("gpt4_feedback", feedbacks, "must be a list with one text for each score")
+            raise _BadRowError("gpt4_feedback", feedbacks, "must be a list with one text for each score")
         rows = []
         for annotator, (text, score) in enumerate(zip(feedbacks, scores, strict=True)):
             cot = self._cot({"gpt4_feedback": text}, "gpt4_feedback", score)
@@ -115,7 +115,9 @@ class _Reader:
         x = self._plain_input(raw)
         scores = self._scores(raw, "scores") if raw.get("scores") is not None else [self._score(raw, "score")]
         if self.training and len(scores) != 1:
-            raise _BadRow("scores", scores, "training rows need exactly one score; write one row for each annotator")
+            raise _BadRowError(
+                "scores", scores, "training rows need exactly one score; write one row for each annotator"
+            )
         cot = self._cot(raw, "feedback", scores[0]) if self.training or raw.get("feedback") else None
         return [self._row(raw, x, scores, cot)]
 
@@ -123,7 +125,7 @@ class _Reader:
         descriptions = raw.get("descriptions")
         if not isinstance(descriptions, list) or len(descriptions) != len(self.scale.labels):
             rule = f"must be a list of {len(self.scale.labels)} texts, one for each score"
-            raise _BadRow("descriptions", descriptions, rule)
+            raise _BadRowError("descriptions", descriptions, rule)
         return JudgeInput(
             instruction=_text(raw, "instruction"),
             response=_text(raw, "response", empty=True),
@@ -134,7 +136,7 @@ class _Reader:
         )
 
     def unscored(self, record: Record) -> Row:
-        """The row of a `plain` record without gold; raises _BadRow."""
+        """The row of a `plain` record without gold; raises _BadRowError."""
         x = self._plain_input(record.fields)
         return {**self._row(record.fields, x, [math.nan], None), "gold": None, "gold_scores": []}
 
@@ -144,7 +146,7 @@ class _Reader:
         content = [x.instruction, x.response, x.reference, x.criteria, list(x.descriptions), annotator]
         identity = raw.get("id")
         if identity is not None and not isinstance(identity, str):
-            raise _BadRow("id", identity, "must be a text")
+            raise _BadRowError("id", identity, "must be a text")
         return {
             "source": self.source,
             "id": identity or content_hash([self.source, *content])[:16],
@@ -162,20 +164,24 @@ class _Reader:
 
     def _score(self, raw: Mapping[str, Any], name: str) -> float:
         value = raw.get(name)
-        # Feedback Collection stores its scores as text.
-        is_label = isinstance(value, str) and value.strip() in self.scale.labels
-        number = self.scale.values[self.scale.labels.index(value.strip())] if is_label else value
+        number = self._label_value(value)
         if self.training:
             if number not in self.scale:
-                raise _BadRow(name, value, f"must be one of {list(self.scale.labels)}")
+                raise _BadRowError(name, value, f"must be one of {list(self.scale.labels)}")
         elif not _is_number(number) or not self.scale.values[0] <= number <= self.scale.values[-1]:
-            raise _BadRow(name, value, f"must be a number in [{self.scale.labels[0]}, {self.scale.labels[-1]}]")
-        return float(number)  # type: ignore[arg-type]
+            raise _BadRowError(name, value, f"must be a number in [{self.scale.labels[0]}, {self.scale.labels[-1]}]")
+        return float(number)
+
+    def _label_value(self, value: Any) -> Any:
+        """The number behind a label such as "4" (Feedback Collection stores scores as text); else the value."""
+        if isinstance(value, str) and value.strip() in self.scale.labels:
+            return self.scale.values[self.scale.labels.index(value.strip())]
+        return value
 
     def _scores(self, raw: Mapping[str, Any], name: str) -> list[float]:
         values = raw.get(name)
         if not isinstance(values, list) or not values or any(value not in self.scale for value in values):
-            raise _BadRow(name, values, f"must be a list of scores out of {list(self.scale.labels)}")
+            raise _BadRowError(name, values, f"must be a list of scores out of {list(self.scale.labels)}")
         return [float(value) for value in values]
 
     def _cot(self, raw: Mapping[str, Any], name: str, score: float) -> str:
@@ -184,9 +190,9 @@ class _Reader:
         if written is None:
             return "" if self.missing_delimiter == "drop" else cot
         if self.scale.values[self.scale.labels.index(written)] != score:
-            raise _BadRow(name, written, f"the score in the text must be the row's own ({score:g})")
+            raise _BadRowError(name, written, f"the score in the text must be the row's own ({score:g})")
         if not cot:
-            raise _BadRow(name, raw[name], "must hold feedback before the score")
+            raise _BadRowError(name, raw[name], "must hold feedback before the score")
         return cot
 
 
@@ -194,8 +200,8 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
     """Read all sources, apply the rules, split by instruction, and check for leakage.
 
     Raises:
-        UserError: bad rows under `data.on_bad_row: error`, duplicates, or an instruction that stands both in
-            training data and in a benchmark; all offenders are listed with file and row.
+        BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`.
+        UserError: an instruction that stands both in training data and in a benchmark.
     """
     problems: list[str] = []
     train_records = read_records(data.folder, data.train.path, split=data.train.split, revision=data.train.revision)
@@ -229,7 +235,7 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
         prepared.benchmarks[name] = _choose(rows, spec.max_rows, data.split_seed)
     prepared.problems = sorted(set(problems))
     if prepared.problems and data.on_bad_row == "error":
-        raise BadRows(prepared.problems)
+        raise BadRowsError(prepared.problems)
     _check_leakage(prepared, data)
     return prepared
 
@@ -245,7 +251,7 @@ def unscored_rows(records: Sequence[Record], scale: ScoreScale, *, source: str) 
     for record in records:
         try:
             row = reader.unscored(record)
-        except _BadRow as error:
+        except _BadRowError as error:
             problems.append(f"{record.place}: {error}")
             continue
         if row["id"] in rows:
@@ -259,20 +265,18 @@ def unscored_rows(records: Sequence[Record], scale: ScoreScale, *, source: str) 
 def _convert(records: Sequence[Record], spec: Source, reader: _Reader, problems: list[str]) -> list[Row]:
     rows: list[Row] = []
     place_of: dict[str, str] = {}
-    duplicates = []
     for record in records:
         try:
             made = reader.rows(record, spec.format)
-        except _BadRow as error:
+        except _BadRowError as error:
             problems.append(f"{record.place}: {error}")
             continue
         for row in made:
             if row["id"] in place_of:
-                duplicates.append(f"{record.place} repeats {place_of[row['id']]} (id {row['id']})")
-            place_of.setdefault(row["id"], record.place)
+                problems.append(f"{record.place}: repeats {place_of[row['id']]} (id {row['id']})")
+                continue
+            place_of[row["id"]] = record.place
             rows.append(row)
-    if duplicates:
-        raise UserError(f"{len(duplicates)} duplicate row(s); remove them or give them ids:\n{list_some(duplicates)}")
     return rows
 
 
@@ -346,13 +350,13 @@ def _folded(text: str) -> str:
 def _text(raw: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
     value = raw.get(name)
     if not isinstance(value, str):
-        raise _BadRow(name, value, "must be a text")
+        raise _BadRowError(name, value, "must be a text")
     if not empty and not value.strip():
-        raise _BadRow(name, value, "must not be empty")
+        raise _BadRowError(name, value, "must not be empty")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise _BadRow(name, value, "must be valid Unicode (it holds half a surrogate pair)") from None
+        raise _BadRowError(name, value, "must be valid Unicode (it holds half a surrogate pair)") from None
     return value.strip() if not empty else value
 
 

@@ -7,6 +7,7 @@ from data (instruction, response, reference, rubric, CoT) is encoded so that no 
 it: what spells `<|im_end|>` in a response becomes ordinary tokens.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -213,7 +214,7 @@ class Encoder:
             if text.startswith(name, place) and len(name) > 1
         }
         edges = [0, *sorted(cuts), len(text)]
-        pieces = [text[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
         if any(not self.control_ids.isdisjoint(self._plain_ids(piece)) for piece in pieces):
             raise UserError(f"cannot encode {text[:60]!r} without a control token; remove the control text from it")
         return pieces

@@ -7,7 +7,7 @@ seeds share no noise, and the order, the batch and the number of workers cannot 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class Generator:
         }
         self.store = Store(self.origin, work)
         rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length)
-        self._open = lambda: open_engine(engine, model, rules, seed_model, adapter)
+        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, adapter, work)
         self._engine: Engine | None = None
 
     def draw(self, examples: Sequence[Row], keys: Sequence[CotKey], *, score: bool, attempt: int = 0) -> list[Row]:
@@ -206,7 +206,8 @@ def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, 
         shown = [f"{row['id']} ({row['status']}): {row['cot'][:100]!r}" for row in bad_rows]
         raise UserError(
             f"{len(bad_rows)} of {len(rows)} self-generated CoTs are bad, more than selfgen.max_bad_share "
-            f"({rules.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n{list_some(shown, limit=5)}"
+            f"({rules.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
+            f"{list_some(shown, limit=5)}"
         )
     return rows
 

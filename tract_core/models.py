@@ -3,6 +3,9 @@
 import importlib.metadata
 import json
 import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +74,7 @@ def add_lora(model: PreTrainedModel, lora: Lora, seed: int) -> Any:
     set_seed(seed)
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft annotates int; the formula alpha / r takes any number
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         task_type="CAUSAL_LM",
@@ -120,21 +123,24 @@ def load_merged(seed: SeedModel, adapter: str | Path | None, dtype: str) -> PreT
     from peft import PeftModel
 
     check_adapter(adapter, seed)
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()  # type: ignore[operator]
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     return merged
 
 
-def write_merged(seed: SeedModel, adapter: str | Path | None, dtype: str, work: str | Path = "work") -> Path:
-    """A folder with the merged weights and the tokenizer, for engines that open folders; kept by content."""
+@contextmanager
+def merged_folder(seed: SeedModel, adapter: str | Path | None, dtype: str, work: str | Path) -> Iterator[Path]:
+    """A folder with the merged weights and the tokenizer, for engines that open folders; gone after the block.
+
+    It is not kept: a sweep would leave a whole model behind for each of its adapters.
+    """
     if adapter is None:
-        return seed.folder
-    check_adapter(adapter, seed)
-    target = Path(work) / "merged" / tables.content_hash([seed.identity, tables.manifest_hash(adapter), dtype])[:16]
-    if not target.exists():
-        with tables.atomic_folder(target) as draft:
-            load_merged(seed, adapter, dtype).save_pretrained(draft)
-            load_tokenizer(seed).save_pretrained(draft)
-    return target
+        yield seed.folder
+        return
+    Path(work).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="merged-", dir=work) as folder:
+        load_merged(seed, adapter, dtype).save_pretrained(folder)
+        load_tokenizer(seed).save_pretrained(folder)
+        yield Path(folder)
 
 
 def _from_hub(model: Model) -> SeedModel:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -58,6 +57,8 @@ class LossModule(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.objective = model, objective
+        self.label_ids_Y: Tensor
+        self.values_Y: Tensor
         self.register_buffer("label_ids_Y", torch.tensor(label_ids), persistent=False)
         self.register_buffer("values_Y", torch.tensor(values), persistent=False)
 
@@ -220,7 +221,7 @@ def train_adapter(
             models.save_adapter(_unwrapped(trainer), draft)
             origin = {**recipe.resolved(), "base": seed_model.identity, "encoder": encoder.fingerprint(), "data": data}
             tables.write_manifest(draft, {"adapter": True, "origin": origin})
-    PartialState().wait_for_everyone()
+    trainer.accelerator.wait_for_everyone()
     return _describe(examples, recipe, trainer.records)
 
 
@@ -235,6 +236,7 @@ def _build_trainer(
             f"train.batch_size ({settings.batch_size}) must be a multiple of train.micro_batch_size x ranks "
             f"({settings.micro_batch_size} x {arguments.world_size})"
         )
+    arguments.gradient_accumulation_steps = settings.batch_size // per_rank
     model = models.add_lora(models.load_model(seed_model, recipe.model.dtype), recipe.lora, recipe.run_seed)
     if settings.gradient_checkpointing:
         model.enable_input_require_grads()
@@ -264,7 +266,6 @@ def _build_trainer(
 def _arguments(recipe: Recipe, num_examples: int) -> TrainingArguments:
     settings = recipe.train
     steps = settings.epochs * math.ceil(num_examples / settings.batch_size)
-    world = PartialState().num_processes
     on_cpu = not torch.cuda.is_available()
     return TrainingArguments(
         output_dir="work/trainer",
@@ -276,7 +277,6 @@ def _arguments(recipe: Recipe, num_examples: int) -> TrainingArguments:
         bf16=recipe.model.dtype == "bfloat16" and not on_cpu,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=max(1, settings.batch_size // (settings.micro_batch_size * world)),
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.scheduler,
         warmup_steps=settings.warmup_ratio if settings.warmup_ratio < 1 else steps,

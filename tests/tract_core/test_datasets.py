@@ -171,7 +171,7 @@ def test_a_row_that_breaks_a_rule_is_named_or_dropped_and_counted(tmp_path, form
         "prometheus_eval": eval_row(),
     }
     rows = [good[format], bad]
-    with pytest.raises(datasets.BadRows) as caught:
+    with pytest.raises(datasets.BadRowsError) as caught:
         run(tmp_path, rows, format)
     assert "train.jsonl, row 2: field " in str(caught.value)
     assert message in str(caught.value)
@@ -185,7 +185,7 @@ def test_benchmark_gold_outside_the_scale_is_refused(tmp_path, score):
     write_jsonl(tmp_path, "train.jsonl", [plain_row()])
     write_jsonl(tmp_path, "b.jsonl", [plain_row(instruction="Name a lake.", score=score)])
     settings = data(tmp_path, source("train.jsonl", "plain"), {"b": source("b.jsonl", "plain")})
-    with pytest.raises(datasets.BadRows, match=r"b\.jsonl, row 1: field 'score': must be a number in \[1, 5\]"):
+    with pytest.raises(datasets.BadRowsError, match=r"b\.jsonl, row 1: field 'score': must be a number in \[1, 5\]"):
         datasets.prepare(settings, SCALE, DELIMITER)
 
 
@@ -197,16 +197,19 @@ def test_benchmark_gold_may_be_any_number_inside(tmp_path):
 
 
 def test_twenty_offenders_are_printed_and_all_are_kept(tmp_path):
-    with pytest.raises(datasets.BadRows, match="and 5 more") as caught:
+    with pytest.raises(datasets.BadRowsError, match="and 5 more") as caught:
         run(tmp_path, [plain_row(score=9, response=str(i)) for i in range(25)])
     assert len(caught.value.problems) == 25
 
 
 def test_duplicates_are_refused_with_both_rows(tmp_path):
-    with pytest.raises(UserError, match=r"row 3 repeats .*row 1"):
-        run(tmp_path, [plain_row(), plain_row(response="Elbe."), plain_row()])
-    with pytest.raises(UserError, match=r"row 2 repeats .*row 1 \(id a\)"):
+    rows = [plain_row(), plain_row(response="Elbe."), plain_row()]
+    with pytest.raises(datasets.BadRowsError, match=r"row 3: repeats .*row 1"):
+        run(tmp_path, rows)
+    with pytest.raises(datasets.BadRowsError, match=r"row 2: repeats .*row 1 \(id a\)"):
         run(tmp_path, [plain_row(id="a"), plain_row(id="a", response="Elbe.")])
+    dropped = run(tmp_path, rows, on_bad_row="drop")
+    assert (len(dropped.train), len(dropped.problems)) == (2, 1)
 
 
 def leak(tmp_path, bench_row, **changes):

@@ -85,9 +85,13 @@ def test_another_schema_is_refused(tmp_path):
 
 
 def test_an_error_inside_the_block_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), tables.atomic_folder(tmp_path / "t") as draft:
-        (draft / "half").write_text("half")
-        raise RuntimeError
+    def fail_half_way():
+        with tables.atomic_folder(tmp_path / "t") as draft:
+            (draft / "half").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert list(tmp_path.iterdir()) == []
 
 

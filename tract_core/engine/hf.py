@@ -29,7 +29,7 @@ class TransformersEngine:
 
     def __init__(self, model: PreTrainedModel, rules: Rules, *, batch_size: int) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model: Any = model.to(device).eval()  # type: ignore[arg-type]
+        self.model: Any = model.to(device).eval()
         self.rules, self.batch_size, self.device = rules, batch_size, device
 
     @torch.inference_mode()
@@ -103,10 +103,10 @@ class _Sampler(LogitsProcessor):
         self.mask_BT, self.sampling = mask_BT, sampling
         self.top_p = TopPLogitsWarper(sampling.top_p)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         logits_BV = self._penalized(input_ids, scores.float()) / self.sampling.temperature
         if self.sampling.top_p < 1:
-            logits_BV = self.top_p(input_ids, logits_BV)  # type: ignore[arg-type]
+            logits_BV = self.top_p(input_ids, logits_BV)
         size = logits_BV.shape[-1]
         noise_BV = torch.stack([_gumbel(size, generator) for generator in self.generators])
         return logits_BV + noise_BV.to(logits_BV.device)
@@ -129,7 +129,7 @@ class _DelimiterSeen(StoppingCriteria):
         # One token is at least one byte, so this tail always covers the delimiter and some text before it.
         self.tail = len(self.stop.encode()) + 8
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
         tails = input_ids[:, max(self.start, input_ids.shape[1] - self.tail) :].tolist()
         decode = self.rules.encoder.tokenizer.decode
         seen = [self.stop in decode(tail, skip_special_tokens=True) for tail in tails]

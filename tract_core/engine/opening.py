@@ -11,11 +11,17 @@ from tract_core.models import SeedModel
 
 
 def open_engine(
-    settings: EngineSettings, model: Model, rules: Rules, seed_model: SeedModel, adapter: str | Path | None
+    settings: EngineSettings,
+    model: Model,
+    rules: Rules,
+    seed_model: SeedModel,
+    adapter: str | Path | None,
+    work: str | Path,
 ) -> Engine:
     """Start the engine that `settings.name` says on p_0 plus an adapter (None: p_0 itself).
 
-    Adapters are merged first: on a CPU an unmerged one more than doubles the time of prefill in vLLM.
+    Adapters are merged first, for vLLM into a folder below `work`: on a CPU an adapter served as such more
+    than doubles the time of vLLM's prefill.
 
     Raises:
         UserError: vLLM is asked for but not installed.
@@ -30,7 +36,8 @@ def open_engine(
         from tract_core.engine.vllm import VllmEngine
     except ImportError as error:
         raise UserError(
-            f"engine.name is `vllm`, but vLLM does not import ({error}); run `make env`, or set engine.name: transformers"
+            f"engine.name is `vllm`, but vLLM does not import ({error}); run `make env`, "
+            "or set engine.name: transformers"
         ) from None
-    folder = models.write_merged(seed_model, adapter, model.dtype)
-    return VllmEngine(folder, rules, dtype=model.dtype, batch_size=settings.batch_size, memory=settings.memory)
+    with models.merged_folder(seed_model, adapter, model.dtype, work) as folder:
+        return VllmEngine(folder, rules, dtype=model.dtype, batch_size=settings.batch_size, memory=settings.memory)

@@ -1,0 +1,204 @@
+"""Both engines on a tiny model, and on the small real one (marker `real`)."""
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+from tests.conftest import SCALE, STYLE, X
+from tract_core import config, models
+from tract_core.encoding import Encoder
+from tract_core.engine import Request, Rules
+from tract_core.engine.base import score_seed
+from tract_core.engine.hf import TransformersEngine, _Sampler
+
+SAMPLING = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_folder):
+    seed_model = models.SeedModel(folder=tiny_folder, identity="tiny")
+    return models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
+
+
+def engine(tiny, *, batch_size=4, **sampling):
+    model, encoder = tiny
+    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=2048)
+    return TransformersEngine(model, rules, batch_size=batch_size)
+
+
+def requests(encoder, n=6, **changes):
+    prompts = [encoder.prompt_ids(X), encoder.prompt_ids(X)[:-40]]
+    return [Request(key=str(i), prompt_ids=prompts[i % 2], seed=1000 + i, **changes) for i in range(n)]
+
+
+def test_every_request_is_answered_once(tiny):
+    draws = list(engine(tiny).generate(requests(tiny[1]), score=True))
+    assert Counter(draw.key for draw in draws) == Counter(str(i) for i in range(6))
+    assert all(draw.reading is not None for draw in draws)
+    assert all(draw.finish_reason in ("length", "end") for draw in draws)
+
+
+def test_a_draw_does_not_depend_on_its_batch(tiny):
+    """Same seeds, other batch sizes and order: the same CoTs, probabilities to rounding."""
+    runs = []
+    for batch_size, order in [(1, 1), (4, 1), (6, -1)]:
+        asked = requests(tiny[1])[::order]
+        runs.append({draw.key: draw for draw in engine(tiny, batch_size=batch_size).generate(asked, score=True)})
+    for run in runs[1:]:
+        for key, draw in runs[0].items():
+            assert run[key].cot_ids == draw.cot_ids
+            assert run[key].reading.sampled_id == draw.reading.sampled_id
+            assert run[key].reading.probs == pytest.approx(draw.reading.probs, abs=1e-7)
+
+
+def test_another_seed_is_another_cot(tiny):
+    asked = [Request(key=str(i), prompt_ids=tiny[1].prompt_ids(X), seed=i) for i in range(8)]
+    draws = list(engine(tiny).generate(asked, score=False))
+    assert len({tuple(draw.cot_ids) for draw in draws}) == 8
+    assert all(draw.reading is None for draw in draws)
+
+
+def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
+    model, encoder = tiny
+    asked = requests(encoder, cot_ids=encoder.cot_ids("Clear and right."))
+    for request, draw in zip(asked, engine(tiny).generate(asked, score=True), strict=True):
+        context = encoder.scoring_context(request.prompt_ids, encoder.cot_ids("Clear and right."))
+        exact = model(torch.tensor([context])).logits[0, -1].double().softmax(-1)
+        expected = exact[list(encoder.score_tokens.label_ids)].tolist()
+        assert draw.reading.probs == pytest.approx(expected, abs=1e-7)
+        assert (draw.finish_reason, draw.num_tokens) == ("given", 0)
+
+
+def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60):
+    """Draw with a model whose next token is written in advance."""
+    model, encoder = tiny
+    script = encoder.cot_ids(text) + ([then] if then is not None else [])
+    run = engine((model, encoder), max_new_tokens=max_new_tokens)
+    prompt = encoder.prompt_ids(X)
+    forward = type(model).forward
+
+    def puppet(self, input_ids=None, **kwargs):
+        output = forward(self, input_ids=input_ids, **kwargs)
+        start = kwargs["cache_position"][-1].item() if kwargs.get("cache_position") is not None else None
+        place = (start if start is not None else kwargs["past_key_values"].get_seq_length() - 1) - len(prompt) + 1
+        output.logits[:] = -50.0
+        output.logits[..., script[min(place, len(script) - 1)]] = 50.0
+        return output
+
+    monkeypatch.setattr(type(model), "forward", puppet)
+    (draw,) = run.generate([Request(key="a", prompt_ids=prompt, seed=1)], score=False)
+    return draw, encoder
+
+
+def test_generation_stops_at_the_delimiter_and_keeps_whole_tokens_before_it(tiny, monkeypatch):
+    draw, encoder = scripted(tiny, monkeypatch, "Fine work. So the overall score is 4 and more text")
+    assert draw.finish_reason == "delimiter"
+    assert encoder.decode(draw.cot_ids) == "Fine work."
+    assert draw.num_tokens < len(encoder.cot_ids("Fine work. So the overall score is 4 and more text"))
+
+
+def test_generation_ends_at_the_end_token(tiny, monkeypatch):
+    draw, encoder = scripted(tiny, monkeypatch, "Fine work.", then=tiny[1].stop_ids[0])
+    assert draw.finish_reason == "end"
+    assert encoder.decode(draw.cot_ids) == "Fine work."
+
+
+def test_generation_ends_at_the_length_limit(tiny, monkeypatch):
+    draw, _ = scripted(tiny, monkeypatch, "Fine work and so on and on", max_new_tokens=5)
+    assert (draw.finish_reason, draw.num_tokens) == ("length", 5)
+
+
+def test_sampler_draws_from_the_distribution_it_should():
+    """Gumbel-max over 4 tokens, 4,000 draws, against softmax with temperature."""
+    sampling = SAMPLING.model_copy(update={"top_p": 1.0, "repetition_penalty": 1.0, "temperature": 2.0})
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    ids, mask = torch.tensor([[0]]), torch.tensor([[1]])
+    sampler = _Sampler([7], mask, sampling)
+    counts = Counter(sampler(ids, logits).argmax(-1).item() for _ in range(4000))
+    for token, p in enumerate((logits[0] / 2.0).softmax(-1).tolist()):
+        assert abs(counts[token] / 4000 - p) < 4 * math.sqrt(p * (1 - p) / 4000)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it():
+    sampling = SAMPLING.model_copy(update={"top_p": 0.7, "repetition_penalty": 1.0})
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    sampler = _Sampler([7], torch.tensor([[1]]), sampling)
+    drawn = {sampler(torch.tensor([[0]]), logits).argmax(-1).item() for _ in range(300)}
+    assert drawn == {0, 1}
+
+
+def test_penalty_equals_the_librarys_and_ignores_padding():
+    sampler = _Sampler(
+        [7, 8], torch.tensor([[0, 1, 1], [1, 1, 1]]), SAMPLING.model_copy(update={"repetition_penalty": 1.3})
+    )
+    ids = torch.tensor([[5, 1, 2], [0, 1, 3]])
+    logits = torch.randn(2, 8)
+    ours = sampler._penalized(ids, logits.clone())
+    library = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.3)])
+    assert torch.allclose(ours[1], library(ids[1:], logits[1:].clone())[0])
+    assert torch.allclose(ours[0], library(ids[:1, 1:], logits[:1].clone())[0])  # id 5 is padding
+
+
+def test_the_score_is_drawn_with_noise_of_its_own():
+    seeds = [score_seed(seed) for seed in range(1000)]
+    assert len(set(seeds) | set(range(1000))) == 2000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def vllm_draws(folder, encoder, asked, tmp_path, *, max_length):
+    """Draws of the vLLM engine, from a process of its own: vLLM wants to own the main module."""
+    import json
+    import subprocess
+    import sys
+
+    job = tmp_path / "job.json"
+    answer = tmp_path / "answer.json"
+    job.write_text(
+        json.dumps(
+            {
+                "folder": str(folder),
+                "max_length": max_length,
+                "requests": [vars(request) for request in asked],
+                "sampling": SAMPLING.resolved(),
+            }
+        )
+    )
+    subprocess.run([sys.executable, "-m", "tests.vllm_child", str(job), str(answer)], check=True, timeout=500)
+    return {draw["key"]: draw for draw in json.loads(answer.read_text())}
+
+
+def compare_engines(folder, tmp_path, *, limit):
+    pytest.importorskip("vllm", reason="vLLM is not installed; run `make env`")
+    seed_model = models.SeedModel(folder=folder, identity="x")
+    model, encoder = models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
+    given = requests(encoder, cot_ids=encoder.cot_ids("The answer is clear, but it leaves out the wavelengths."))
+    drawn = [Request(key=f"d{i}", prompt_ids=encoder.prompt_ids(X), seed=50 + i % 2) for i in range(4)]
+    theirs = vllm_draws(folder, encoder, given + drawn, tmp_path, max_length=2048)
+    ours = {draw.key: draw for draw in engine((model, encoder)).generate(given, score=True)}
+    for key, draw in ours.items():
+        assert theirs[key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
+    # A sampled CoT of vLLM, read again by transformers: the interleaved score has the same context.
+    again = [
+        Request(key=request.key, prompt_ids=request.prompt_ids, seed=1, cot_ids=theirs[request.key]["cot_ids"])
+        for request in drawn
+    ]
+    for draw in engine((model, encoder)).generate(again, score=True):
+        assert theirs[draw.key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
+    assert theirs["d0"]["cot_ids"] == theirs["d2"]["cot_ids"]  # same prompt, same seed
+    assert theirs["d0"]["cot_ids"] != theirs["d1"]["cot_ids"]
+    assert all(len(theirs[f"d{i}"]["cot_ids"]) <= SAMPLING.max_new_tokens for i in range(4))
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_agrees_with_transformers_on_a_tiny_model(tiny_folder, tmp_path):
+    compare_engines(tiny_folder, tmp_path, limit=1e-5)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_agrees_with_transformers_on_the_real_model(real_model, tmp_path):
+    compare_engines(real_model.folder, tmp_path, limit=1e-4)

@@ -1,0 +1,207 @@
+import json
+
+import pytest
+
+from tests.conftest import X
+from tract_core import config, generation
+from tract_core.engine import Draw, Reading
+from tract_core.errors import UserError
+from tract_core.examples import pair_with_own_cots
+from tract_core.generation import CotKey, Generator, request_seed
+from tract_core.models import SeedModel
+
+MODEL = config.Model(source="x", revision=None, dtype="float32", max_length=512)
+SAMPLING = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, max_new_tokens=12)
+ENGINE = config.Engine(name="transformers", batch_size=4, memory=1.0)
+
+
+class FakeEngine:
+    """Answers from a table of finish reasons by attempt; counts what it was asked."""
+
+    def __init__(self, encoder, reasons=("delimiter",), die_after=None):
+        self.encoder, self.reasons, self.die_after = encoder, reasons, die_after
+        self.asked = []
+
+    def generate(self, requests, *, score):
+        for number, request in enumerate(reversed(requests)):  # out of order, as vLLM may answer
+            if self.die_after is not None and number == self.die_after:
+                raise KeyboardInterrupt
+            self.asked.append(request)
+            reason = self.reasons[request.seed % len(self.reasons)]
+            text = "" if reason == "empty" else f"Feedback {request.seed}."
+            yield Draw(
+                key=request.key,
+                cot_ids=self.encoder.cot_ids(text),
+                finish_reason="delimiter" if reason == "empty" else reason,
+                num_tokens=5,
+                reading=Reading(probs=[0.1, 0.1, 0.1, 0.1, 0.5], sampled_id=self.encoder.score_tokens.label_ids[4])
+                if score
+                else None,
+            )
+
+
+def examples(n):
+    row = {
+        "source": "train",
+        "instruction": X.instruction,
+        "response": X.response,
+        "reference": X.reference,
+        "criteria": X.criteria,
+        "descriptions": list(X.descriptions),
+        "prompt": None,
+        "gold": 3.0,
+    }
+    return [{**row, "id": f"e{i}", "response": f"Answer {i}."} for i in range(n)]
+
+
+@pytest.fixture
+def make(encoder, tmp_path, monkeypatch):
+    def build(fake=None, stage="infer", **changes):
+        fake = fake or FakeEngine(encoder)
+        monkeypatch.setattr(generation, "open_engine", lambda *args: fake)
+        settings = {"model": MODEL, "sampling": SAMPLING, "engine": ENGINE, **changes}
+        seed_model = SeedModel(folder=tmp_path, identity="base")
+        generator = Generator(encoder, seed_model=seed_model, adapter=None, stage=stage, work=tmp_path, **settings)
+        return generator, fake
+
+    return build
+
+
+def infer(generator, rows, seeds=(1,), num_samples=2):
+    return generation.infer(generator, rows, config.Infer(seeds=list(seeds), num_samples=num_samples))
+
+
+def test_one_row_for_each_key_with_reading_and_gold(make, encoder):
+    rows = infer(make()[0], examples(3), seeds=[1, 2])
+    assert len(rows) == 12
+    assert len({(row["id"], row["k"], row["run_seed"]) for row in rows}) == 12
+    for row in rows:
+        assert row["cot"] == f"Feedback {row['request_seed']}."
+        assert (row["status"], row["sampled_score"], row["gold"]) == ("ok", 5.0, 3.0)
+        assert row["label_mass"] == pytest.approx(0.9)
+
+
+def test_request_seeds_are_all_distinct_and_do_not_depend_on_order():
+    keys = [
+        (stage, CotKey(source=s, id=i, k=k, run_seed=r), attempt)
+        for stage in ("infer", "selfgen")
+        for s in ("a", "b")
+        for i in ("x", "y")
+        for k in range(4)
+        for r in (1, 2)
+        for attempt in (0, 1)
+    ]
+    seeds = [request_seed(*key) for key in keys]
+    assert len(set(seeds)) == len(keys)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    # The first 16 hex digits of `printf '["infer", "a", "x", 0, 1, 0]' | sha256sum`, halved.
+    assert request_seed("infer", CotKey(source="a", id="x", k=0, run_seed=1)) == 19674449627473011
+
+
+def test_a_second_run_asks_nothing_and_more_samples_ask_only_for_the_new(make):
+    rows = examples(3)
+    first = infer(make()[0], rows)
+    generator, fake = make()
+    assert infer(generator, rows) == first
+    assert fake.asked == []
+    wider, fake = make()
+    assert [row for row in infer(wider, rows, num_samples=3) if row["k"] < 2] == first
+    assert len(fake.asked) == 3
+    generator, fake = make()
+    infer(generator, examples(4), seeds=[1, 2])
+    assert len(fake.asked) == 2 * 2 * 4 - 2 * 3
+
+
+def test_a_killed_run_keeps_what_was_drawn(make, encoder):
+    generator, _ = make(FakeEngine(encoder, die_after=4))
+    with pytest.raises(KeyboardInterrupt):
+        infer(generator, examples(5))
+    generator, fake = make()
+    again = infer(generator, examples(5))
+    assert len(fake.asked) == 10 - 4
+    other, _ = make(sampling=SAMPLING.model_copy(update={"top_p": 0.8}))
+    assert again == infer(other, examples(5))  # other settings, other store, same fake answers
+
+
+def test_other_settings_never_share_a_store(make):
+    infer(make()[0], examples(2))
+    for changes in (
+        {"sampling": SAMPLING.model_copy(update={"temperature": 0.5})},
+        {"model": MODEL.model_copy(update={"dtype": "bfloat16"})},
+        {"engine": ENGINE.model_copy(update={"name": "vllm"})},
+    ):
+        generator, fake = make(**changes)
+        infer(generator, examples(2))
+        assert len(fake.asked) == 4, changes
+    generator, fake = make(engine=ENGINE.model_copy(update={"batch_size": 8}))
+    infer(generator, examples(2))
+    assert fake.asked == []  # the batch size is speed, not content
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [("delimiter", "ok"), ("length", "truncated"), ("end", "no_delimiter"), ("empty", "empty"), ("error: x", "error")],
+)
+def test_statuses(make, encoder, reason, status):
+    (row,) = infer(make(FakeEngine(encoder, [reason]))[0], examples(1), num_samples=1)
+    assert row["status"] == status
+
+
+def selfgen_rules(**changes):
+    return config.Selfgen(**{"on_bad_cot": "resample", "max_resamples": 3, "max_bad_share": 1.0, **changes})
+
+
+def test_bad_cots_are_drawn_again_with_other_seeds(make, encoder):
+    generator, fake = make(FakeEngine(encoder, ["delimiter", "length"]), stage="selfgen")
+    rows = generation.self_generate(generator, examples(40), 1, selfgen_rules())
+    assert len({request.seed for request in fake.asked}) == len(fake.asked)
+    bad = [row for row in rows if row["status"] != "ok"]
+    assert len(bad) < 10  # 40 / 2^4 expected
+    assert all(row["attempt"] == 3 for row in bad)
+    assert {row["attempt"] for row in rows if row["status"] == "ok"} >= {0, 1}
+    assert [row["id"] for row in rows] == [f"e{i}" for i in range(40)]
+
+
+def test_too_many_bad_cots_fail_with_the_rate_and_examples(make, encoder):
+    generator, _ = make(FakeEngine(encoder, ["length"]))
+    with pytest.raises(UserError, match=r"4 of 4 self-generated CoTs are bad.*max_bad_share \(0\.5\)") as caught:
+        generation.self_generate(generator, examples(4), 1, selfgen_rules(max_resamples=1, max_bad_share=0.5))
+    assert "e0 (truncated): 'Feedback" in str(caught.value)
+
+
+def test_pairs_leave_bad_cots_out_and_count_them(make, encoder, caplog):
+    generator, _ = make(FakeEngine(encoder, ["delimiter", "length"]))
+    rows = examples(20)
+    cots = generation.self_generate(generator, rows, 1, selfgen_rules(on_bad_cot="drop"))
+    num_ok = sum(cot["status"] == "ok" for cot in cots)
+    assert 0 < num_ok < 20
+    pairs = pair_with_own_cots(rows, cots, keep_bad=False)
+    assert len(pairs) == num_ok
+    assert f"{20 - num_ok} of 20 examples have no usable CoT" in caplog.text
+    assert len(pair_with_own_cots(rows, cots, keep_bad=True)) == 20
+    assert all(cot == next(c["cot"] for c in cots if c["id"] == row["id"]) for row, cot in pairs)
+
+
+def test_a_sampled_token_off_the_scale_is_null(make, encoder, monkeypatch):
+    fake = FakeEngine(encoder)
+    original = fake.generate
+
+    def off_scale(requests, *, score):
+        for draw in original(requests, score=score):
+            yield Draw(**{**vars(draw), "reading": Reading(probs=draw.reading.probs, sampled_id=0)})
+
+    fake.generate = off_scale
+    (row,) = infer(make(fake)[0], examples(1), num_samples=1)
+    assert row["sampled_score"] is None
+
+
+def test_share_reencoded_differently(encoder):
+    ids = encoder.cot_ids("Fine work.")
+    same, other = {"cot": "Fine work.", "cot_ids": ids}, {"cot": "Fine work.", "cot_ids": [*ids[:-1], 7, 8]}
+    assert generation.share_reencoded_differently([same, other], encoder) == 0.5
+
+
+def test_store_shards_are_plain_json(make, tmp_path):
+    infer(make()[0], examples(2))
+    (shard,) = (tmp_path / "generations").glob("*/*.json")
+    assert len(json.loads(shard.read_text())) == 4

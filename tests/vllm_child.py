@@ -1,0 +1,32 @@
+"""One vLLM engine run for the tests: `python -m tests.vllm_child JOB ANSWER` (both JSON)."""
+
+import json
+import sys
+from pathlib import Path
+
+from tests.conftest import SCALE, STYLE
+from tract_core import config, models
+from tract_core.encoding import Encoder
+from tract_core.engine import Request, Rules
+from tract_core.engine.vllm import VllmEngine
+
+
+def main(job_file: str, answer_file: str) -> None:
+    job = json.loads(Path(job_file).read_text())
+    folder = Path(job["folder"])
+    seed_model = models.SeedModel(folder=folder, identity="x")
+    rules = Rules(
+        encoder=Encoder(models.load_tokenizer(seed_model), STYLE, SCALE),
+        sampling=config.Sampling.model_validate(job["sampling"]),
+        max_length=job["max_length"],
+    )
+    engine = VllmEngine(folder, rules, dtype="float32", batch_size=8, memory=1.0)
+    draws = engine.generate([Request(**request) for request in job["requests"]], score=True)
+    answer = [
+        {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading.probs} for d in draws
+    ]
+    Path(answer_file).write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
