@@ -15,6 +15,7 @@ $(READY): $(REQUIREMENTS)
 	touch $@
 
 repro: env  ## the default parameters, end to end, then a table of the metrics
+	python -m pipeline.validate
 	dvc repro
 	python -m pipeline.show
 
@@ -27,6 +28,7 @@ repro-tiny: env  ## every stage in about a minute on a random model
 preset: env  ## make preset P=NAME: params.yaml becomes presets/NAME.yaml
 	@test -f "presets/$(P).yaml" || { echo "make preset P=NAME with NAME one of: $(basename $(notdir $(wildcard presets/*.yaml)))" >&2; exit 2; }
 	cp "presets/$(P).yaml" params.yaml
+	python -m pipeline.validate
 
 check: env  ## lint, format, types
 	ruff check .

@@ -27,7 +27,6 @@ from tract_core.tables import Row
 logger = logging.getLogger(__name__)
 
 _FLUSH_EVERY = 32
-_RETRIED = ("truncated", "no_delimiter", "empty", "error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +195,9 @@ def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, 
     rows = generator.draw(examples, keys, score=False)
     attempts = rules.max_resamples if rules.on_bad_cot == "resample" else 0
     for attempt in range(1, attempts + 1):
-        bad = [index for index, row in enumerate(rows) if row["status"] in _RETRIED]
+        bad = [index for index, row in enumerate(rows) if row["status"] != "ok"]
+        if not bad:
+            break
         logger.info("attempt %d: drawing %d bad CoTs again", attempt, len(bad))
         again = generator.draw(examples, [keys[index] for index in bad], score=False, attempt=attempt)
         for index, row in zip(bad, again, strict=True):

@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,10 +31,14 @@ def tiny_encoder(seed_model):
     return Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
 
 
+def make_examples(encoder):
+    """11 rows of different lengths: with batch 8, a full step and an uneven tail of 3."""
+    return [encoder.training_example(str(i), X, COTS[i % 5] * (1 + i // 5), i % 5 + 1) for i in range(11)]
+
+
 @pytest.fixture(scope="module")
 def examples(tiny_encoder):
-    """11 rows of different lengths: with batch 8, a full step and an uneven tail of 3."""
-    return [tiny_encoder.training_example(str(i), X, COTS[i % 5] * (1 + i // 5), i % 5 + 1) for i in range(11)]
+    return make_examples(tiny_encoder)
 
 
 def recipe(*, normalization="authors", lam=1.0, **train):
@@ -83,6 +90,19 @@ def test_gradients_do_not_depend_on_how_a_batch_is_split(normalization, examples
         for step, (ours, reference) in enumerate(zip(steps, whole, strict=True)):
             difference = (ours - reference).norm() / reference.norm()
             assert difference <= 1e-9, (micro, step, difference)
+
+
+@pytest.mark.timeout(180)
+def test_two_ranks_have_the_gradients_of_one(examples, seed_model, tiny_encoder, tmp_path):
+    """Two CPU processes (gloo), micro-batch 1: the tail of 3 leaves one rank without an example."""
+    out = tmp_path / "gradients.pt"
+    command = ["torchrun", "--nproc_per_node", "2", "--master_port", "29517", "-m", "tests.rank_child"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run([*command, str(seed_model.folder), str(out)], check=True, env=environment)
+    together, alone = torch.load(out), gradients(examples, seed_model, tiny_encoder, micro_batch_size=8)
+    assert len(together) == len(alone) == 4
+    for ours, reference in zip(together, alone, strict=True):
+        assert (ours - reference).norm() / reference.norm() <= 1e-9
 
 
 def test_gradient_checkpointing_changes_nothing(examples, seed_model, tiny_encoder):
