@@ -1,42 +1,73 @@
 """How well predictions agree with gold. Degenerate input gives null with a reason, never a made-up number."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 # Below this spread the rounding of float64 decides the correlation, not the judge: 1e-14 * 5 is 1 ulp.
-_CONSTANT = 1e-12
+CONSTANT = 1e-12
+CORRELATIONS = ("pearson", "spearman", "kendall")
+METRICS = (*CORRELATIONS, "rmse", "mae", "bias", "exact", "qwk")
 
 
-def agreement(predictions: Sequence[float | None], gold: Sequence[float]) -> dict[str, Any]:
-    """Pearson r, Spearman rho, Kendall tau-b, RMSE and MAE over the rows that have a prediction.
+def agreement(predictions: Sequence[float | None], gold: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
+    """All metrics of METRICS over the rows that have a prediction, and Pearson r with the others imputed.
+
+    `bias` is the mean of prediction - gold. For `exact` (share of hits) and `qwk` (quadratic weighted kappa)
+    both sides are rounded to the scale (`nearest_score`). In `pearson_imputed` a row without a prediction
+    gets the middle of the scale; it equals `pearson` where every row has one.
 
     Args:
-        predictions: one number for each row, None where there is none.
+        predictions: one number for each row, None or NaN where there is none.
         gold: the gold score of each row.
+        values: the scores of Y, increasing.
 
     Returns:
-        The five numbers (None where undefined), `n`, `n_ok` (rows used), and `undefined` with the reasons.
+        The numbers (None where undefined), `n`, `n_ok` (rows used), `undefined` (why the correlations are,
+        or None) and `reasons` (metric -> why it is undefined).
     """
-    pairs = [(p, g) for p, g in zip(predictions, gold, strict=True) if p is not None and math.isfinite(p)]
-    predicted, expected = np.array([p for p, _ in pairs]), np.array([g for _, g in pairs])
-    reasons = _why_undefined(predicted, expected)
-    errors = predicted - expected
-    correlations: dict[str, Callable[..., Any]] = {
+    predicted_N, gold_N = np.array(predictions, dtype=np.float64), np.asarray(gold, dtype=np.float64)
+    if predicted_N.shape != gold_N.shape:
+        raise ValueError(f"{len(predicted_N)} predictions for {len(gold_N)} gold scores")
+    ok_N = np.isfinite(predicted_N)
+    imputed_N = np.where(ok_N, predicted_N, (values[0] + values[-1]) / 2)
+    result, undefined = correlations(predicted_N[ok_N], gold_N[ok_N])
+    result |= _errors(predicted_N[ok_N], gold_N[ok_N], values)
+    imputed, not_imputed = correlations(imputed_N, gold_N)
+    result["pearson_imputed"] = imputed["pearson"]
+    why = dict.fromkeys(CORRELATIONS, undefined) | {"pearson_imputed": not_imputed}
+    why["qwk"] = "all predictions and gold scores round to one score" if ok_N.any() else None
+    reasons = {name: why.get(name) or "no row has a prediction" for name, number in result.items() if number is None}
+    return {**result, "n": len(gold_N), "n_ok": int(ok_N.sum()), "undefined": undefined, "reasons": reasons}
+
+
+def correlations(first: ArrayLike, second: ArrayLike) -> tuple[dict[str, float | None], str | None]:
+    """Pearson r, Spearman rho and Kendall tau-b of two equally long lists; None and the reason where undefined."""
+    reason = _why_undefined(np.asarray(first), np.asarray(second))
+    functions: dict[str, Callable[..., Any]] = {
         "pearson": stats.pearsonr,
         "spearman": stats.spearmanr,
         "kendall": stats.kendalltau,
     }
-    result: dict[str, Any] = {
-        name: None if reasons else float(function(predicted, expected).statistic)
-        for name, function in correlations.items()
-    }
-    result["rmse"] = float(np.sqrt(np.mean(errors**2))) if pairs else None
-    result["mae"] = float(np.mean(np.abs(errors))) if pairs else None
-    return {**result, "n": len(gold), "n_ok": len(pairs), "undefined": reasons}
+    return {n: None if reason else float(f(first, second).statistic) for n, f in functions.items()}, reason
+
+
+def nearest_score(numbers: ArrayLike, values: Sequence[float]) -> NDArray[np.int64]:
+    """Position in Y of the score nearest to each number; of two equally near ones the lower."""
+    scores = np.asarray(values, dtype=np.float64)
+    return np.searchsorted((scores[1:] + scores[:-1]) / 2, np.asarray(numbers), side="left")
+
+
+def quadratic_kappa(n: Any, disagreement: Any, squares: Any, first: Any, second: Any) -> Any:
+    """Quadratic weighted kappa from sums over n pairs of positions (i, j) in Y; numbers or arrays.
+
+    1 - n sum (i-j)^2 / (n sum (i^2 + j^2) - 2 sum i sum j), the usual 1 - observed / expected disagreement
+    with weights (i-j)^2 (Cohen 1968). 0 / 0 where all i and j are equal.
+    """
+    return 1 - n * disagreement / (n * squares - 2 * first * second)
 
 
 def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | None]:
@@ -47,11 +78,28 @@ def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | N
     return float(numbers.mean()), float(numbers.std(ddof=1)) if len(numbers) > 1 else None
 
 
+def _errors(predicted_N: Any, gold_N: Any, values: Sequence[float]) -> dict[str, float | None]:
+    """The metrics that need no spread, and kappa."""
+    if not len(predicted_N):
+        return dict.fromkeys(("rmse", "mae", "bias", "exact", "qwk"))
+    errors_N = predicted_N - gold_N
+    i_N, j_N = nearest_score(predicted_N, values), nearest_score(gold_N, values)
+    one_score = bool(np.all(i_N == i_N[0]) and np.all(j_N == i_N[0]))
+    sums = ((i_N - j_N) ** 2).sum(), (i_N**2 + j_N**2).sum(), i_N.sum(), j_N.sum()
+    return {
+        "rmse": float(np.sqrt(np.mean(errors_N**2))),
+        "mae": float(np.mean(np.abs(errors_N))),
+        "bias": float(np.mean(errors_N)),
+        "exact": float(np.mean(i_N == j_N)),
+        "qwk": None if one_score else float(quadratic_kappa(len(i_N), *sums)),
+    }
+
+
 def _why_undefined(predicted: Any, expected: Any) -> str | None:
     """Why correlations are undefined, or None."""
     if len(predicted) < 2:
         return f"correlation needs 2 rows with a prediction, got {len(predicted)}"
     for name, values in (("predictions", predicted), ("gold scores", expected)):
-        if np.ptp(values) <= _CONSTANT:
+        if np.ptp(values) <= CONSTANT:
             return f"all {name} are equal"
     return None

@@ -122,7 +122,7 @@ def _one_predictor(
     for seed in seeds:
         groups = _by_example([row for row in rows if row["run_seed"] == seed])
         predictions = [average([predict(row, predictor, scale, score) for row in group]) for group in groups.values()]
-        runs.append(metrics.agreement(predictions, [group[0]["gold"] for group in groups.values()]))
+        runs.append(metrics.agreement(predictions, [group[0]["gold"] for group in groups.values()], scale.values))
     result: dict[str, Any] = {}
     for name in ("pearson", "spearman", "kendall", "rmse", "mae"):
         result[name], result[f"{name}_sd"] = metrics.mean_and_sd([run[name] for run in runs])

@@ -55,13 +55,40 @@ def test_every_interpolated_parameter_exists_in_every_preset(preset):
 def test_imports_point_downwards_only():
     """pipeline -> upper -> middle -> base; no module imports one above it."""
     layers = [
-        {"errors", "config", "tables", "scale", "prompts", "objectives", "metrics", "raw"},
-        {"encoding", "examples", "datasets", "scoring", "batching", "models", "checks"},
+        {
+            "errors",
+            "config",
+            "tables",
+            "scale",
+            "prompts",
+            "objectives",
+            "metrics",
+            "raw",
+            "free_decoding",
+            "corruption",
+        },
+        {
+            "encoding",
+            "examples",
+            "datasets",
+            "scoring",
+            "batching",
+            "models",
+            "checks",
+            "statistics",
+            "perplexity",
+            "meta_judge",
+        },
         {"engine.base"},
         {"engine.hf", "engine.vllm"},
         {"engine.opening"},
         {"engine"},
         {"training", "generation"},
+        {"report.paper"},
+        {"report.cells", "report.comparison", "report.browser"},
+        {"report.tables", "report.figures"},
+        {"report.page"},
+        {"report"},
         {"judge"},
     ]
     level = {name: number for number, names in enumerate(layers) for name in names}

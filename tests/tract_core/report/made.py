@@ -1,0 +1,261 @@
+"""A made run for the report's tests: all kinds of numbers, with gaps of every kind. No number means anything."""
+
+import hashlib
+import random
+
+from tract_core.report import Cot, Report, Sample
+
+PAPER_BENCHES = ["feedback_bench", "flask", "vicuna_bench", "mt_bench"]
+METRICS = ["pearson", "spearman", "kendall", "rmse", "mae", "bias", "exact", "qwk"]
+PREDICTORS = ["rail", "rail_renormalized", "mode", "median", "sampled"]
+# Not b4, b5_free, sequential and mixed: those rows were not run.
+ROWS = ["b1", "b2", "b3", "b5_forced", "tract", "a1", "self_ce_b2", "self_ce_a1", "a4", "lambda_0_2", "lambda_5_0"]
+HOSTILE = "</script><img src=x onerror=\"document.title='broken out'\"><!-- & ]]> \u2028 \U0001f600"
+DIFFERENCES = "# Where they differ\n\nSome `text`.\n\n| point | here |\n|---|---|\n| (1) loss | `a` <b>raw</b> |\n"
+
+
+def sha(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cell(row, bench, predictor, metric, rng, **other):
+    value = rng.uniform(0.3, 0.9)
+    entry = {
+        "row": row,
+        "bench": bench,
+        "predictor": predictor,
+        "metric": metric,
+        "value": value,
+        "low": value - 0.08,
+        "high": value + 0.07,
+        "sd_training": None,
+        "sd_inference": 0.0123,
+        "n": 160 if bench == "mean" else 40,
+        "n_ok": 158.5 if bench == "mean" else 39.5,
+        "reason": None,
+    }
+    return {**entry, **other}
+
+
+NULL = {"value": None, "low": None, "high": None, "sd_training": None, "sd_inference": None}
+
+
+def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
+    """Content of statistics.json; row b3 has no tau-b on the first benchmark, so none in the mean either."""
+    rng = random.Random(seed)
+    cells = [
+        cell(row, bench, predictor, metric, rng)
+        for row in rows
+        for bench in [*benches, "mean"]
+        for predictor in PREDICTORS
+        for metric in METRICS
+    ]
+    for entry in cells:
+        if entry["row"] == "b3" and entry["metric"] == "kendall" and entry["bench"] in (benches[0], "mean"):
+            entry.update(NULL, reason="all predictions are equal")
+        if entry["row"] == "tract":
+            entry.update(sd_training=0.0456)
+    lines = ["B.1", "B.2", "B.3", "B.4", "B.5 forced delimiter", "A.1", "A.2", "A.2, CoTs of A.1", "A.3", "A.4"]
+    return {
+        "settings": {
+            "level": 0.95,
+            "resamples": 1000,
+            "benches": list(benches),
+            "seeds": [42, 43],
+            "infer_seeds": [1, 2, 3, 4],
+            "num_samples": 1,
+        },
+        "cells": cells,
+        "differences": [
+            difference(line, bench, metric, number, rng)
+            for bench in [*benches, "mean"]
+            for metric in METRICS
+            for number, line in enumerate(lines)
+        ],
+        "ceiling": [
+            {"bench": benches[0], "metric": "pearson", "value": 0.81, "num_annotators": 3, "reason": None},
+            {
+                "bench": benches[-1],
+                "metric": "spearman",
+                "value": None,
+                "num_annotators": 1,
+                "reason": "one gold score per row",
+            },
+        ],
+        "table3": {
+            "cells": [
+                table3_cell("a1", "training", 0.21),
+                table3_cell("a1", "own", 0.74),
+                table3_cell("tract", "training", 0.52),
+                {**table3_cell("tract", "own", None), "reason": "no row has both predictions"},
+            ],
+            "gaps": [
+                {"row": "a1", "value": 0.53, "low": 0.4, "high": 0.6, "p": 0.0004, "reason": None},
+                {
+                    "row": "tract",
+                    "value": None,
+                    "low": None,
+                    "high": None,
+                    "p": None,
+                    "reason": "own CoTs: no row has both predictions",
+                },
+            ],
+        },
+        "figure2": [
+            {
+                "lambda": lam,
+                "row": row,
+                "bench": "mean",
+                "metric": metric,
+                "value": None if lam == 2.0 else base + lam / 100,
+                # The interval of lambda 0.2 lies above its value, as a percentile interval can.
+                "low": base + 0.01 if lam == 0.2 else base - 0.05,
+                "high": base + 0.09,
+                "sd_training": None,
+                "reason": "row lambda_2_0 was not run" if lam == 2.0 else None,
+            }
+            for metric, base in (("pearson", 0.5), ("rmse", 1.0))
+            for lam, row in ((0.2, "lambda_0_2"), (1.0, "tract"), (2.0, "lambda_2_0"), (5.0, "lambda_5_0"))
+        ],
+        "figure3": [
+            {
+                "row": row,
+                "line": line,
+                "k": k,
+                "value": None if (line, k) == ("B.2", 5) else base + 0.01 * k,
+                "sd": 0.02 / k,
+                "tokens": 61.5 * k,
+                "n_seeds": 4,
+                "reason": "no CoT could be read" if (line, k) == ("B.2", 5) else None,
+            }
+            for line, row, base in (
+                ("6", "tract", 0.6),
+                ("B.2", "b2", 0.5),
+                ("B.5 forced delimiter", "b5_forced", 0.55),
+            )
+            for k in (1, 2, 3, 5)
+        ],
+        "perplexity": [
+            {
+                "source": source,
+                "token_weighted": 7.1,
+                "per_sample": 7.4,
+                "n": 48,
+                "num_tokens": 3000,
+                "seed": None if source == "annotator" else 42,
+            }
+            for source in ("annotator", "a1", "tract")
+        ],
+        "corruption": [
+            {
+                "where": where,
+                "n": 80,
+                "no_delimiter": 0.125,
+                "truncated": 0.05,
+                "empty": 0.0,
+                "stray_score": 0.0,
+                "stray_bracket": 0.0,
+                "loop": 0.025,
+                "examples": [{"id": "x1", "kind": "loop", "cot": f"again and again {HOSTILE}"}],
+            }
+            for where in ("cots/a1", "predictions/tract")
+        ],
+        "meta_judge": {
+            "annotator": {"mean": 4.4, "n": 200, "n_ok": 198, "reason": None},
+            "a1": {"mean": None, "n": 200, "n_ok": 0, "reason": "no reply held a rating"},
+        },
+    }
+
+
+def difference(line, bench, metric, number, rng):
+    if line == "B.4":
+        reason = "B.4: no predictions of row b4"
+        nothing = dict.fromkeys(("value", "low", "high", "p", "p_corrected"))
+        return {"line": line, "bench": bench, "metric": metric, **nothing, "reason": reason}
+    value = rng.uniform(-0.3, 0.05)
+    return {
+        "line": line,
+        "bench": bench,
+        "metric": metric,
+        "value": value,
+        "low": value - 0.1,
+        "high": value + 0.1,
+        "p": 0.002 * (number + 1),
+        "p_corrected": min(1.0, 0.02 * (number + 1)),
+        "reason": None,
+    }
+
+
+def table3_cell(row, cots, value):
+    low, high = (None, None) if value is None else (value - 0.05, value + 0.05)
+    return {"row": row, "cots": cots, "value": value, "low": low, "high": high, "n": 48, "reason": None}
+
+
+def traces(rows=tuple(ROWS)):
+    """Row b3 has no adapter and no training seed."""
+    return {
+        row: [{"seed": None, "predictions_sha": sha("p b3"), "adapter_sha": None}]
+        if row == "b3"
+        else [
+            {"seed": seed, "predictions_sha": sha(f"p {row} {seed}"), "adapter_sha": sha(f"a {row} {seed}")}
+            for seed in (42, 43)
+        ]
+        for row in rows
+    }
+
+
+def cot(k, **other):
+    fields = {
+        "k": k,
+        "cot": f"The response is right in part, and says so in few words ({k}).",
+        "status": "ok",
+        "finish_reason": "delimiter",
+        "probs": [0.05, 0.1, 0.2, 0.4, 0.2],
+        "label_mass": 0.95,
+        "sampled_score": 4.0,
+    }
+    return Cot(**{**fields, **other})
+
+
+def sample(row, number, **other):
+    fields = {
+        "row": row,
+        "seed": 42,
+        "run_seed": 1,
+        "bench": "demo",
+        "id": f"example-{number}",
+        "instruction": f"Explain why the sky is blue, in {number} sentences.",
+        "response": "Because of Rayleigh scattering.",
+        "reference": None if number == 2 else "Short waves scatter more.",
+        "criteria": "Is the physics right?",
+        "descriptions": ["Wrong.", "Mostly wrong.", "Half right.", "Mostly right.", "Right."],
+        "gold": 4.0,
+        "expected_score": 3.45,
+        "cots": [
+            cot(0),
+            cot(1, cot="", status="empty", finish_reason="end", probs=None, label_mass=None, sampled_score=None),
+        ],
+    }
+    return Sample(**{**fields, **other})
+
+
+def params(source="mistralai/Mistral-7B-Instruct-v0.2"):
+    return {
+        "seeds": [42, 43],
+        "model": {"source": source, "revision": None},
+        "scale": {"values": [1, 2, 3, 4, 5], "labels": None},
+        "loss": {"lambda": 1.0, "normalization": "authors"},
+        "rows": {},
+    }
+
+
+def report(**other):
+    fields = {
+        "statistics": statistics(),
+        "params": params(),
+        "traces": traces(),
+        "samples": [sample(row, number) for row in ("tract", "a1") for number in range(3)],
+        "differences": DIFFERENCES,
+        "title": "A made run",
+    }
+    return Report(**{**fields, **other})

@@ -1,0 +1,348 @@
+"""All tables of the page but the comparison with the paper, from statistics.json, settings and a Markdown file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tract_core.report import paper
+from tract_core.report.cells import (
+    EMPTY,
+    METRICS,
+    PREDICTORS,
+    Cell,
+    Group,
+    Head,
+    Key,
+    Numbers,
+    Table,
+    finite,
+    flat,
+    missing,
+    of_entry,
+    ours,
+    show,
+)
+from tract_core.report.comparison import describe
+from tract_core.report.paper import LINES, MEAN
+
+_OTHER_METRICS = ("rmse", "mae", "bias", "exact", "qwk")
+_RATES = ("no_delimiter", "truncated", "empty", "stray_score", "stray_bracket", "loop")
+_SOURCES = {"annotator": "annotator (p_a)", "a1": "A.1 (p_s)", "tract": "6 (p_tract)"}
+
+
+def other_metrics(numbers: Numbers) -> list[Table]:
+    """RMSE and its kin for each line, with how many rows had a prediction: the mean, then each benchmark."""
+    return [_other_metrics(numbers, bench) for bench in [MEAN, *numbers.benches]]
+
+
+def cross(numbers: Numbers) -> Table:
+    """Every model under every predictor: mean r and RMSE. The paper reads each with one predictor."""
+    order = [*dict.fromkeys(line.row for line in LINES), *sorted(numbers.rows)]
+    rows = [row for row in dict.fromkeys(order) if row in numbers.rows]
+    return Table(
+        id="cross",
+        caption="Every model under every predictor, mean over our benchmarks",
+        first="model",
+        groups=tuple(Group(METRICS[metric], PREDICTORS) for metric in ("pearson", "rmse")),
+        rows=tuple((Head(row, _labels(row)), tuple(_cross_cells(numbers, row))) for row in rows),
+        legend=f"A line of the tables is a model and a predictor; here are all pairs. {_not_run(numbers)}",
+        empty="" if rows else "No model has numbers in this run.",
+    )
+
+
+def table3(statistics: Mapping[str, Any]) -> Table:
+    """RMSE on training examples behind training CoTs and own CoTs, and the gap (own minus training)."""
+    found = statistics.get("table3") or {"cells": [], "gaps": []}
+    cells = {(entry["row"], entry["cots"]): entry for entry in found["cells"]}
+    gaps = {entry["row"]: entry for entry in found["gaps"]}
+    rows = []
+    for row, label in (("a1", "A.1 (p_s)"), ("tract", "6 (p_tract)")):
+        own = [_with_n(cells.get((row, cots))) for cots in ("training", "own")]
+        printed = [paper.TABLE_3_RMSE[(row, cots)] for cots in ("training", "own")]
+        gap = [of_entry(gaps.get(row), "not measured in this run"), _p_value(gaps.get(row), "p")]
+        pairs = [cell for mine, theirs in zip(own, printed, strict=True) for cell in (mine, _grey(theirs, 2))]
+        rows.append((Head(label), (*pairs, *gap, _grey(printed[1] - printed[0], 2))))
+    sides = ("ours", "paper")
+    return Table(
+        id="table-3",
+        caption="Table 3: RMSE over training examples, behind the CoTs of training and behind own CoTs",
+        first="model",
+        groups=(Group("training CoTs", sides), Group("own CoTs", sides), Group("gap", ("ours", "p", "paper"))),
+        rows=tuple(rows),
+        legend="Gap: own minus training; near 0 means that the model judges behind its own CoTs as well as behind "
+        "those it learned from. Grey: the paper's numbers, from its own training data.",
+    )
+
+
+def differences(statistics: Mapping[str, Any]) -> list[Table]:
+    """Each line minus line 6: one table for the mean, then one for each benchmark."""
+    entries = statistics.get("differences") or []
+    if not entries:
+        return [
+            Table(
+                id="differences-mean", caption="Differences against line 6", empty="Nothing was compared in this run."
+            )
+        ]
+    benches = dict.fromkeys([MEAN, *statistics["settings"]["benches"], *(entry["bench"] for entry in entries)])
+    return [_difference_table(entries, bench) for bench in benches if any(e["bench"] == bench for e in entries)]
+
+
+def figure_numbers(entries: Sequence[Mapping[str, Any]], fields: Sequence[str], *, id: str, caption: str) -> Table:
+    """The points of a figure as a table, for readers who do not see it. Fields that an entry lacks are empty."""
+    rows = [
+        (Head(_plain(entry.get(fields[0]))), tuple(_field_cell(entry, name) for name in fields[1:]))
+        for entry in entries
+    ]
+    return Table(
+        id=id,
+        caption=caption,
+        first=fields[0],
+        groups=flat(*(name.replace("_", " ") for name in fields[1:])),
+        rows=tuple(rows),
+        empty="" if rows else "Not run.",
+    )
+
+
+def ceiling(statistics: Mapping[str, Any]) -> Table:
+    """The annotators' agreement with themselves: what no judge can be expected to exceed by much."""
+    rows = [
+        (
+            Head(entry["bench"], METRICS.get(entry["metric"], entry["metric"])),
+            (of_entry(entry), Cell(text=_plain(entry.get("num_annotators")))),
+        )
+        for entry in statistics.get("ceiling") or []
+    ]
+    return Table(
+        id="ceiling-table",
+        caption="Ceiling: how well one gold score agrees with the mean of the others",
+        first="benchmark",
+        groups=flat("agreement", "gold scores per row"),
+        rows=tuple(rows),
+        empty="" if rows else "Not computed in this run.",
+    )
+
+
+def perplexity(statistics: Mapping[str, Any]) -> Table:
+    """Appendix B.4: how natural each source's CoTs are to the seed model."""
+    rows = [
+        (
+            Head(_SOURCES.get(entry["source"], entry["source"]), _seed(entry.get("seed"))),
+            (
+                _value(entry, "token_weighted", 2),
+                _value(entry, "per_sample", 2),
+                _grey(paper.PERPLEXITY.get(entry["source"]), 2),
+                Cell(text=_plain(entry.get("n"))),
+                Cell(text=_plain(entry.get("num_tokens"))),
+            ),
+        )
+        for entry in statistics.get("perplexity") or []
+    ]
+    return Table(
+        id="perplexity",
+        caption="Perplexity of the CoTs under the seed model (appendix B.4)",
+        first="CoTs of",
+        groups=flat("token-weighted", "per-sample mean", "paper", "CoTs", "tokens"),
+        rows=tuple(rows),
+        legend="Grey: the paper's values, of Mistral and its training data; its code takes the mean over samples.",
+        empty="" if rows else "Not run.",
+    )
+
+
+def corruption(statistics: Mapping[str, Any]) -> Table:
+    """How often CoTs are broken, by where they stand and in which way."""
+    entries = statistics.get("corruption") or []
+    rates = (*_RATES, *(["error"] if any("error" in entry for entry in entries) else []))
+    rows = [
+        (Head(entry["where"]), (Cell(text=_plain(entry["n"])), *(_percent(entry, rate) for rate in rates)))
+        for entry in entries
+    ]
+    return Table(
+        id="corruption",
+        caption="Broken CoTs",
+        first="where",
+        groups=flat("CoTs", *(rate.replace("_", " ") for rate in rates)),
+        rows=tuple(rows),
+        legend="Shares of the CoTs; one may be broken in several ways.",
+        empty="" if rows else "Not counted in this run.",
+    )
+
+
+def meta_judge(statistics: Mapping[str, Any]) -> Table:
+    """Appendix B.1: grades that another model gave to the CoTs; whatever plain values the results hold."""
+    found = {
+        name: values for name, values in (statistics.get("meta_judge") or {}).items() if isinstance(values, Mapping)
+    }
+    fields = list(
+        dict.fromkeys(name for values in found.values() for name, value in values.items() if _is_scalar(name, value))
+    )
+    return Table(
+        id="meta-judge",
+        caption="Grades of the CoTs by a meta-judge (appendix B.1)",
+        first="CoTs of",
+        groups=flat(*(name.replace("_", " ") for name in fields), "paper"),
+        rows=tuple(
+            (
+                Head(_SOURCES.get(source, source)),
+                (*(_field_cell(values, name) for name in fields), _grey(paper.META_JUDGE.get(source), 2)),
+            )
+            for source, values in found.items()
+        ),
+        empty="" if found else "Not run: no meta-judge was asked in this run.",
+    )
+
+
+def settings(params: Mapping[str, Any]) -> Table:
+    """params.yaml as resolved, one row for each value."""
+    return Table(
+        id="settings-table",
+        caption="Resolved settings",
+        first="parameter",
+        groups=flat("value"),
+        rows=tuple((Head(name), (Cell(text=text, classes=("text",)),)) for name, text in flatten(params)),
+        empty="" if params else "No settings were given.",
+    )
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested parameters as (dotted name, value as JSON), in the order of the file."""
+    found = []
+    for name, value in params.items():
+        if isinstance(value, Mapping) and value:
+            found += flatten(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", json.dumps(value, ensure_ascii=False)))
+    return found
+
+
+def _other_metrics(numbers: Numbers, bench: str) -> Table:
+    with_mass = any(key.metric == "label_mass" for key in numbers.entries)
+    metrics = (*_OTHER_METRICS, *(["label_mass"] if with_mass else []))
+    rows = [
+        (Head(line.label, describe(line)), tuple(_metric_cells(numbers, line, bench, metrics)))
+        for line in LINES
+        if line.row in numbers.rows
+    ]
+    names = [METRICS.get(metric, metric.replace("_", " ")) for metric in metrics]
+    return Table(
+        id=f"other-metrics-{bench}",
+        caption="Beside correlation, " + ("mean over our benchmarks" if bench == MEAN else bench),
+        first="line",
+        groups=flat(*names, "n", "n_ok"),
+        rows=tuple(rows),
+        legend="RMSE, MAE and bias (prediction minus gold) in units of the scale; exact (share of hits) and QWK "
+        "(quadratically weighted kappa) after rounding to the scale; n: rows of the benchmark; n_ok: those with a "
+        f"prediction, mean over runs; of the mean, both are sums. {_not_run(numbers)}",
+        empty="" if rows else "No line of the tables has numbers in this run.",
+    )
+
+
+def _metric_cells(numbers: Numbers, line: paper.Line, bench: str, metrics: Sequence[str]) -> list[Cell]:
+    cells = [ours(numbers, Key(line.row, bench, line.predictor, metric)) for metric in metrics]
+    entry = numbers.entries.get(Key(line.row, bench, line.predictor, "rmse"), {})
+    return [*cells, *(Cell(text=_count(entry.get(name))) for name in ("n", "n_ok"))]
+
+
+def _cross_cells(numbers: Numbers, row: str) -> list[Cell]:
+    return [ours(numbers, Key(row, MEAN, name, metric)) for metric in ("pearson", "rmse") for name in PREDICTORS]
+
+
+def _labels(row: str) -> str:
+    lines = [line for line in LINES if line.row == row]
+    return ", ".join(f"{line.label} = {line.predictor}" for line in lines)
+
+
+def _not_run(numbers: Numbers) -> str:
+    absent = dict.fromkeys(line.row for line in LINES if line.row not in numbers.rows)
+    return f"Rows that this run does not have: {', '.join(absent)}." if absent else ""
+
+
+def _difference_table(entries: Sequence[Mapping[str, Any]], bench: str) -> Table:
+    chosen = {(entry["line"], entry["metric"]): entry for entry in entries if entry["bench"] == bench}
+    metrics = [metric for metric in METRICS if any(key[1] == metric for key in chosen)]
+    about = {line.label: describe(line) for line in LINES}
+    labels = [
+        label for label in dict.fromkeys([*about, *(key[0] for key in chosen)]) if any(label in k for k in chosen)
+    ]
+    rows = [
+        (Head(label, about.get(label, "")), tuple(c for m in metrics for c in _difference(chosen.get((label, m)))))
+        for label in labels
+    ]
+    return Table(
+        id=f"differences-{bench}",
+        caption="Line minus line 6, " + ("mean over our benchmarks" if bench == MEAN else bench),
+        first="line",
+        groups=tuple(Group(METRICS[metric], ("difference", "p", "p corrected")) for metric in metrics),
+        rows=tuple(rows),
+        legend="Paired: both lines are resampled together. Below 0 in a correlation, or above 0 in an error, line 6 is "
+        "the better one. p corrected: Holm's correction over the lines, for each benchmark and metric apart.",
+    )
+
+
+def _difference(entry: Mapping[str, Any] | None) -> list[Cell]:
+    absent = "this line was not compared in this run"
+    return [of_entry(entry, absent), _p_value(entry, "p"), _p_value(entry, "p_corrected")]
+
+
+def _p_value(entry: Mapping[str, Any] | None, field: str) -> Cell:
+    value = None if entry is None else finite(entry.get(field))
+    if entry is None or value is None:
+        return missing((entry or {}).get("reason") or "no difference, so no p")
+    return Cell(text="<0.001" if value < 0.001 else show(value))
+
+
+def _with_n(entry: Mapping[str, Any] | None) -> Cell:
+    cell = of_entry(entry, "not measured in this run")
+    if cell.reason or entry is None or finite(entry.get("n")) is None:
+        return cell
+    return replace(cell, lines=(*cell.lines, f"n = {entry['n']}"))
+
+
+def _grey(value: float | None, digits: int) -> Cell:
+    """A number of the paper beside ours from other data."""
+    if value is None:
+        return missing("the paper has no such number")
+    return Cell(text=show(value, digits), classes=("paper", "grey"), title="the paper's number, other data than ours")
+
+
+def _value(entry: Mapping[str, Any], field: str, digits: int) -> Cell:
+    if finite(entry.get(field)) is None:
+        return missing(entry.get("reason") or "no value, and no reason was recorded")
+    return Cell(text=show(entry[field], digits))
+
+
+def _percent(entry: Mapping[str, Any], rate: str) -> Cell:
+    value = finite(entry.get(rate))
+    return missing(entry.get("reason") or "not counted") if value is None else Cell(text=f"{value:.1%}")
+
+
+def _field_cell(entry: Mapping[str, Any], name: str) -> Cell:
+    value = entry.get(name)
+    if value is None or (isinstance(value, float) and finite(value) is None):
+        reason = "no standard deviation: it needs at least two seeds" if name.startswith("sd") else "not recorded"
+        return missing(entry.get("reason") or reason)
+    return Cell(text=_plain(value))
+
+
+def _is_scalar(name: str, value: Any) -> bool:
+    """Whether a field is a column; the reason of a null is a footnote instead."""
+    return name != "reason" and (value is None or isinstance(value, str | int | float))
+
+
+def _plain(value: Any) -> str:
+    """A count, name or number as short text."""
+    if value is None:
+        return EMPTY
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) >= 1 else show(value)
+    return str(value)
+
+
+def _count(value: Any) -> str:
+    """A number of rows, which may be a mean over runs."""
+    number = finite(value)
+    return EMPTY if number is None else f"{number:.1f}".removesuffix(".0")
+
+
+def _seed(seed: int | None) -> str:
+    return "" if seed is None else f"training seed {seed}"
