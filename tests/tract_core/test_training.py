@@ -149,7 +149,8 @@ def train(examples, seed_model, encoder, out, **changes):
 
 
 # Losses of the run below, written down once (torch 2.13.0, transformers 5.19.0, peft 0.21.2, x86-64 CPU).
-GOLDEN = [8.409927, 8.184551, 7.500099, 7.357385]
+# The tiny tokenizer learns from data/demo, so another demo text is another golden run.
+GOLDEN = [8.416807, 8.206663, 7.515275, 7.361466]
 
 
 def test_golden_run(examples, seed_model, tiny_encoder, tmp_path):

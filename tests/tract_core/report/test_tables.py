@@ -70,10 +70,14 @@ def test_table_3_shows_the_gap_and_the_papers(statistics):
 
 
 def test_differences_come_with_both_p_values_and_the_mean_first(statistics):
-    mean, *others = tables.differences(statistics)
-    assert [table.id for table in (mean, *others)] == ["differences-mean", "differences-demo", "differences-flask"]
-    (entry,) = [e for e in statistics["differences"] if (e["line"], e["bench"], e["metric"]) == ("A.1", "mean", "rmse")]
-    assert cell(mean, "A.1", "difference", "RMSE").text == f"{entry['value']:.3f}"
+    found = tables.differences(statistics)
+    assert [table.id for table in found] == ["differences-mean", "differences-demo", "differences-flask"]
+    for table, bench in zip(found, ("mean", "demo", "flask"), strict=True):
+        (entry,) = [
+            e for e in statistics["differences"] if (e["line"], e["bench"], e["metric"]) == ("A.1", bench, "rmse")
+        ]
+        assert cell(table, "A.1", "difference", "RMSE").text == f"{entry['value']:.3f}"
+    mean = found[0]
     # The sixth line: 0.002 * 6 and 0.02 * 6.
     assert cell(mean, "A.1", "p", "RMSE").text == "0.012"
     assert cell(mean, "A.1", "p corrected", "RMSE").text == "0.120"
@@ -82,9 +86,7 @@ def test_differences_come_with_both_p_values_and_the_mean_first(statistics):
 
 def test_a_line_that_this_page_does_not_know_is_shown_all_the_same(statistics):
     statistics["differences"].append({**statistics["differences"][-1], "line": "new"})
-    assert "new" in [head.label for head, _ in tables.differences(statistics)[-1].rows] + [
-        head.label for head, _ in tables.differences(statistics)[0].rows
-    ]
+    assert "new" in [head.label for head, _ in tables.differences(statistics)[0].rows]
 
 
 def test_ceiling_perplexity_and_meta_judge_keep_their_nulls(statistics):
