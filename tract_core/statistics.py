@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tract_core.lines import MEAN, Line
 from tract_core.metrics import CONSTANT, CORRELATIONS, METRICS, agreement, correlations, nearest_score, quadratic_kappa
 
 Array = NDArray[Any]
 Record = dict[str, Any]
 Draws = Mapping[tuple[str, str, str, str], Array]
 """(row, bench or MEAN, predictor, metric) -> the statistic in each resample, NaN where undefined."""
-MEAN = "mean"
-"""Stands in the place of a benchmark for the mean over all of them."""
 _FLOAT32_INTEGERS = 2**23
 _BLOCK_ROWS = 512
 
@@ -57,15 +56,6 @@ class Run:
     training_seed: int | None
     inference_seed: int
     predictions_N: Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A line of the paper's tables: which predictor of which row (trained model) it shows."""
-
-    label: str
-    row: str
-    predictor: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -412,7 +402,7 @@ def _summary(results: Mapping[tuple[int | None, int], Record], panel: Panel, row
     reasons = {result["reasons"][metric]: None for result in results.values() if metric in result["reasons"]}
     return {
         "value": _mean(list(by_seeds.values())),
-        **_spreads(by_seeds),
+        **spreads(by_seeds),
         "n": len(panel.gold_N),
         "n_ok": _mean([result["n_ok"] for result in results.values()]) or 0.0,
         "reason": "; ".join(reasons) or None if results else f"no predictions of row {row}",
@@ -430,14 +420,14 @@ def _mean_summary(
     found = [f"{bench}: {s['reason']}" for bench, s in zip(results, by_bench, strict=True) if s["value"] is None]
     return {
         "value": value,
-        **_spreads(by_seeds),
+        **spreads(by_seeds),
         "n": sum(summary["n"] for summary in by_bench),
         "n_ok": sum(summary["n_ok"] for summary in by_bench),
         "reason": "; ".join(found) or None,
     }
 
 
-def _spreads(by_seeds: Mapping[tuple[int | None, int], float | None]) -> Record:
+def spreads(by_seeds: Mapping[tuple[int | None, int], float | None]) -> Record:
     """`sd_training` and `sd_inference` of values by (training seed, inference seed)."""
     groups: dict[int | None, list[float | None]] = {}
     for training_seed, inference_seed in sorted(by_seeds, key=str):

@@ -9,8 +9,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from tract_core import statistics
+from tract_core.lines import Line
 from tract_core.metrics import CORRELATIONS, METRICS
-from tract_core.statistics import Bootstrap, Line, Panel, Run
+from tract_core.statistics import Bootstrap, Panel, Run
 
 Y = [1.0, 2.0, 3.0, 4.0, 5.0]
 BOOTSTRAP = Bootstrap(resamples=200, seed=42, level=0.9)

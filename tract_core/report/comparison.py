@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tract_core.lines import LINES, MEAN, Line
 from tract_core.report import paper
 from tract_core.report.cells import (
     METRICS,
@@ -19,7 +20,7 @@ from tract_core.report.cells import (
     ranks,
     show,
 )
-from tract_core.report.paper import BENCHES, LINES, MEAN, Line, PaperTable
+from tract_core.report.paper import BENCHES, PaperTable
 
 SIDES = ("ours", "paper", "authors' own runs")
 # Half of the last digit that the paper prints: nearer than this, its number may lie inside.

@@ -12,6 +12,7 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from tract_core.lines import LINES, MEAN
 from tract_core.report import browser, comparison, figures, paper, tables
 from tract_core.report.browser import Sample
 from tract_core.report.cells import METRICS, Key, Numbers, Table, finite, index, interval, show
@@ -160,7 +161,7 @@ def _seed_model(findings: Report) -> str:
 def _summary(findings: Report, numbers: Numbers) -> list[str]:
     """What a reader should know first, one sentence each."""
     settings = findings.statistics["settings"]
-    absent = [line.label for line in paper.LINES if line.row not in numbers.rows]
+    absent = [line.label for line in LINES if line.row not in numbers.rows]
     sentences = [
         f"Seed model {_seed_model(findings)}; benchmarks {', '.join(settings['benches'])}; "
         f"training seeds {_list(settings['seeds'])}; inference seeds {_list(settings['infer_seeds'])}; "
@@ -173,7 +174,7 @@ def _summary(findings: Report, numbers: Numbers) -> list[str]:
 
 
 def _headline(numbers: Numbers, metric: str) -> str:
-    entry = numbers.entries.get(Key("tract", paper.MEAN, "rail", metric), {})
+    entry = numbers.entries.get(Key("tract", MEAN, "rail", metric), {})
     if finite(entry.get("value")) is None:
         return f"TRACT (line 6) has no mean {METRICS[metric]}: {entry.get('reason') or 'it is not in this run'}."
     limits = f" ({interval(entry)})" if interval(entry) else ""
@@ -194,7 +195,7 @@ def _how_sure(numbers: Numbers) -> list[str]:
 
 
 def _told_apart(statistics: Mapping[str, Any]) -> str:
-    entries = [e for e in statistics.get("differences") or [] if e["bench"] == paper.MEAN and e["metric"] == "pearson"]
+    entries = [e for e in statistics.get("differences") or [] if e["bench"] == MEAN and e["metric"] == "pearson"]
     tested = [e for e in entries if finite(e.get("p_corrected")) is not None]
     if not tested:
         return "No other line was compared with it."

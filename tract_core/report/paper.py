@@ -8,59 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from tract_core.lines import MEAN, Line
+
 BENCHES = ("feedback_bench", "flask", "vicuna_bench", "mt_bench")
 """Feedback Bench is the file of unseen rubrics ("out of domain"): the one that Table 2 reports."""
-MEAN = "mean"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """One line of the tables: a model ("row"), what it is, and the predictor that reads it."""
-
-    label: str
-    row: str
-    predictor: str
-    cot: bool
-    trained_with: str
-    cots: str
-    """Whose CoTs the model learned from."""
-    start: str
-    """The weights that its training started from."""
-    paper: str | None
-    """Row of the paper's tables; None: the paper has no such row."""
-
-
-def _line(label: str, row: str, predictor: str, paper: str | None, *about: str, cot: bool = True) -> Line:
-    trained_with, cots, start = about
-    return Line(
-        label=label,
-        row=row,
-        predictor=predictor,
-        cot=cot,
-        trained_with=trained_with,
-        cots=cots,
-        start=start,
-        paper=paper,
-    )
-
-
-LINES = (
-    _line("B.1", "b1", "sampled", "B.1", "CE", "none", "seed model", cot=False),
-    _line("B.2", "b2", "sampled", "B.2", "CE", "annotator", "seed model"),
-    _line("B.3", "b3", "rail", "B.3", "not trained", "none", "seed model", cot=False),
-    _line("B.4", "b4", "rail", "B.4", "RAFT", "none", "seed model", cot=False),
-    _line("B.5 free decoding", "b5_free", "sampled", "B.5", "Prometheus-2-7B", "its own data", "its own"),
-    _line("B.5 forced delimiter", "b5_forced", "sampled", "B.5", "Prometheus-2-7B", "its own data", "its own"),
-    _line("6", "tract", "rail", "6", "CoT-RAFT", "own, of A.1", "seed model"),
-    _line("A.1", "a1", "rail", "A.1", "CoT-RAFT", "annotator", "seed model"),
-    _line("A.2", "self_ce_b2", "rail", "A.2", "CE", "own, of B.2", "seed model"),
-    _line("A.2, CoTs of A.1", "self_ce_a1", "rail", None, "CE", "own, of A.1", "seed model"),
-    _line("A.3", "self_ce_a1", "sampled", "A.3", "CE", "own, of A.1", "seed model"),
-    _line("A.3, CoTs of B.2", "self_ce_b2", "sampled", None, "CE", "own, of B.2", "seed model"),
-    _line("A.4", "a4", "rail", "A.4", "CoT-RAFT", "own, of A.1", "A.1's model"),
-    _line("sequential", "sequential", "rail", None, "CE, then RAFT", "annotator", "B.2's model"),
-    _line("mixed", "mixed", "rail", None, "CoT-RAFT", "annotator and own, of A.1", "seed model"),
-)
 
 Printed = Mapping[str, tuple[float, float, float, float, float]]
 """Row of the paper -> the four benchmarks and their mean."""

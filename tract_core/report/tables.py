@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tract_core.lines import LINES, MEAN, Line
 from tract_core.report import paper
 from tract_core.report.cells import (
     EMPTY,
@@ -24,7 +25,6 @@ from tract_core.report.cells import (
     show,
 )
 from tract_core.report.comparison import describe
-from tract_core.report.paper import LINES, MEAN
 
 _OTHER_METRICS = ("rmse", "mae", "bias", "exact", "qwk")
 _RATES = ("no_delimiter", "truncated", "empty", "stray_score", "stray_bracket", "loop")
@@ -237,7 +237,7 @@ def _other_metrics(numbers: Numbers, bench: str) -> Table:
     )
 
 
-def _metric_cells(numbers: Numbers, line: paper.Line, bench: str, metrics: Sequence[str]) -> list[Cell]:
+def _metric_cells(numbers: Numbers, line: Line, bench: str, metrics: Sequence[str]) -> list[Cell]:
     cells = [ours(numbers, Key(line.row, bench, line.predictor, metric)) for metric in metrics]
     entry = numbers.entries.get(Key(line.row, bench, line.predictor, "rmse"), {})
     return [*cells, *(Cell(text=_count(entry.get(name))) for name in ("n", "n_ok"))]

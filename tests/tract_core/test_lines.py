@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from tract_core import config
+from tract_core.findings import PREDICTORS
+from tract_core.lines import LINES, REFERENCE
+
+PRESETS = Path(__file__).parents[2] / "presets"
+COTS = {"self": "own, of A.1", "both": "annotator and own, of A.1"}
+START = {"p_0": "seed model", "p_s": "A.1's model"}
+OBJECTIVES = {"ce": "CE", "raft": "RAFT"}
+
+
+def test_every_line_is_another_label_and_another_reading():
+    assert len({line.label for line in LINES}) == len(LINES)
+    assert len({(line.row, line.predictor) for line in LINES}) == len(LINES)
+    assert {line.predictor for line in LINES} <= set(PREDICTORS)
+
+
+def test_the_reference_is_the_method_read_by_rail():
+    assert REFERENCE in LINES
+    assert (REFERENCE.row, REFERENCE.predictor, REFERENCE.paper) == ("tract", "rail", "6")
+
+
+def test_a_line_of_the_papers_own_bears_its_row_in_the_label():
+    assert all(line.paper is None or line.label.split(" ")[0] == line.paper for line in LINES)
+
+
+@pytest.mark.parametrize("preset", ["tiny-paper", "paper-mistral-7b"])
+def test_what_the_lines_say_of_a_model_is_what_the_recipe_trains(preset):
+    rows = config.load(PRESETS / f"{preset}.yaml").rows
+    by_row = {line.row: line for line in LINES}
+    for name, baseline in rows.baseline.items():
+        line = by_row[name]
+        cots = "annotator" if baseline.cot else "none"
+        assert (line.cot, line.trained_with, line.cots) == (baseline.cot, OBJECTIVES[baseline.objective], cots), name
+    for name, stage2 in rows.stage2.items():
+        line = by_row[name]
+        assert (line.cot, line.trained_with) == (True, "CoT-RAFT"), name
+        assert (line.cots, line.start) == (COTS[stage2.cots], START[stage2.start]), name
