@@ -2,9 +2,10 @@
 
     [chat prefix][user turn, suffix][CoT][delimiter][score][end of turn]
 
-so the score's place is known by construction and nothing is ever searched for in content. Text that comes
-from data (instruction, response, reference, rubric, CoT) is encoded so that no control token can appear in
-it: what spells `<|im_end|>` in a response becomes ordinary tokens.
+(without CoT and delimiter for a judge that writes none), so the score's place is known by construction and
+nothing is ever searched for in content. Text that comes from data (instruction, response, reference, rubric,
+CoT) is encoded so that no control token can appear in it: what spells
+`<|im_end|>` in a response becomes ordinary tokens.
 """
 
 import itertools
@@ -53,15 +54,15 @@ class Encoder:
         """
         self.tokenizer, self.style, self.scale, self._system = tokenizer, style, scale, system
         self._control = _control_tokens(tokenizer)
-        self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, style.delimiter)
         self._frame = _chat_frame(tokenizer, system, self._control) if tokenizer.chat_template else None
+        self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, self._before_score())
         # Tokenizers differ in whether text behind a control token counts as the start of a text.
         self._starts_alone = self._frame is None or self._matches_template(alone=True)
         self._end_id = self._find_end_id()
 
     @classmethod
-    def create(cls, tokenizer: Any, prompt: Prompt, scale: Scale) -> "Encoder":
-        """From the sections `prompt` and `scale` of params.yaml."""
+    def create(cls, tokenizer: Any, prompt: Prompt, scale: Scale, *, cot: bool = True) -> "Encoder":
+        """From the sections `prompt` and `scale` of params.yaml; `cot`: whether a CoT stands before the score."""
         score_scale = ScoreScale.create(scale.values, scale.labels)
         style = PromptStyle(
             source=prompt.source,
@@ -69,6 +70,7 @@ class Encoder:
             use_reference=prompt.use_reference,
             delimiter=prompt.delimiter,
             labels=score_scale.labels,
+            cot=cot,
         )
         return cls(tokenizer, style, score_scale, prompt.system)
 
@@ -91,10 +93,16 @@ class Encoder:
         """A CoT's ids as they follow the prompt; without a chat template a space separates the two."""
         return self.continuation(cot if self._frame is not None else " " + cot)
 
-    def training_example(self, id: str, x: JudgeInput, cot: str, gold: float) -> Encoded:
-        """The whole sequence for one row; raises ValueError where gold is not in Y."""
+    def training_example(self, id: str, x: JudgeInput, cot: str | None, gold: float) -> Encoded:
+        """The whole sequence for one row, without a CoT where `cot` is None.
+
+        Raises:
+            ValueError: gold is not in Y, or a CoT is given to a judge without CoT, or missing for one with it.
+        """
+        if (cot is not None) != self.style.cot:
+            raise ValueError(f"example {id}: style.cot is {self.style.cot}, but the CoT is {cot!r}")
         start = self.prompt_ids(x)
-        before_score = [*start, *self.cot_ids(cot), *self.score_tokens.delimiter_ids]
+        before_score = [*start, *([] if cot is None else self.cot_ids(cot)), *self.score_tokens.delimiter_ids]
         score_id = self.score_tokens.label_ids[self.scale.index(gold)]
         return Encoded(
             id=id,
@@ -139,7 +147,13 @@ class Encoder:
                 "chat_template": self.tokenizer.chat_template,
                 "probe": self._turn("A probe: 3.5 <b>caf\u00e9</b>\n\n  ###Feedback:"),
                 "score_tokens": [self.score_tokens.delimiter_ids, self.score_tokens.label_ids],
-                "style": [self.style.source, self.style.format_text, self.style.use_reference, self.style.delimiter],
+                "style": [
+                    self.style.source,
+                    self.style.format_text,
+                    self.style.use_reference,
+                    self.style.delimiter,
+                    self.style.cot,
+                ],
             }
         )
 
@@ -147,6 +161,12 @@ class Encoder:
     def template_exact(self) -> bool:
         """Whether a prompt's ids equal what the tokenizer's own `apply_chat_template` gives."""
         return self._frame is None or self._matches_template(alone=self._starts_alone)
+
+    def _before_score(self) -> str:
+        """What stands between prompt (or CoT) and score: the delimiter, or without CoT and template a space."""
+        if self.style.cot:
+            return self.style.delimiter
+        return "" if self._frame is not None else " "
 
     def _turn(self, text: str) -> list[int]:
         if self._frame is None:

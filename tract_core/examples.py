@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tract_core.prompts import JudgeInput
-from tract_core.tables import Row
+from tract_core.tables import Row, content_hash
 
 logger = logging.getLogger(__name__)
 
@@ -22,15 +22,41 @@ def judge_input(row: Mapping[str, Any]) -> JudgeInput:
     )
 
 
-def pair_with_own_cots(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad: bool) -> list[tuple[Row, str]]:
+Pair = tuple[Row, str | None]
+"""A training example and the CoT to learn from; None for a judge without CoT."""
+
+
+def pair_with_annotator(examples: Sequence[Row], *, cot: bool) -> list[Pair]:
+    """Each training example with the annotator's CoT, or without any."""
+    return [(row, row["annotator_cot"] if cot else None) for row in examples]
+
+
+def pair_with_own_cots(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad: bool) -> list[Pair]:
     """Each training example with the CoT that p_s wrote for it (section 3.2: its score is discarded, gold stays).
 
     Bad CoTs are left out, and counted in the log, unless `keep_bad`.
     """
     by_id = {(row["source"], row["id"]): row for row in cots}
     pairs = [(row, by_id[(row["source"], row["id"])]) for row in examples]
-    kept = [(row, cot["cot"]) for row, cot in pairs if cot["status"] == "ok" or keep_bad]
+    kept: list[Pair] = [(row, cot["cot"]) for row, cot in pairs if cot["status"] == "ok" or keep_bad]
     if len(kept) < len(pairs):
         missing = len(pairs) - len(kept)
         logger.warning("%d of %d examples have no usable CoT of their own and are left out", missing, len(pairs))
     return kept
+
+
+def sample(examples: Sequence[Row], max_rows: int | None) -> list[Row]:
+    """At most `max_rows` examples, the ones whose hashed ids come first: the same choice in every stage."""
+    ranked = sorted(examples, key=lambda row: content_hash([row["source"], row["id"]]))
+    chosen = {(row["source"], row["id"]) for row in ranked[:max_rows]}
+    return [row for row in examples if (row["source"], row["id"]) in chosen]
+
+
+def usable_ids(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad: bool) -> dict[tuple[str, str], list[int]]:
+    """(source, id) -> ids of the CoT drawn for an example; empty ones left out, bad ones unless `keep_bad`."""
+    wanted = {(row["source"], row["id"]) for row in examples}
+    return {
+        (row["source"], row["id"]): row["cot_ids"]
+        for row in cots
+        if row["cot_ids"] and (keep_bad or row["status"] == "ok") and (row["source"], row["id"]) in wanted
+    }

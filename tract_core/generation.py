@@ -7,6 +7,7 @@ seeds share no noise, and the order, the batch and the number of workers cannot 
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tract_core import models, tables
+from tract_core import free_decoding, models, tables
 from tract_core.config import Engine as EngineSettings
-from tract_core.config import Infer, Model, Sampling, Selfgen
+from tract_core.config import Model, Sampling, Selfgen
 from tract_core.encoding import Encoder
 from tract_core.engine import Draw, Engine, Request, Rules, open_engine
 from tract_core.errors import UserError, list_some
 from tract_core.examples import judge_input
 from tract_core.models import SeedModel
+from tract_core.scale import ScoreScale
 from tract_core.tables import Row
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,7 @@ class Generator:
         seed_model: SeedModel,
         adapter: str | Path | None,
         stage: str,
+        free: bool = False,
         work: str | Path = "work",
     ) -> None:
         """Check the adapter; the engine itself starts at the first draw that the store does not hold.
@@ -97,13 +100,22 @@ class Generator:
             "model": model.resolved(),
             "sampling": sampling.resolved(),
             "engine": engine.name,
+            "free": free,
         }
         self.store = Store(self.origin, work)
-        rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length)
+        rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
         self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, adapter, work)
         self._engine: Engine | None = None
 
-    def draw(self, examples: Sequence[Row], keys: Sequence[CotKey], *, score: bool, attempt: int = 0) -> list[Row]:
+    def draw(
+        self,
+        examples: Sequence[Row],
+        keys: Sequence[CotKey],
+        *,
+        score: bool,
+        attempt: int = 0,
+        given: Mapping[tuple[str, str], list[int]] | None = None,
+    ) -> list[Row]:
         """One row for each key, in the order of the keys: the columns of `cots`, and the reading.
 
         Args:
@@ -111,6 +123,7 @@ class Generator:
             keys: distinct keys.
             score: also read the score (`probs`, `label_mass`, `sampled_score`).
             attempt: 0 for the first draw of a key; each further attempt has a request seed of its own.
+            given: for each example (source, id) the ids of a CoT that is read instead of drawing one.
         """
         by_id = {(row["source"], row["id"]): row for row in examples}
         prompts = {place: self.encoder.prompt_ids(judge_input(row)) for place, row in by_id.items()}
@@ -119,8 +132,9 @@ class Generator:
         for key in keys:
             ids = prompts[(key.source, key.id)]
             seed = request_seed(self.stage, key, attempt)
-            names.append(tables.content_hash([ids, seed, score]))
-            requests[names[-1]] = Request(key=names[-1], prompt_ids=ids, seed=seed)
+            cot_ids = None if given is None else given[(key.source, key.id)]
+            names.append(tables.content_hash([ids, seed, score, cot_ids]))
+            requests[names[-1]] = Request(key=names[-1], prompt_ids=ids, seed=seed, cot_ids=cot_ids)
         self._answer([request for name, request in requests.items() if name not in self.store.rows], score=score)
         return [
             {
@@ -176,7 +190,7 @@ def status_of(finish_reason: str, cot: str) -> str:
     """`ok | truncated | no_delimiter | empty | error`, in the order in which they are looked for."""
     if finish_reason.startswith("error"):
         return "error"
-    if not cot:
+    if not cot and finish_reason != "given":
         return "empty"
     return {"delimiter": "ok", "given": "ok", "length": "truncated", "end": "no_delimiter"}[finish_reason]
 
@@ -213,16 +227,79 @@ def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, 
     return rows
 
 
-def infer(generator: Generator, examples: Sequence[Row], settings: Infer) -> list[Row]:
-    """K CoTs with their scores for each example and inference seed: rows of the predictions table."""
+def infer(generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int) -> list[Row]:
+    """K CoTs with their scores for each example and inference seed: rows of the predictions table.
+
+    A judge without CoT reads one score for each example and seed, whatever K.
+    """
+    cot = generator.encoder.style.cot
     keys = [
         CotKey(source=row["source"], id=row["id"], k=k, run_seed=seed)
-        for seed in settings.seeds
-        for k in range(settings.num_samples)
+        for seed in seeds
+        for k in range(num_samples if cot else 1)
         for row in examples
     ]
+    given = None if cot else {(row["source"], row["id"]): list[int]() for row in examples}
+    return with_gold(generator.draw(examples, keys, score=True, given=given), examples)
+
+
+def read_given(generator: Generator, examples: Sequence[Row], cots: Mapping[tuple[str, str], list[int]]) -> list[Row]:
+    """The scores behind given CoTs, one for each example that has one: rows of the predictions table."""
+    chosen = [row for row in examples if (row["source"], row["id"]) in cots]
+    keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=0) for row in chosen]
+    return with_gold(generator.draw(chosen, keys, score=True, given=cots), chosen)
+
+
+def infer_freely(
+    generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int, max_retries: int
+) -> list[Row]:
+    """K replies of a judge that decodes freely, each score read from its text: rows of the predictions table.
+
+    A reply without a readable score is drawn again, at most `max_retries` times, and then has no score. There
+    are no probabilities to read, since where the score stands is the judge's own choice.
+    """
+    keys = [
+        CotKey(source=row["source"], id=row["id"], k=k, run_seed=seed)
+        for seed in seeds
+        for k in range(num_samples)
+        for row in examples
+    ]
+    rows = generator.draw(examples, keys, score=False)
+    scale = generator.encoder.scale
+    for attempt in range(1, max_retries + 1):
+        unread = [n for n, row in enumerate(rows) if free_decoding.parse(row["cot"], scale.labels).label is None]
+        again = generator.draw(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
+        for n, row in zip(unread, again, strict=True):
+            rows[n] = row
+    return with_gold([_read_freely(row, scale) for row in rows], examples)
+
+
+def _read_freely(row: Row, scale: ScoreScale) -> Row:
+    parsed = free_decoding.parse(row["cot"], scale.labels)
+    value = None if parsed.label is None else scale.values[scale.labels.index(parsed.label)]
+    status = row["status"] if value is None else "ok"
+    unread = {"probs": None, "label_mass": None}
+    return {**row, **unread, "cot": parsed.feedback, "status": status, "sampled_score": value}
+
+
+def ask_with(generator: Generator) -> Callable[[str], str]:
+    """A model that decodes freely as a function from question to reply; a question asked again is drawn anew."""
+    asked: Counter[str] = Counter()
+
+    def ask(question: str) -> str:
+        row = {"source": "question", "id": tables.content_hash(question), "prompt": question}
+        key = CotKey(source=row["source"], id=row["id"], k=asked[question], run_seed=0)
+        asked[question] += 1
+        blank = {"instruction": "", "response": "", "reference": None, "criteria": "", "descriptions": ()}
+        reply: str = generator.draw([{**blank, **row}], [key], score=False)[0]["cot"]
+        return reply
+
+    return ask
+
+
+def with_gold(rows: Sequence[Row], examples: Sequence[Row]) -> list[Row]:
+    """Drawn rows with the gold score of their example."""
     gold = {(row["source"], row["id"]): row["gold"] for row in examples}
-    rows = generator.draw(examples, keys, score=True)
     return [{**row, "gold": gold[(row["source"], row["id"])]} for row in rows]
 
 

@@ -44,6 +44,7 @@ class Judge:
             models.load_tokenizer(seed_model),
             Prompt.model_validate(settings["prompt"]),
             Scale.model_validate(settings["scale"]),
+            cot=settings.get("cot", True),  # adapters of older versions all write a CoT
         )
         self._generator = Generator(
             self._encoder,
@@ -85,8 +86,11 @@ class Judge:
             max_length=self._model.max_length,
             max_new_tokens=self._sampling.max_new_tokens,
         )
+        if not self._encoder.style.cot and num_samples > 1:
+            raise UserError("this judge writes no CoT, so one sample is all there is; ask for num_samples = 1")
         keys = [CotKey(source=SOURCE, id=row["id"], k=k, run_seed=seed) for row in examples for k in range(num_samples)]
-        drawn = self._generator.draw(examples, keys, score=True)
+        given = None if self._encoder.style.cot else {(SOURCE, row["id"]): list[int]() for row in examples}
+        drawn = self._generator.draw(examples, keys, score=True, given=given)
         return [self._verdict(drawn[i : i + num_samples]) for i in range(0, len(drawn), num_samples)]
 
     def _verdict(self, cots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -85,6 +85,22 @@ def add_lora(model: PreTrainedModel, lora: Lora, seed: int) -> Any:
         raise UserError(f"lora.targets {lora.targets!r} does not fit this model: {error}") from None
 
 
+def continue_lora(model: PreTrainedModel, adapter: str | Path, base: SeedModel, lora: Lora, seed: int) -> Any:
+    """Wrap a model with a trained adapter that is trained further; the seed sets the dropout's stream.
+
+    Raises:
+        UserError: the adapter was altered, has another base, or other settings of `lora`.
+    """
+    from peft import PeftModel
+    from transformers import set_seed
+
+    found = check_adapter(adapter, base)["lora"]
+    if found != lora.resolved():
+        raise UserError(f"{adapter}: was trained with lora {found}, but params.yaml now says {lora.resolved()}")
+    set_seed(seed)
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+
+
 def save_adapter(peft_model: Any, folder: Path) -> None:
     """Write `adapter_model.safetensors` and `adapter_config.json`, without paths of this machine."""
     peft_model.save_pretrained(folder, safe_serialization=True)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Normalization = Literal["authors", "equation4", "token_mean"]
+Kind = Literal["cot_raft", "ce", "raft"]
+"""Eq. 4; its cross-entropy alone; its squared error alone (RAFT, Eq. 2)."""
 
 
 class ExpectedScore(NamedTuple):
@@ -57,21 +59,30 @@ class Objective:
     def create(
         cls,
         *,
+        kind: Kind = "cot_raft",
         lam: float,
         normalization: Normalization,
         authors_batch: int,
         ce_on_score: bool | Literal["auto"],
         ce_on_eos: bool,
     ) -> "Objective":
-        """From the values of params.yaml. `auto` learns the score token where Eq. 4 or plain CE asks for it."""
+        """From the values of params.yaml.
+
+        `auto` learns the score token where Eq. 4 asks for it. Plain CE (`lam` is not read) always learns it;
+        RAFT has no cross-entropy at all, and its only weight is 1.
+        """
+        if kind == "ce" or lam == 0:
+            lam, ce_on_score = 0.0, True if kind == "ce" or ce_on_score == "auto" else ce_on_score
         if ce_on_score == "auto":
-            ce_on_score = normalization == "equation4" or lam == 0
+            ce_on_score = normalization == "equation4"
+        raft = kind == "raft"
         return cls(
-            lam=lam,
+            lam=1.0 if raft else lam,
             normalization=normalization,
             authors_batch=authors_batch,
-            ce_on_score=ce_on_score,
-            ce_on_eos=ce_on_eos,
+            ce_on_score=ce_on_score and not raft,
+            ce_on_eos=ce_on_eos and not raft,
+            ce_weight=0.0 if raft else 1.0,
         )
 
     def lambda_in_units(self, mean_ce_tokens: float) -> dict[str, float]:

@@ -24,6 +24,9 @@ _TASK = """Judge the response to the instruction below by the rubric{reference}.
 2. Then give a score from {low} to {high}.
 3. Output format: "{format_text}"
 4. Write nothing else."""
+_DIRECT_TASK = """Judge the response to the instruction below by the rubric{reference}.
+1. Give a score from {low} to {high}, strictly by the rubric, not in general.
+2. Write the score and nothing else."""
 _FORMAT = {
     "authors": "Feedback: (your feedback) [RESULT] (a score from {low} to {high})",
     "aligned": "(your feedback){delimiter}(a score from {low} to {high})",
@@ -39,6 +42,8 @@ class PromptStyle:
     use_reference: bool
     delimiter: str
     labels: tuple[str, ...]
+    cot: bool = True
+    """Whether a CoT stands before the score; without one the prompt itself asks for the score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +66,14 @@ def render(x: JudgeInput, style: PromptStyle) -> str:
     Raises:
         UserError: `source: dataset` and the example ships no prompt.
     """
-    if style.source == "dataset":
+    if style.source == "dataset" and style.cot:
         if x.prompt is None:
             raise UserError("prompt.source is `dataset`, but this example ships no prompt; use `template`")
         return x.prompt.rstrip()
     low, high = style.labels[0], style.labels[-1]
     reference = x.reference if style.use_reference else None
     format_text = _FORMAT[style.format_text].format(low=low, high=high, delimiter=style.delimiter)
-    task = _TASK.format(
+    task = (_TASK if style.cot else _DIRECT_TASK).format(
         low=low,
         high=high,
         format_text=format_text,
@@ -79,7 +84,16 @@ def render(x: JudgeInput, style: PromptStyle) -> str:
         sections.append(("reference", reference))
     sections.append(("rubric", render_rubric(x.criteria, x.descriptions, style.labels)))
     bodies = [f"{HEADINGS[key].format(high=high)}\n{body}" for key, body in sections]
-    return "\n\n".join([*bodies, HEADINGS["feedback"]])
+    ending = HEADINGS["feedback"] if style.cot else _direct_heading(style.labels)
+    return "\n\n".join([*bodies, ending])
+
+
+def _direct_heading(labels: Sequence[str]) -> str:
+    """The last line of a prompt without CoT (rows B.1, B.3, B.4; docs/differences.md, point 18)."""
+    numbers = [int(label) for label in labels if label.isdecimal()]
+    if len(numbers) == len(labels) and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        return f"###Score (an integer from {labels[0]} to {labels[-1]}):"
+    return f"###Score (one of {', '.join(labels)}):"
 
 
 def render_rubric(criteria: str, descriptions: Sequence[str], labels: Sequence[str]) -> str:

@@ -30,6 +30,10 @@ class ScoreScale:
         """Position of a score in Y; raises ValueError for a number outside Y."""
         return self.values.index(float(value))
 
+    def label(self, value: float) -> str:
+        """str(y) of a score; raises ValueError for a number outside Y."""
+        return self.labels[self.index(value)]
+
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and float(value) in self.values
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,13 @@ def write(folder: str | Path, name: str, rows: Sequence[Mapping[str, Any]], orig
         write_manifest(draft, {"table": name, "num_rows": table.num_rows, "origin": dict(origin)})
 
 
-def read(folder: str | Path, name: str) -> list[Row]:
+def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> list[Row]:
     """The rows of a table, after checking the manifest and the schema.
+
+    Args:
+        folder: what `write` made.
+        name: a key of SCHEMAS.
+        without: columns to leave out; the token ids of 100,000 CoTs are most of the time and memory.
 
     Raises:
         UserError: files are missing or altered, or the schema is another one.
@@ -121,7 +126,7 @@ def read(folder: str | Path, name: str) -> list[Row]:
     table = pq.read_table(file)
     if not table.schema.equals(SCHEMAS[name]):
         raise UserError(f"{file}: the columns are not those of a {name} table; remake it with `dvc repro`")
-    rows: list[Row] = table.to_pylist()
+    rows: list[Row] = table.drop_columns(list(without)).to_pylist()
     return rows
 
 

@@ -188,8 +188,9 @@ def train_adapter(
     data: Mapping[str, str],
     out: str | Path,
     log: str | Path,
+    start: str | Path | None = None,
 ) -> str:
-    """Fine-tune a fresh adapter on p_0 and move it to `out` as the last action.
+    """Fine-tune an adapter on p_0 and move it to `out` as the last action.
 
     Args:
         examples: encoded training sequences, in a reproducible order.
@@ -199,16 +200,17 @@ def train_adapter(
         data: hashes of the input tables, for the manifest.
         out: adapter folder (weights, config, manifest.json); replaced atomically.
         log: CSV of the loss and its parts, for `dvc plots`.
+        start: an adapter to go on from (rows A.4 and sequential); None: a fresh one.
 
     Returns:
         One line for the stage's output.
 
     Raises:
-        UserError: no examples, or a batch size that the ranks cannot divide.
+        UserError: no examples, a batch size that the ranks cannot divide, or a `start` of another shape.
     """
     if not examples:
         raise UserError("no training examples are left; see the counts of `prepare` and `selfgen_cots`")
-    trainer = _build_trainer(examples, recipe, seed_model, encoder)
+    trainer = _build_trainer(examples, recipe, seed_model, encoder, start)
     trainer.train()
     if trainer.state.global_step != trainer.state.max_steps:
         raise UserError(
@@ -219,14 +221,21 @@ def train_adapter(
         tables.write_csv(log, records)
         with tables.atomic_folder(out) as draft:
             models.save_adapter(_unwrapped(trainer), draft)
-            origin = {**recipe.resolved(), "base": seed_model.identity, "encoder": encoder.fingerprint(), "data": data}
+            origin = {
+                **recipe.resolved(),
+                "base": seed_model.identity,
+                "encoder": encoder.fingerprint(),
+                "cot": encoder.style.cot,
+                "data": data,
+                "start": None if start is None else tables.manifest_hash(start),
+            }
             tables.write_manifest(draft, {"adapter": True, "origin": origin})
     trainer.accelerator.wait_for_everyone()
     return _describe(examples, recipe, trainer.records)
 
 
 def _build_trainer(
-    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, encoder: Encoder
+    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, encoder: Encoder, start: str | Path | None
 ) -> _TractTrainer:
     settings = recipe.train
     arguments = _arguments(recipe, len(examples))
@@ -237,7 +246,11 @@ def _build_trainer(
             f"({settings.micro_batch_size} x {arguments.world_size})"
         )
     arguments.gradient_accumulation_steps = settings.batch_size // per_rank
-    model = models.add_lora(models.load_model(seed_model, recipe.model.dtype), recipe.lora, recipe.run_seed)
+    base = models.load_model(seed_model, recipe.model.dtype)
+    if start is None:
+        model = models.add_lora(base, recipe.lora, recipe.run_seed)
+    else:
+        model = models.continue_lora(base, start, seed_model, recipe.lora, recipe.run_seed)
     if settings.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -299,11 +312,16 @@ def _unwrapped(trainer: _TractTrainer) -> Any:
 
 def _describe(examples: Sequence[Encoded], recipe: Recipe, records: Sequence[Mapping[str, float]]) -> str:
     """What was trained on, lambda in all three units, and where the loss went."""
-    mean_cot = sum(example.num_cot for example in examples) / len(examples)
-    units = recipe.objective.lambda_in_units(mean_cot + recipe.objective.ce_on_score + recipe.objective.ce_on_eos)
-    lam = ", ".join(f"{name} {value:.3g}" for name, value in units.items())
     return (
-        f"{len(examples)} examples, {recipe.train.epochs} epochs; lambda in units of {lam}; "
+        f"{len(examples)} examples, {recipe.train.epochs} epochs; {_describe_weights(examples, recipe.objective)}; "
         f"loss {records[0]['loss']:.3f} -> {records[-1]['loss']:.3f}, "
         f"squared error {records[0]['squared_error']:.3f} -> {records[-1]['squared_error']:.3f}"
     )
+
+
+def _describe_weights(examples: Sequence[Encoded], objective: Objective) -> str:
+    if objective.ce_weight == 0:
+        return "squared error alone"
+    mean_cot = sum(example.num_cot for example in examples) / len(examples)
+    units = objective.lambda_in_units(mean_cot + objective.ce_on_score + objective.ce_on_eos)
+    return "lambda in units of " + ", ".join(f"{name} {value:.3g}" for name, value in units.items())

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from tests.conftest import SCALE, STYLE, X
-from tests.tiny import CHAT_TEMPLATE, bpe_tokenizer
-from tract_core import prompts
+from tests.tiny import CHAT_TEMPLATE, bpe_tokenizer, metaspace_tokenizer
+from tract_core import config, prompts
 from tract_core.encoding import Encoder
 from tract_core.errors import UserError
 
@@ -49,8 +49,6 @@ def test_exactly_one_bos_where_the_tokenizer_adds_one(plain_tokenizer):
 
 
 def test_bos_is_added_once_to_a_chat_template_without_one():
-    from tests.tiny import metaspace_tokenizer
-
     tokenizer = metaspace_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
     for template in (tokenizer.chat_template, "{{ bos_token }}" + tokenizer.chat_template):
@@ -159,3 +157,77 @@ def test_generated_ids_are_cut_at_the_first_delimiter(any_encoder, text, kept, f
 def test_gold_outside_the_scale_is_refused(encoder):
     with pytest.raises(ValueError, match="index"):
         encoder.training_example("a", X, "Fine.", 4.5)
+
+
+PROMPT = config.Prompt(
+    source="template", format_text="aligned", use_reference=True, system=None, delimiter=STYLE.delimiter
+)
+FIVE = config.Scale(values=[1, 2, 3, 4, 5], labels=None)
+
+
+def direct(tokenizer):
+    return Encoder.create(tokenizer, PROMPT, FIVE, cot=False)
+
+
+@pytest.fixture(scope="module", params=["bpe", "metaspace"])
+def plain_direct_encoder(request, plain_tokenizer):
+    """Without chat template and without CoT."""
+    return direct(bpe_tokenizer(chat=False) if request.param == "bpe" else plain_tokenizer)
+
+
+def test_create_reads_the_sections_and_writes_cots_unless_told_otherwise(chat_tokenizer, encoder):
+    created = Encoder.create(chat_tokenizer, PROMPT, FIVE)
+    assert (created.style, created.scale) == (STYLE, SCALE)
+    assert created.fingerprint() == encoder.fingerprint()
+    assert direct(chat_tokenizer).style == dataclass_with(STYLE, cot=False)
+
+
+def test_without_cot_the_score_is_the_whole_assistant_turn(chat_tokenizer):
+    encoder = direct(chat_tokenizer)
+    example = encoder.training_example("a", X, None, 4)
+    prompt = prompts.render(X, dataclass_with(STYLE, cot=False))
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": "4"}]
+    whole = chat_tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
+    assert example.input_ids == whole[: len(example.input_ids)]
+    assert chat_tokenizer.decode(whole[len(example.input_ids) :]) == "\n"  # the template's, behind the end of turn
+    assert example.input_ids[example.num_prompt :] == [chat_tokenizer.convert_tokens_to_ids("4"), encoder.stop_ids[0]]
+    assert (example.score_position, example.num_cot) == (example.num_prompt, 0)
+    assert encoder.score_tokens.delimiter_ids == ()
+
+
+def test_without_cot_and_chat_template_a_space_separates_prompt_and_score(plain_direct_encoder):
+    encoder, tokenizer = plain_direct_encoder, plain_direct_encoder.tokenizer
+    example = encoder.training_example("a", X, None, 4)
+    prompt = prompts.render(X, dataclass_with(STYLE, cot=False))
+    assert example.input_ids == [*tokenizer(prompt + " 4")["input_ids"], tokenizer.eos_token_id]
+    assert example.input_ids[: example.num_prompt] == tokenizer(prompt)["input_ids"]
+    assert example.input_ids[example.score_position] == tokenizer.convert_tokens_to_ids("4")
+    assert example.score_position == len(example.input_ids) - 2
+    assert example.num_cot == len(encoder.score_tokens.delimiter_ids) == 1
+
+
+def test_without_cot_training_and_scoring_see_the_same_sequence(plain_direct_encoder, chat_tokenizer):
+    for encoder in (plain_direct_encoder, direct(chat_tokenizer)):
+        example = encoder.training_example("a", X, None, 2)
+        context = encoder.scoring_context(encoder.prompt_ids(X), [])
+        assert example.input_ids[: example.score_position] == context
+        assert example.input_ids[example.score_position] == encoder.score_tokens.label_ids[1]
+        assert encoder.decode(example.input_ids[example.num_prompt :]) == "2"
+
+
+def test_a_cot_where_none_belongs_and_a_missing_one_are_refused(encoder, chat_tokenizer):
+    with pytest.raises(ValueError, match=r"example a: style\.cot is False, but the CoT is 'Fine\.'"):
+        direct(chat_tokenizer).training_example("a", X, "Fine.", 4)
+    with pytest.raises(ValueError, match=r"style\.cot is False, but the CoT is ''"):
+        direct(chat_tokenizer).training_example("a", X, "", 4)
+    with pytest.raises(ValueError, match=r"example b: style\.cot is True, but the CoT is None"):
+        encoder.training_example("b", X, None, 4)
+
+
+def test_a_judge_without_cot_has_another_fingerprint_even_with_equal_score_tokens(plain_tokenizer):
+    prompt = PROMPT.model_copy(update={"delimiter": " "})
+    with_cot = Encoder.create(plain_tokenizer, prompt, FIVE)
+    without = Encoder.create(plain_tokenizer, prompt, FIVE, cot=False)
+    assert with_cot.score_tokens == without.score_tokens
+    assert with_cot.fingerprint() != without.fingerprint()
+    assert without.fingerprint() == Encoder.create(plain_tokenizer, prompt, FIVE, cot=False).fingerprint()

@@ -1,5 +1,6 @@
 """Both engines on a tiny model, and on the small real one (marker `real`)."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -23,9 +24,9 @@ def tiny(tiny_folder):
     return models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
 
 
-def engine(tiny, *, batch_size=4, **sampling):
+def engine(tiny, *, batch_size=4, free=False, **sampling):
     model, encoder = tiny
-    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=2048)
+    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=2048, free=free)
     return TransformersEngine(model, rules, batch_size=batch_size)
 
 
@@ -72,11 +73,33 @@ def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
         assert (draw.finish_reason, draw.num_tokens) == ("given", 0)
 
 
-def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60):
+def test_without_cot_the_score_is_read_right_behind_the_prompt(tiny):
+    model, with_cot = tiny
+    encoder = Encoder(with_cot.tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)
+    prompt = encoder.prompt_ids(X)
+    request = Request(key="a", prompt_ids=prompt, seed=1, cot_ids=[])
+    (draw,) = engine((model, encoder)).generate([request], score=True)
+    exact = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
+    assert draw.reading.probs == pytest.approx(exact[list(encoder.score_tokens.label_ids)].tolist(), abs=1e-7)
+    assert (draw.cot_ids, draw.finish_reason, draw.num_tokens) == ([], "given", 0)
+
+
+def test_given_and_drawn_cots_may_share_a_batch(tiny):
+    drawn = requests(tiny[1], n=4)
+    given_ids = tiny[1].cot_ids("Clear and right.")
+    mixed = [dataclasses.replace(r, cot_ids=given_ids) if int(r.key) % 2 else r for r in drawn]
+    alone = {draw.key: draw for draw in engine(tiny).generate(drawn, score=False)}
+    for draw in engine(tiny).generate(mixed, score=True):
+        expected = given_ids if int(draw.key) % 2 else alone[draw.key].cot_ids
+        assert draw.cot_ids == expected
+        assert (draw.finish_reason == "given") == bool(int(draw.key) % 2)
+
+
+def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60, free=False):
     """Draw with a model whose next token is written in advance."""
     model, encoder = tiny
     script = encoder.cot_ids(text) + ([then] if then is not None else [])
-    run = engine((model, encoder), max_new_tokens=max_new_tokens)
+    run = engine((model, encoder), max_new_tokens=max_new_tokens, free=free)
     prompt = encoder.prompt_ids(X)
     forward = type(model).forward
 
@@ -109,6 +132,26 @@ def test_generation_ends_at_the_end_token(tiny, monkeypatch):
 def test_generation_ends_at_the_length_limit(tiny, monkeypatch):
     draw, _ = scripted(tiny, monkeypatch, "Fine work and so on and on", max_new_tokens=5)
     assert (draw.finish_reason, draw.num_tokens) == ("length", 5)
+
+
+@pytest.mark.parametrize(("max_new_tokens", "reason"), [(60, "end"), (16, "length")])
+def test_free_decoding_goes_on_behind_the_delimiter_and_keeps_the_whole_text(tiny, monkeypatch, max_new_tokens, reason):
+    text = "Fine work. So the overall score is 4 and more text"
+    whole = tiny[1].cot_ids(text)
+    draw, encoder = scripted(
+        tiny, monkeypatch, text, then=tiny[1].stop_ids[0], max_new_tokens=max_new_tokens, free=True
+    )
+    assert 16 < len(whole) < 60
+    assert draw.finish_reason == reason
+    assert draw.cot_ids == whole[:max_new_tokens]
+    assert draw.num_tokens == len(draw.cot_ids)
+    assert "So the overall score is" in encoder.decode(draw.cot_ids)
+
+
+def test_only_free_decoding_has_no_text_that_ends_it(tiny):
+    rules = engine(tiny).rules
+    assert rules.stop_text == "So the overall score is"
+    assert dataclasses.replace(rules, free=True).stop_text is None
 
 
 def test_sampler_draws_from_the_distribution_it_should():

@@ -1,10 +1,13 @@
+import dataclasses
 import json
 
 import pytest
 
-from tests.conftest import X
-from tract_core import config, generation
+from tests.conftest import SCALE, STYLE, X
+from tract_core import config, generation, tables
+from tract_core.encoding import Encoder
 from tract_core.engine import Draw, Reading
+from tract_core.engine.base import given
 from tract_core.errors import UserError
 from tract_core.examples import pair_with_own_cots
 from tract_core.generation import CotKey, Generator, request_seed
@@ -15,12 +18,16 @@ SAMPLING = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, 
 ENGINE = config.Engine(name="transformers", batch_size=4, memory=1.0)
 
 
+def feedback(request):
+    return f"Feedback {request.seed}."
+
+
 class FakeEngine:
     """Answers from a table of finish reasons by attempt; counts what it was asked."""
 
-    def __init__(self, encoder, reasons=("delimiter",), die_after=None):
-        self.encoder, self.reasons, self.die_after = encoder, reasons, die_after
-        self.asked = []
+    def __init__(self, encoder, reasons=("delimiter",), die_after=None, write=feedback):
+        self.encoder, self.reasons, self.die_after, self.write = encoder, reasons, die_after, write
+        self.asked, self.rules = [], None
 
     def generate(self, requests, *, score):
         for number, request in enumerate(reversed(requests)):  # out of order, as vLLM may answer
@@ -28,16 +35,17 @@ class FakeEngine:
                 raise KeyboardInterrupt
             self.asked.append(request)
             reason = self.reasons[request.seed % len(self.reasons)]
-            text = "" if reason == "empty" else f"Feedback {request.seed}."
-            yield Draw(
+            text = "" if reason == "empty" else self.write(request)
+            drawn = Draw(
                 key=request.key,
                 cot_ids=self.encoder.cot_ids(text),
                 finish_reason="delimiter" if reason == "empty" else reason,
                 num_tokens=5,
-                reading=Reading(probs=[0.1, 0.1, 0.1, 0.1, 0.5], sampled_id=self.encoder.score_tokens.label_ids[4])
-                if score
-                else None,
+                reading=None,
             )
+            reading = Reading(probs=[0.1, 0.1, 0.1, 0.1, 0.5], sampled_id=self.encoder.score_tokens.label_ids[4])
+            answer = drawn if request.cot_ids is None else given(request)
+            yield dataclasses.replace(answer, reading=reading if score else None)
 
 
 def examples(n):
@@ -58,17 +66,22 @@ def examples(n):
 def make(encoder, tmp_path, monkeypatch):
     def build(fake=None, stage="infer", **changes):
         fake = fake or FakeEngine(encoder)
-        monkeypatch.setattr(generation, "open_engine", lambda *args: fake)
+
+        def open_engine(engine, model, rules, *args):
+            fake.rules = rules
+            return fake
+
+        monkeypatch.setattr(generation, "open_engine", open_engine)
         settings = {"model": MODEL, "sampling": SAMPLING, "engine": ENGINE, **changes}
         seed_model = SeedModel(folder=tmp_path, identity="base")
-        generator = Generator(encoder, seed_model=seed_model, adapter=None, stage=stage, work=tmp_path, **settings)
+        generator = Generator(fake.encoder, seed_model=seed_model, adapter=None, stage=stage, work=tmp_path, **settings)
         return generator, fake
 
     return build
 
 
 def infer(generator, rows, seeds=(1,), num_samples=2):
-    return generation.infer(generator, rows, config.Infer(seeds=list(seeds), num_samples=num_samples))
+    return generation.infer(generator, rows, seeds=seeds, num_samples=num_samples)
 
 
 def test_one_row_for_each_key_with_reading_and_gold(make, encoder):
@@ -205,3 +218,163 @@ def test_store_shards_are_plain_json(make, tmp_path):
     infer(make()[0], examples(2))
     (shard,) = (tmp_path / "generations").glob("*/*.json")
     assert len(json.loads(shard.read_text())) == 4
+
+
+@pytest.mark.parametrize("num_samples", [1, 8])
+def test_a_judge_without_cot_reads_one_score_for_each_example_and_seed(make, chat_tokenizer, num_samples):
+    without_cot = Encoder(chat_tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)
+    generator, fake = make(FakeEngine(without_cot))
+    rows = infer(generator, examples(3), seeds=[1, 2], num_samples=num_samples)
+    assert [(row["run_seed"], row["id"], row["k"]) for row in rows] == [
+        (seed, f"e{i}", 0) for seed in (1, 2) for i in range(3)
+    ]
+    assert all(request.cot_ids == [] for request in fake.asked)
+    for row in rows:
+        assert (row["cot"], row["cot_ids"], row["num_tokens"], row["finish_reason"]) == ("", [], 0, "given")
+        assert (row["status"], row["sampled_score"], row["gold"]) == ("ok", 5.0, 3.0)
+        assert row["probs"] == [0.1, 0.1, 0.1, 0.1, 0.5]
+
+
+def given_cots(encoder, *texts):
+    return {("train", f"e{i}"): encoder.cot_ids(text) for i, text in enumerate(texts) if text is not None}
+
+
+def test_the_scores_behind_given_cots_are_read_and_nothing_is_drawn(make, encoder):
+    generator, fake = make()
+    cots = given_cots(encoder, "Right.", None, "Half right.")
+    rows = generation.read_given(generator, examples(3), cots)
+    assert [(row["id"], row["k"], row["run_seed"], row["cot"]) for row in rows] == [
+        ("e0", 0, 0, "Right."),
+        ("e2", 0, 0, "Half right."),
+    ]
+    assert sorted(request.cot_ids for request in fake.asked) == sorted(cots.values())
+    for row in rows:
+        assert row["cot_ids"] == cots["train", row["id"]]
+        assert (row["status"], row["finish_reason"], row["num_tokens"]) == ("ok", "given", 0)
+        assert (row["gold"], row["label_mass"]) == (3.0, pytest.approx(0.9))
+
+
+def test_another_given_cot_is_another_question_and_the_same_one_is_not_asked_again(make, encoder):
+    generator, fake = make()
+    generation.read_given(generator, examples(1), given_cots(encoder, "Right."))
+    (row,) = generation.read_given(generator, examples(1), given_cots(encoder, "Wrong."))
+    assert (row["cot"], len(fake.asked)) == ("Wrong.", 2)
+    generator, fake = make()
+    (row,) = generation.read_given(generator, examples(1), given_cots(encoder, "Right."))
+    assert (row["cot"], fake.asked) == ("Right.", [])
+    (row,) = infer(generator, examples(1), seeds=[0], num_samples=1)  # the same key, but drawn
+    assert row["cot"].startswith("Feedback ")
+
+
+def by_attempt(replies):
+    """Replies by (example, attempt) for k = 0 and run seed 1."""
+    seeds = {
+        request_seed("infer", CotKey(source="train", id=example, k=0, run_seed=1), attempt): reply
+        for example, texts in replies.items()
+        for attempt, reply in enumerate(texts)
+    }
+    return lambda request: seeds[request.seed]
+
+
+REPLIES = {
+    "e0": ["Good. [RESULT] 4"],
+    "e1": ["Better than (Score 3).", "Fair. [RESULT] (2)"],
+    "e2": ["No.", "Never. [RESULT] 7", "Not at all.", "Too late. [RESULT] 1"],
+}
+
+
+def infer_freely(generator, rows, max_retries):
+    return generation.infer_freely(generator, rows, seeds=[1], num_samples=1, max_retries=max_retries)
+
+
+def test_replies_without_a_score_are_drawn_again_and_then_have_none(make, encoder):
+    generator, fake = make(FakeEngine(encoder, ["end"], write=by_attempt(REPLIES)), free=True)
+    rows = infer_freely(generator, examples(3), max_retries=2)
+    assert len(fake.asked) == 1 + 2 + 3
+    assert len({request.seed for request in fake.asked}) == len(fake.asked)
+    assert [(row["id"], row["attempt"], row["cot"], row["sampled_score"], row["status"]) for row in rows] == [
+        ("e0", 0, "Good.", 4.0, "ok"),
+        ("e1", 1, "Fair.", 2.0, "ok"),
+        ("e2", 2, "Not at all.", None, "no_delimiter"),
+    ]
+    assert all(row["probs"] is row["label_mass"] is None and row["gold"] == 3.0 for row in rows)
+    assert encoder.decode(rows[0]["cot_ids"]) == "Good. [RESULT] 4"  # what was generated, to the end
+
+
+@pytest.mark.parametrize(("max_retries", "score"), [(0, None), (1, None), (2, None), (3, 1.0), (9, 1.0)])
+def test_no_reply_is_drawn_more_often_than_allowed_or_needed(make, encoder, max_retries, score):
+    generator, fake = make(FakeEngine(encoder, ["end"], write=by_attempt(REPLIES)), free=True)
+    (row,) = [row for row in infer_freely(generator, examples(3), max_retries) if row["id"] == "e2"]
+    assert (row["attempt"], row["sampled_score"]) == (min(max_retries, 3), score)
+    assert len(fake.asked) == 1 + min(max_retries + 1, 2) + min(max_retries + 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "status", "score"),
+    [
+        ("length", "Good. [RESULT] 4 since", "ok", 4.0),
+        ("length", "Good, as", "truncated", None),
+        ("end", "Good. [RESULT] 9", "no_delimiter", None),
+        ("end", "[RESULT] 4", "ok", 4.0),
+        ("end", "", "empty", None),
+        ("error: too long", "", "error", None),
+    ],
+)
+def test_a_free_reply_is_ok_where_its_score_is_read_and_else_keeps_its_status(
+    make, encoder, reason, text, status, score
+):
+    generator, _ = make(FakeEngine(encoder, [reason], write=lambda request: text), free=True)
+    (row,) = infer_freely(generator, examples(1), max_retries=1)
+    assert (row["status"], row["sampled_score"]) == (status, score)
+
+
+def test_free_replies_for_each_seed_and_sample_fit_the_table_of_predictions(make, encoder, tmp_path):
+    fake = FakeEngine(encoder, ["end"], write=lambda request: f"Good. [RESULT] {1 + request.seed % 5}")
+    generator, _ = make(fake, free=True)
+    rows = generation.infer_freely(generator, examples(2), seeds=[1, 2], num_samples=3, max_retries=0)
+    tables.write(tmp_path / "predictions", "predictions", rows, generator.origin)
+    again = tables.read(tmp_path / "predictions", "predictions")
+    assert len({(row["id"], row["k"], row["run_seed"]) for row in again}) == 2 * 2 * 3
+    assert all(row["sampled_score"] == 1 + row["request_seed"] % 5 for row in again)
+
+
+def test_free_decoding_reaches_the_engine_and_has_a_store_of_its_own(make, encoder):
+    cut, fake = make()
+    infer(cut, examples(1))
+    assert fake.rules.free is False
+    free, fake = make(free=True)
+    infer(free, examples(1))
+    assert fake.rules.free is True
+    assert len(fake.asked) == 2
+    assert free.origin["free"] is True
+
+
+@pytest.fixture
+def make_asker(make, chat_tokenizer):
+    verbatim = Encoder(chat_tokenizer, dataclasses.replace(STYLE, source="dataset"), SCALE)
+
+    def build():
+        fake = FakeEngine(verbatim, ["end"], write=lambda request: f"Reply. Rating: {request.seed}")
+        generator, _ = make(fake, stage="meta_judge", free=True)
+        return generation.ask_with(generator), fake
+
+    return build
+
+
+def test_a_model_that_is_asked_gets_the_question_alone_and_its_reply_comes_back_whole(make_asker):
+    ask, fake = make_asker()
+    reply = ask("How good is this?")
+    (request,) = fake.asked
+    assert reply == f"Reply. Rating: {request.seed}"
+    assert request.prompt_ids == fake.encoder.prompt_ids(dataclasses.replace(X, prompt="How good is this?"))
+    assert request.cot_ids is None
+
+
+def test_a_question_asked_again_is_drawn_anew_and_a_later_run_repeats_the_replies(make_asker):
+    ask, fake = make_asker()
+    replies = [ask("First?"), ask("Second?"), ask("First?"), ask("First?")]
+    assert len(set(replies)) == len(fake.asked) == 4
+    assert fake.asked[0].prompt_ids == fake.asked[2].prompt_ids
+    ask, fake = make_asker()
+    assert [ask("Second?"), ask("First?"), ask("First?"), ask("First?")] == [replies[i] for i in (1, 0, 2, 3)]
+    assert fake.asked == []

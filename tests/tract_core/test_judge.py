@@ -16,10 +16,8 @@ ROW = {
 }
 
 
-@pytest.fixture(scope="module")
-def adapter(tiny_folder, tmp_path_factory):
+def untrained_adapter(folder, tiny_folder, *, cot):
     """An untrained adapter with the manifest that training writes."""
-    folder = tmp_path_factory.mktemp("judge") / "adapter"
     model = PRESET.model.model_copy(update={"source": str(tiny_folder)})
     seed_model = models.resolve(model)
     with tables.atomic_folder(folder) as draft:
@@ -30,9 +28,15 @@ def adapter(tiny_folder, tmp_path_factory):
             "prompt": PRESET.prompt.resolved(),
             "scale": PRESET.scale.resolved(),
             "objective": {},
+            "cot": cot,
         }
         tables.write_manifest(draft, {"adapter": True, "origin": origin})
     return folder
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_folder, tmp_path_factory):
+    return untrained_adapter(tmp_path_factory.mktemp("judge") / "adapter", tiny_folder, cot=True)
 
 
 @pytest.fixture
@@ -76,6 +80,27 @@ def test_bad_rows_and_long_rows_are_named(judge):
         judge.score([{**ROW, "criteria": None}])
     with pytest.raises(UserError, match=r"judge, id long: \d+ tokens"):
         judge.score([{**ROW, "id": "long", "response": "word " * 3000}])
+
+
+def test_a_judge_without_cot_reads_one_score_right_behind_the_prompt(tiny_folder, tmp_path):
+    adapter = untrained_adapter(tmp_path / "adapter", tiny_folder, cot=False)
+    judge = Judge(adapter, PRESET.sampling, PRESET.engine, work=tmp_path)
+    first, second = judge.score([{**ROW, "id": "a"}, {**ROW, "id": "b", "response": "Magic."}])
+    assert (first["id"], second["id"]) == ("a", "b")
+    assert first["expected_score"] == pytest.approx(scoring.rail(first["probs"], SCALE.values))
+    assert (first["cot"], first["sd_cots"], first["num_samples"], first["num_ok"]) == ("", None, 1, 1)
+    assert first["probs"] != second["probs"]
+    with_cot = Judge(
+        untrained_adapter(tmp_path / "other", tiny_folder, cot=True), PRESET.sampling, PRESET.engine, work=tmp_path
+    )
+    assert with_cot.score([ROW])[0]["probs"] != first["probs"]
+
+
+def test_more_samples_of_a_judge_without_cot_are_refused(tiny_folder, tmp_path):
+    adapter = untrained_adapter(tmp_path / "adapter", tiny_folder, cot=False)
+    judge = Judge(adapter, PRESET.sampling, PRESET.engine, work=tmp_path)
+    with pytest.raises(UserError, match=r"writes no CoT.*num_samples = 1"):
+        judge.score([ROW], num_samples=2)
 
 
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path):

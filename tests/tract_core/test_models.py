@@ -27,7 +27,8 @@ def adapter(tiny_folder, tmp_path):
             torch.nn.init.normal_(parameter, std=0.1)
     with tables.atomic_folder(tmp_path / "adapter") as draft:
         models.save_adapter(model, draft)
-        tables.write_manifest(draft, {"adapter": True, "origin": {"base": seed_model.identity}})
+        origin = {"base": seed_model.identity, "lora": LORA.resolved()}
+        tables.write_manifest(draft, {"adapter": True, "origin": origin})
     return seed_model, model, tmp_path / "adapter"
 
 
@@ -140,6 +141,54 @@ def test_wrong_lora_targets_are_a_clear_error(tiny_folder):
     model = models.load_model(models.resolve(settings(tiny_folder)), "float32")
     with pytest.raises(UserError, match=r"lora\.targets \['nothing'\] does not fit this model"):
         models.add_lora(model, LORA.model_copy(update={"targets": ["nothing"]}), 1)
+
+
+def continued(seed_model, folder, lora=LORA, seed=1):
+    return models.continue_lora(models.load_model(seed_model, "float32"), folder, seed_model, lora, seed)
+
+
+def test_a_continued_adapter_starts_from_the_given_weights_and_only_it_is_trained(adapter):
+    seed_model, model, folder = adapter
+    again = continued(seed_model, folder, seed=7)
+    given, found = ({n: p for n, p in m.named_parameters() if "lora_" in n} for m in (model, again))
+    assert set(found) == {name for name, parameter in again.named_parameters() if parameter.requires_grad}
+    assert set(found) == set(given)
+    assert all(torch.equal(found[name], given[name]) for name in given)
+    ids = torch.arange(40)[None]
+    assert torch.allclose(again.eval()(ids).logits, model.eval()(ids).logits, atol=1e-6)
+    again.train()(ids).logits.square().mean().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in found.values())
+
+
+def test_the_seed_of_a_continued_adapter_sets_its_dropout(adapter, tmp_path):
+    seed_model, model, _ = adapter
+    lora = LORA.model_copy(update={"dropout": 0.5})
+    model.peft_config["default"].lora_dropout = 0.5
+    models.save_adapter(model, tmp_path / "dropout")
+    origin = {"base": seed_model.identity, "lora": lora.resolved()}
+    tables.write_manifest(tmp_path / "dropout", {"adapter": True, "origin": origin})
+    ids = torch.arange(40)[None]
+    first, same, other = (continued(seed_model, tmp_path / "dropout", lora, s).train()(ids).logits for s in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.allclose(first, other, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change", [{"rank": 4}, {"alpha": 8.0}, {"dropout": 0.1}, {"targets": ["q_proj"]}], ids=lambda c: next(iter(c))
+)
+def test_an_adapter_is_not_continued_with_other_lora_settings(adapter, change):
+    seed_model, _, folder = adapter
+    with pytest.raises(UserError, match=r"was trained with lora .*, but params\.yaml now says"):
+        continued(seed_model, folder, LORA.model_copy(update=change))
+
+
+def test_an_adapter_is_not_continued_on_another_base_or_when_altered(adapter, tmp_path):
+    seed_model, _, folder = adapter
+    with pytest.raises(UserError, match="trained on the base sha256:"):
+        continued(models.resolve(settings(save_tiny(tmp_path / "other", seed=1))), folder)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"adapter_config\.json: its sha256 is not"):
+        continued(seed_model, folder)
 
 
 @pytest.mark.real

@@ -224,3 +224,84 @@ def test_ce_on_score_auto(setting, normalization, lam, expected):
         lam=lam, normalization=normalization, authors_batch=8, ce_on_score=setting, ce_on_eos=True
     )
     assert objective.ce_on_score is expected
+
+
+def create(kind="cot_raft", *, lam=1.0, normalization="authors", ce_on_score="auto", ce_on_eos=True):
+    return Objective.create(
+        kind=kind,
+        lam=lam,
+        normalization=normalization,
+        authors_batch=8,
+        ce_on_score=ce_on_score,
+        ce_on_eos=ce_on_eos,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "lam", "ce_on_score", "normalization", "expected"),
+    [
+        # (lambda, CE on the score token, CE on the end token, weight of CE)
+        ("cot_raft", 2.0, "auto", "authors", (2.0, False, True, 1.0)),
+        ("cot_raft", 2.0, "auto", "equation4", (2.0, True, True, 1.0)),
+        ("cot_raft", 0, "auto", "authors", (0.0, True, True, 1.0)),
+        ("cot_raft", 0.0, False, "authors", (0.0, False, True, 1.0)),
+        ("ce", 2.0, "auto", "authors", (0.0, True, True, 1.0)),
+        ("ce", 2.0, False, "token_mean", (0.0, True, True, 1.0)),
+        ("ce", 0.0, False, "equation4", (0.0, True, True, 1.0)),
+        ("raft", 2.0, "auto", "equation4", (1.0, False, False, 0.0)),
+        ("raft", 0.0, "auto", "authors", (1.0, False, False, 0.0)),
+        ("raft", 0.0, True, "token_mean", (1.0, False, False, 0.0)),
+    ],
+)
+def test_each_kind_of_objective_has_its_terms(kind, lam, ce_on_score, normalization, expected):
+    objective = create(kind, lam=lam, ce_on_score=ce_on_score, normalization=normalization)
+    assert (objective.lam, objective.ce_on_score, objective.ce_on_eos, objective.ce_weight) == expected
+    assert (objective.normalization, objective.authors_batch) == (normalization, 8)
+
+
+def test_cross_entropy_on_the_end_token_is_left_as_it_is_set():
+    assert [create(kind, ce_on_eos=False).ce_on_eos for kind in ("cot_raft", "ce", "raft")] == [False] * 3
+
+
+def loss_of(objective, logits):
+    """Two examples of a CoT token, the score and the end token: Y = {1: id 0, 2: id 1}, gold 2 and 1."""
+    return flat(
+        logits,
+        [2, 1, 3, 2, 0, 3],
+        ce_mask=[True, objective.ce_on_score, objective.ce_on_eos] * 2,
+        score_rows=[1, 4],
+        gold=[2.0, 1.0],
+        lam=objective.lam,
+        normalization=objective.normalization,
+        ce_weight=objective.ce_weight,
+    )
+
+
+@pytest.mark.parametrize(("normalization", "divisor"), [("authors", 8), ("equation4", 1), ("token_mean", 1)])
+def test_raft_is_the_mean_squared_error_and_no_cross_entropy(normalization, divisor):
+    # Row 1: 1/2 * 1 + 1/4 * 2 = 1 against 2, error 1. Row 4: 1/4 * 1 + 1/8 * 2 = 1/2 against 1, error 1/4.
+    torch.manual_seed(0)
+    probs = torch.rand(6, 4, dtype=torch.float64)
+    probs[1] = torch.tensor([4, 2, 1, 1]) / 8
+    probs[4] = torch.tensor([2, 1, 4, 1]) / 8
+    logits = torch.log(probs).requires_grad_()
+    total = loss_of(create("raft", lam=0.0, normalization=normalization), logits).total
+    assert total.item() == pytest.approx((1 + 1 / 4) / 2 / divisor, abs=1e-12)
+    (gradient,) = torch.autograd.grad(total, logits)
+    assert gradient.abs().sum(dim=-1).gt(0).tolist() == [False, True, False, False, True, False]
+
+
+@pytest.mark.parametrize(("normalization", "divisor"), [("authors", 6), ("equation4", 2), ("token_mean", 6)])
+def test_ce_is_the_plain_cross_entropy_of_all_tokens_with_the_score(normalization, divisor):
+    torch.manual_seed(0)
+    logits = torch.randn(6, 4, dtype=torch.float64)
+    objective = create("ce", lam=3.0, normalization=normalization, ce_on_score=False)
+    rows = [reference.log_softmax(row) for row in logits.tolist()]
+    by_hand = -sum(row[target] for row, target in zip(rows, [2, 1, 3, 2, 0, 3], strict=True))
+    assert loss_of(objective, logits).total.item() == pytest.approx(by_hand / divisor, abs=1e-12)
+
+
+def test_cot_raft_with_lambda_0_is_the_ce_baseline():
+    logits = torch.randn(6, 4, dtype=torch.float64)
+    assert create("cot_raft", lam=0.0) == create("ce", lam=5.0)
+    assert loss_of(create("cot_raft", lam=0.0), logits).total.item() == loss_of(create("ce"), logits).total.item()

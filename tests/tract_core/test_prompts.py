@@ -41,6 +41,48 @@ def test_dataset_prompt_is_used_as_it_is_or_missed_loudly():
         render(X, style)
 
 
+DIRECT = dataclasses.replace(STYLE, cot=False)
+
+
+def test_a_prompt_without_cot_asks_for_the_score_alone():
+    text = render(X, DIRECT)
+    parts = [X.instruction, X.response, X.reference, f"[{X.criteria}]", "Score 1: Wrong.", "Score 5: Right."]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "Give a score from 1 to 5" in text
+    assert "feedback" not in text.lower()
+    assert STYLE.delimiter.strip() not in text
+    assert text.endswith("\n\n###Score (an integer from 1 to 5):")
+
+
+def test_prompts_with_and_without_cot_differ_in_task_and_last_line_alone():
+    with_cot, direct = (render(X, style).split("\n\n") for style in (STYLE, DIRECT))
+    assert with_cot[1:-1] == direct[1:-1]
+    assert with_cot[0] != direct[0]
+    assert with_cot[-1] == "###Feedback:"
+
+
+@pytest.mark.parametrize(
+    ("labels", "heading"),
+    [
+        (("0", "1", "2", "3", "4"), "###Score (an integer from 0 to 4):"),
+        (("0", "1", "2", "3", "10"), "###Score (one of 0, 1, 2, 3, 10):"),
+        (("A", "B", "C", "D", "E"), "###Score (one of A, B, C, D, E):"),
+        (("1", "1.5", "2", "2.5", "3"), "###Score (one of 1, 1.5, 2, 2.5, 3):"),
+        (("-2", "-1", "0", "1", "2"), "###Score (one of -2, -1, 0, 1, 2):"),
+    ],
+)
+def test_the_last_line_without_cot_names_the_labels(labels, heading):
+    assert render(X, dataclasses.replace(DIRECT, labels=labels)).splitlines()[-1] == heading
+
+
+def test_without_cot_the_prompt_of_the_data_set_and_the_format_text_are_not_used():
+    x = dataclasses.replace(X, prompt="Write feedback.\n###Feedback: ")
+    assert render(x, dataclasses.replace(DIRECT, source="dataset")) == render(X, DIRECT)
+    assert render(X, dataclasses.replace(DIRECT, source="dataset")) == render(X, DIRECT)  # and none is missed
+    assert render(X, dataclasses.replace(DIRECT, format_text="authors")) == render(X, DIRECT)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

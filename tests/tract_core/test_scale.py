@@ -27,6 +27,14 @@ def test_membership_is_about_numbers_of_y():
     assert all(bad not in scale for bad in (4, 2.5, True, "2", None, float("nan")))
 
 
+def test_label_is_the_text_of_a_score():
+    scale = ScoreScale.create([1, 2.5, 3], ["low", "middle", "high"])
+    assert [scale.label(value) for value in (1, 2.5, 3.0)] == ["low", "middle", "high"]
+    assert ScoreScale.create([1, 2, 3]).label(2.0) == "2"
+    with pytest.raises(ValueError, match="index"):
+        scale.label(2)
+
+
 def test_delimiter_and_labels_are_taken_apart():
     encode = word_encode({"score": 7, "is": 8, "1": 21, "2": 22})
     tokens = prove_score_tokens(encode, ScoreScale.create([1, 2]), " score is ")

@@ -43,6 +43,20 @@ def test_same_content_is_the_same_bytes_in_any_order(tmp_path):
     assert digest(tmp_path / "t") == digest(tmp_path / "u")
 
 
+def test_columns_can_be_left_out_and_the_rest_is_unchanged(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    left = tables.read(tmp_path / "t", "cots", without=["cot_ids", "cot"])
+    whole = tables.read(tmp_path / "t", "cots")
+    assert left == [{name: row[name] for name in row if name not in {"cot_ids", "cot"}} for row in whole]
+    assert tables.read(tmp_path / "t", "cots", without=[]) == whole
+
+
+def test_leaving_out_a_column_that_is_none_is_our_own_mistake(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    with pytest.raises(KeyError, match="nothing"):
+        tables.read(tmp_path / "t", "cots", without=["nothing"])
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

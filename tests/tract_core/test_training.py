@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from tests import reference
 from tests.conftest import SCALE, STYLE, X
 from tract_core import config, models, tables, training
 from tract_core.encoding import Encoder
@@ -41,10 +43,22 @@ def examples(tiny_encoder):
     return make_examples(tiny_encoder)
 
 
-def recipe(*, normalization="authors", lam=1.0, **train):
+@pytest.fixture(scope="module")
+def direct_encoder(seed_model):
+    return Encoder.create(models.load_tokenizer(seed_model), PRESET.prompt, PRESET.scale, cot=False)
+
+
+@pytest.fixture(scope="module")
+def direct_examples(direct_encoder):
+    """As `make_examples`, for a judge without CoT: the score alone, with prompts of different lengths."""
+    inputs = [dataclasses.replace(X, response=X.response * (1 + i % 3)) for i in range(11)]
+    return [direct_encoder.training_example(str(i), x, None, i % 5 + 1) for i, x in enumerate(inputs)]
+
+
+def recipe(*, normalization="authors", lam=1.0, kind="cot_raft", **train):
     settings = PRESET.train.model_copy(update={"batch_size": 8, "micro_batch_size": 2, "epochs": 2, **train})
     objective = Objective.create(
-        lam=lam, normalization=normalization, authors_batch=8, ce_on_score="auto", ce_on_eos=True
+        kind=kind, lam=lam, normalization=normalization, authors_batch=8, ce_on_score="auto", ce_on_eos=True
     )
     return training.Recipe(
         model=PRESET.model,
@@ -70,7 +84,7 @@ class KeepGradients(TrainerCallback):
 
 def gradients(examples, seed_model, encoder, **changes):
     """In float64, so that what is compared is the arithmetic of the denominators and not float32's rounding."""
-    trainer = training._build_trainer(examples, recipe(max_grad_norm=1e9, **changes), seed_model, encoder)
+    trainer = training._build_trainer(examples, recipe(max_grad_norm=1e9, **changes), seed_model, encoder, None)
     trainer.model.double()
     keeper = KeepGradients()
     trainer.add_callback(keeper)
@@ -87,8 +101,8 @@ def test_gradients_do_not_depend_on_how_a_batch_is_split(normalization, examples
     whole = runs[8]
     assert len(whole) == 4  # 2 epochs x (8 + 3 examples)
     for micro, steps in runs.items():
-        for step, (ours, reference) in enumerate(zip(steps, whole, strict=True)):
-            difference = (ours - reference).norm() / reference.norm()
+        for step, (ours, theirs) in enumerate(zip(steps, whole, strict=True)):
+            difference = (ours - theirs).norm() / theirs.norm()
             assert difference <= 1e-9, (micro, step, difference)
 
 
@@ -101,29 +115,30 @@ def test_two_ranks_have_the_gradients_of_one(examples, seed_model, tiny_encoder,
     subprocess.run([*command, str(seed_model.folder), str(out)], check=True, env=environment)
     together, alone = torch.load(out), gradients(examples, seed_model, tiny_encoder, micro_batch_size=8)
     assert len(together) == len(alone) == 4
-    for ours, reference in zip(together, alone, strict=True):
-        assert (ours - reference).norm() / reference.norm() <= 1e-9
+    for ours, theirs in zip(together, alone, strict=True):
+        assert (ours - theirs).norm() / theirs.norm() <= 1e-9
 
 
 def test_gradient_checkpointing_changes_nothing(examples, seed_model, tiny_encoder):
     plain = gradients(examples, seed_model, tiny_encoder)
     saved = gradients(examples, seed_model, tiny_encoder, gradient_checkpointing=True)
-    for ours, reference in zip(saved, plain, strict=True):
-        assert (ours - reference).norm() / reference.norm() <= 1e-9
+    for ours, theirs in zip(saved, plain, strict=True):
+        assert (ours - theirs).norm() / theirs.norm() <= 1e-9
+
+
+def logits_and_labels(model, examples):
+    """What tests/reference.py reads: a model's full logits in float64, and each example's targets."""
+    model = model.double()
+    with torch.no_grad():
+        logits = [model(torch.tensor([example.input_ids])).logits[0].tolist() for example in examples]
+    return logits, [[-100] * e.num_prompt + e.input_ids[e.num_prompt :] for e in examples]
 
 
 def test_step_loss_equals_the_brute_force_reference(examples, seed_model, tiny_encoder):
     """The first logged loss, against float64 loops over the seed model's own full logits."""
-    from tests import reference
-
-    trainer = training._build_trainer(examples[:8], recipe(epochs=1), seed_model, tiny_encoder)
+    trainer = training._build_trainer(examples[:8], recipe(epochs=1), seed_model, tiny_encoder, None)
     trainer.train()
-    model = models.load_model(seed_model, "float32").double()
-    logits, labels = [], []
-    for example in examples[:8]:
-        ids = torch.tensor([example.input_ids])
-        logits.append(model(ids).logits[0].tolist())
-        labels.append([-100] * example.num_prompt + example.input_ids[example.num_prompt :])
+    logits, labels = logits_and_labels(models.load_model(seed_model, "float32"), examples[:8])
     expected = reference.total(
         logits,
         labels,
@@ -136,7 +151,7 @@ def test_step_loss_equals_the_brute_force_reference(examples, seed_model, tiny_e
     assert trainer.records[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def train(examples, seed_model, encoder, out, **changes):
+def train(examples, seed_model, encoder, out, start=None, **changes):
     return training.train_adapter(
         examples,
         recipe(**changes),
@@ -145,7 +160,13 @@ def train(examples, seed_model, encoder, out, **changes):
         data={"examples": "hash"},
         out=out,
         log=out.with_suffix(".csv"),
+        start=start,
     )
+
+
+def records(out):
+    with out.with_suffix(".csv").open() as file:
+        return [{name: float(value) for name, value in record.items()} for record in csv.DictReader(file)]
 
 
 # Losses of the run below, written down once (torch 2.13.0, transformers 5.19.0, peft 0.21.2, x86-64 CPU).
@@ -155,9 +176,7 @@ GOLDEN = [8.416807, 8.206663, 7.515275, 7.361466]
 
 def test_golden_run(examples, seed_model, tiny_encoder, tmp_path):
     line = train(examples, seed_model, tiny_encoder, tmp_path / "a")
-    with (tmp_path / "a.csv").open() as file:
-        records = list(csv.DictReader(file))
-    assert [float(record["loss"]) for record in records] == pytest.approx(GOLDEN, rel=1e-4)
+    assert [record["loss"] for record in records(tmp_path / "a")] == pytest.approx(GOLDEN, rel=1e-4)
     assert "11 examples, 2 epochs; lambda in units of authors 1, token_mean 0.125" in line
 
 
@@ -180,9 +199,7 @@ def test_training_moves_the_adapter_and_the_prediction(examples, seed_model, tin
     train(examples, seed_model, tiny_encoder, tmp_path / "a", epochs=12, learning_rate=2e-2, lam=100.0)
     weights = load_file(tmp_path / "a" / "adapter_model.safetensors")
     assert all(tensor.abs().max() > 0 for tensor in weights.values())
-    with (tmp_path / "a.csv").open() as file:
-        records = list(csv.DictReader(file))
-    losses = [float(record["loss"]) for record in records]
+    losses = [record["loss"] for record in records(tmp_path / "a")]
     assert sum(losses[-2:]) < sum(losses[:2]) - 0.5  # last epoch against first: the same 11 rows
     base, merged = models.load_model(seed_model, "float32"), models.load_merged(seed_model, tmp_path / "a", "float32")
     ids = torch.tensor([examples[0].input_ids[: examples[0].score_position]])
@@ -244,3 +261,102 @@ def test_manifest_is_valid_json_without_nan(examples, seed_model, tiny_encoder, 
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert set(manifest["files"]) == {"adapter_config.json", "adapter_model.safetensors"}
     tables.verify_manifest(tmp_path / "a")
+
+
+def test_a_run_from_an_adapter_starts_where_that_adapter_ended(examples, seed_model, tiny_encoder, tmp_path):
+    """Rows A.4 and sequential: the first loss is that of p_0 with the start's weights, in float64 loops."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(examples[:8], seed_model, tiny_encoder, first, kind="ce", epochs=4)
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    train(examples[:8], seed_model, tiny_encoder, second, start=first, epochs=2)  # warm-up: step 1 has rate 0
+    expected = []
+    for adapter in (first, None):
+        logits, labels = logits_and_labels(models.load_merged(seed_model, adapter, "float32"), examples[:8])
+        gold, ids = [example.gold for example in examples[:8]], list(tiny_encoder.score_tokens.label_ids)
+        expected.append(reference.total(logits, labels, gold, ids, SCALE.values, normalization="authors", lam=1.0))
+    assert records(second)[0]["loss"] == pytest.approx(expected[0], rel=1e-5)
+    assert abs(expected[0] - expected[1]) > 0.1  # a fresh adapter would have started elsewhere
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    a, b = (load_file(folder / "adapter_model.safetensors") for folder in (first, second))
+    assert a.keys() == b.keys()
+    assert all(not torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_manifest_names_the_start_and_whether_there_is_a_cot(
+    examples, direct_examples, seed_model, tiny_encoder, direct_encoder, tmp_path
+):
+    train(examples[:8], seed_model, tiny_encoder, tmp_path / "fresh", epochs=1)
+    train(examples[:8], seed_model, tiny_encoder, tmp_path / "next", start=tmp_path / "fresh", epochs=1)
+    train(direct_examples[:8], seed_model, direct_encoder, tmp_path / "direct", kind="ce", epochs=1)
+    found = {name: tables.origin(tmp_path / name) for name in ("fresh", "next", "direct")}
+    hash_of_fresh = tables.file_sha256(tmp_path / "fresh" / "manifest.json")
+    assert {name: origin["start"] for name, origin in found.items()} == {
+        "fresh": None,
+        "next": hash_of_fresh,
+        "direct": None,
+    }
+    assert {name: origin["cot"] for name, origin in found.items()} == {"fresh": True, "next": True, "direct": False}
+    assert found["direct"]["encoder"] == direct_encoder.fingerprint() != found["fresh"]["encoder"]
+
+
+def test_a_start_with_other_lora_settings_is_refused_and_nothing_is_saved(examples, seed_model, tiny_encoder, tmp_path):
+    train(examples[:8], seed_model, tiny_encoder, tmp_path / "a", epochs=1)
+    other = dataclasses.replace(recipe(), lora=PRESET.lora.model_copy(update={"rank": 2}))
+    with pytest.raises(UserError, match=r"was trained with lora .*'rank': 8"):
+        training.train_adapter(
+            examples,
+            other,
+            seed_model=seed_model,
+            encoder=tiny_encoder,
+            data={},
+            out=tmp_path / "b",
+            log=tmp_path / "b.csv",
+            start=tmp_path / "a",
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.csv"]
+
+
+def test_raft_without_cots_trains_on_the_squared_error_alone(direct_examples, seed_model, direct_encoder, tmp_path):
+    """Row B.4: no sequence has a token with cross-entropy, so no lambda has a unit."""
+    some = direct_examples[:8]
+    line = train(some, seed_model, direct_encoder, tmp_path / "a", kind="raft", lam=0.0, epochs=2)
+    assert "8 examples, 2 epochs; squared error alone; loss " in line
+    logits, labels = logits_and_labels(models.load_model(seed_model, "float32"), some)
+    ids = list(direct_encoder.score_tokens.label_ids)
+    scores = [reference.expected_score(z, y, ids, SCALE.values)[0] for z, y in zip(logits, labels, strict=True)]
+    mean_error = sum((s - e.gold) ** 2 for s, e in zip(scores, some, strict=True)) / 8
+    first = records(tmp_path / "a")[0]
+    assert first["loss"] == pytest.approx(mean_error / 8, rel=1e-5)  # `authors` divides by 8 once more
+    assert first["squared_error"] == pytest.approx(mean_error, rel=1e-5)
+    assert first["cross_entropy"] == 0.0
+    weights = load_file(tmp_path / "a" / "adapter_model.safetensors")
+    assert all(tensor.abs().max() > 0 for tensor in weights.values())  # LoRA's B starts at 0
+
+
+def test_raft_with_cots_learns_no_cot(examples, seed_model, tiny_encoder, tmp_path):
+    """Row sequential: the loss is the squared error's part, while the CoT's cross-entropy is only logged."""
+    line = train(examples, seed_model, tiny_encoder, tmp_path / "a", kind="raft")
+    assert "squared error alone" in line
+    first = records(tmp_path / "a")[0]
+    assert first["cross_entropy"] > 1
+    assert first["loss"] == pytest.approx(first["squared_error"] / 8, rel=1e-5)
+
+
+def test_gradients_of_raft_do_not_depend_on_how_a_batch_is_split(direct_examples, seed_model, direct_encoder):
+    whole, single = (
+        gradients(direct_examples, seed_model, direct_encoder, kind="raft", micro_batch_size=micro) for micro in (8, 1)
+    )
+    assert len(whole) == 4
+    for ours, theirs in zip(single, whole, strict=True):
+        assert (ours - theirs).norm() / theirs.norm() <= 1e-9
+
+
+def test_ce_without_cots_learns_score_and_end_token(direct_examples, seed_model, direct_encoder, tmp_path):
+    """Row B.1, against float64 loops: every target token counts, the score token too."""
+    some = direct_examples[:8]
+    train(some, seed_model, direct_encoder, tmp_path / "a", kind="ce", epochs=1)
+    logits, labels = logits_and_labels(models.load_model(seed_model, "float32"), some)
+    parts = [reference.cross_entropy_sum(z, y, with_score=True) for z, y in zip(logits, labels, strict=True)]
+    assert [count for _, count in parts] == [2] * 8
+    (record,) = records(tmp_path / "a")
+    assert record["loss"] == pytest.approx(sum(total for total, _ in parts) / 16, rel=1e-5)

@@ -53,6 +53,13 @@ class Rules:
     encoder: Encoder
     sampling: Sampling
     max_length: int
+    free: bool = False
+    """Free decoding: the delimiter ends nothing, and the whole text is kept (row B.5)."""
+
+    @property
+    def stop_text(self) -> str | None:
+        """The text that ends a CoT besides the end tokens."""
+        return None if self.free else self.encoder.style.delimiter.strip()
 
     @property
     def label_ids(self) -> tuple[int, ...]:
@@ -79,8 +86,8 @@ def score_seed(request_seed: int) -> int:
 
 
 def finish(rules: Rules, request: Request, ids: Sequence[int], *, at_length: bool) -> Draw:
-    """Generated ids (end token excluded) -> the draw without a reading: cut at the first delimiter."""
-    cot_ids, found = rules.encoder.cut_at_delimiter(ids)
+    """Generated ids (end token excluded) -> the draw without a reading, cut at the first delimiter unless free."""
+    cot_ids, found = (list(ids), False) if rules.free else rules.encoder.cut_at_delimiter(ids)
     reason = "delimiter" if found else "length" if at_length else "end"
     return Draw(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), reading=None)
 

@@ -59,7 +59,9 @@ class TransformersEngine:
             attention_mask=mask_BT,
             generation_config=config,
             logits_processor=LogitsProcessorList([sampler]),
-            stopping_criteria=StoppingCriteriaList([_DelimiterSeen(self.rules, input_ids_BT.shape[1])]),
+            stopping_criteria=StoppingCriteriaList(
+                [] if self.rules.free else [_DelimiterSeen(self.rules, input_ids_BT.shape[1])]
+            ),
         )
         new_BT = output_BT[:, input_ids_BT.shape[1] :].tolist()
         return [self._finish(request, ids) for request, ids in zip(batch, new_BT, strict=True)]
@@ -125,7 +127,8 @@ class _DelimiterSeen(StoppingCriteria):
 
     def __init__(self, rules: Rules, prompt_length: int) -> None:
         self.rules, self.start = rules, prompt_length
-        self.stop = rules.encoder.style.delimiter.strip()
+        assert rules.stop_text is not None
+        self.stop = rules.stop_text
         # One token is at least one byte, so this tail always covers the delimiter and some text before it.
         self.tail = len(self.stop.encode()) + 8
 

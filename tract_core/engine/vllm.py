@@ -101,7 +101,7 @@ class VllmEngine:
         return SamplingParams(
             **self._settings(request.seed),
             max_tokens=self.rules.sampling.max_new_tokens,
-            stop=[self.rules.encoder.style.delimiter.strip()],
+            stop=[] if self.rules.stop_text is None else [self.rules.stop_text],
             stop_token_ids=self.rules.encoder.stop_ids,
             skip_special_tokens=True,
         )
