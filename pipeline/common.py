@@ -7,55 +7,82 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tract_core import tables
 from tract_core.errors import UserError
+from tract_core.tables import Row
 
 TRAIN_EXAMPLES = Path("artifacts/examples/train")
 BENCHMARKS = Path("artifacts/examples/benchmarks")
 PREPARE_REPORT = Path("artifacts/examples/report.json")
 PROOF = Path("artifacts/check/proof.json")
+RESULTS = Path("artifacts/results")
+STATISTICS = Path("artifacts/statistics.json")
+REPORT = Path("artifacts/report")
+UNTRAINED = "untrained"
+"""In place of `seed_N` for judges that this pipeline does not train."""
 
 
-def stage1_adapter(seed: int) -> Path:
-    """p_s of one training seed."""
-    return Path(f"artifacts/tract/seed_{seed}/stage1")
+def adapter(row: str, seed: int) -> Path:
+    """The adapter of one row and training seed; a1 is p_s, tract is p_tract."""
+    return Path(f"artifacts/adapters/{row}/seed_{seed}")
 
 
-def own_cots(seed: int) -> Path:
-    """The CoTs that p_s wrote for the training examples."""
-    return Path(f"artifacts/tract/seed_{seed}/cots")
+def own_cots(row: str, seed: int) -> Path:
+    """The CoTs that a row's model wrote for the training examples."""
+    return RESULTS / "cots" / row / f"seed_{seed}"
 
 
-def stage2_adapter(seed: int) -> Path:
-    """p_tract of one training seed."""
-    return Path(f"artifacts/tract/seed_{seed}/stage2")
+def predictions(row: str, seed: int | None) -> Path:
+    """K samples x inference seeds on all benchmarks, for one training seed (None: not trained here)."""
+    return RESULTS / "predictions" / row / (UNTRAINED if seed is None else f"seed_{seed}")
 
 
-def predictions(seed: int) -> Path:
-    """K samples x inference seeds on all benchmarks."""
-    return Path(f"artifacts/tract/seed_{seed}/predictions")
+def curve(row: str, seed: int | None) -> Path:
+    """The same with the many samples of Figure 3."""
+    return RESULTS / "curve" / row / (UNTRAINED if seed is None else f"seed_{seed}")
 
 
-def metrics_file(bench: str, seed: int) -> Path:
-    """Metrics of one benchmark and training seed."""
-    return Path(f"metrics/tract/{bench}/seed_{seed}.json")
+def gap(row: str, seed: int, cots: str) -> Path:
+    """Scores of the training examples behind `training` or `own` CoTs (Table 3)."""
+    return RESULTS / "gap" / row / f"seed_{seed}" / cots
 
 
-def loss_file(stage: str, seed: int) -> Path:
-    """The training log of a stage, for `dvc plots`."""
-    return Path(f"plots/tract/{stage}/seed_{seed}.csv")
+def perplexity_file(seed: int) -> Path:
+    """Perplexity of each CoT source under p_0."""
+    return RESULTS / "perplexity" / f"seed_{seed}.json"
 
 
-def scatter_file(bench: str, seed: int) -> Path:
+def meta_judge_file(seed: int) -> Path:
+    """Ratings of the annotator's and p_s's CoTs."""
+    return RESULTS / "meta_judge" / f"seed_{seed}.json"
+
+
+def metrics_file(row: str) -> Path:
+    """Metrics of one row on all benchmarks."""
+    return Path(f"metrics/{row}.json")
+
+
+def loss_file(row: str, seed: int) -> Path:
+    """The training log of one row and training seed, for `dvc plots`."""
+    return Path(f"plots/loss/{row}/seed_{seed}.csv")
+
+
+def scatter_file(row: str) -> Path:
     """Predicted against gold, for `dvc plots`."""
-    return Path(f"plots/tract/{bench}/seed_{seed}.csv")
+    return Path(f"plots/scatter/{row}.csv")
 
 
-def seed_argument() -> int:
-    """The training seed, `--seed N`: what the matrix of dvc.yaml passes."""
+def benchmark_examples() -> list[Row]:
+    """The examples of all benchmarks."""
+    return [row for folder in sorted(BENCHMARKS.iterdir()) for row in tables.read(folder, "examples")]
+
+
+def arguments(*names: str) -> argparse.Namespace:
+    """`--row NAME`, `--seed N` and the like: what the matrices of dvc.yaml pass."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, required=True, help="training seed")
-    seed: int = parser.parse_args().seed
-    return seed
+    for name in names:
+        parser.add_argument(f"--{name}", type=int if name == "seed" else str, required=True)
+    return parser.parse_args()
 
 
 def run(main: Callable[[], str]) -> None:

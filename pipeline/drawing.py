@@ -1,15 +1,17 @@
-"""What draws CoTs, from params.yaml: the same for self-generation and inference but for the adapter."""
+"""What draws CoTs and reads scores, from params.yaml: the same everywhere but for the adapter."""
 
 from pathlib import Path
 
+from pipeline import common
+from tract_core import generation, models, tables
 from tract_core.config import Params
 from tract_core.encoding import Encoder
 from tract_core.generation import Generator
 from tract_core.models import SeedModel
 
 
-def generator(params: Params, seed_model: SeedModel, encoder: Encoder, adapter: Path, stage: str) -> Generator:
-    """What draws CoTs from p_0 plus an adapter."""
+def generator(params: Params, seed_model: SeedModel, encoder: Encoder, adapter: Path | None, stage: str) -> Generator:
+    """What draws CoTs from p_0 plus an adapter (None: from p_0 itself)."""
     return Generator(
         encoder,
         model=params.model,
@@ -19,3 +21,30 @@ def generator(params: Params, seed_model: SeedModel, encoder: Encoder, adapter: 
         adapter=adapter,
         stage=stage,
     )
+
+
+def external_judgements(params: Params, protocol: str, num_samples: int, out: Path) -> str:
+    """Row B.5: an external judge on all benchmarks, by free decoding or behind a forced delimiter."""
+    external = params.external
+    assert external is not None  # config demands it where a protocol is listed
+    judge = models.resolve(external.model)
+    # The judge was trained to the released format, so it is asked in that format, by either protocol.
+    prompt = params.prompt.model_copy(update={"format_text": "authors", "delimiter": external.delimiter})
+    source = Generator(
+        Encoder.create(models.load_tokenizer(judge), prompt, params.scale),
+        model=external.model,
+        sampling=params.sampling,
+        engine=params.engine,
+        seed_model=judge,
+        adapter=None,
+        stage="infer",
+        free=protocol == "free",
+    )
+    examples, seeds = common.benchmark_examples(), params.infer.seeds
+    if protocol == "free":
+        retries = external.max_retries
+        rows = generation.infer_freely(source, examples, seeds=seeds, num_samples=num_samples, max_retries=retries)
+    else:
+        rows = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
+    tables.write(out, "predictions", rows, source.origin)
+    return generation.describe(rows)

@@ -1,8 +1,8 @@
 """Inference: K CoTs for each benchmark row and inference seed, each with its exact score probabilities.
 
 Run:    dvc repro infer
-Reads:  artifacts/examples/benchmarks, artifacts/tract/seed_N/stage2
-Writes: artifacts/tract/seed_N/predictions
+Reads:  artifacts/examples/benchmarks, artifacts/adapters/ROW/seed_N
+Writes: artifacts/results/predictions/ROW/seed_N
 """
 
 from pipeline import common, drawing, loading
@@ -10,13 +10,14 @@ from tract_core import config, generation, tables
 
 
 def main() -> str:
-    params, seed = config.load(), common.seed_argument()
-    seed_model, encoder = loading.seed_model_and_encoder(params)
-    generator = drawing.generator(params, seed_model, encoder, common.stage2_adapter(seed), "infer")
-    folders = sorted(common.BENCHMARKS.iterdir())
-    examples = [row for folder in folders for row in tables.read(folder, "examples")]
-    rows = generation.infer(generator, examples, params.infer)
-    tables.write(common.predictions(seed), "predictions", rows, generator.origin)
+    params, given = config.load(), common.arguments("row", "seed")
+    adapter = common.adapter(given.row, given.seed)
+    # An adapter knows whether it was trained to write a CoT first.
+    seed_model, encoder = loading.seed_model_and_encoder(params, cot=tables.origin(adapter)["cot"])
+    generator = drawing.generator(params, seed_model, encoder, adapter, "infer")
+    examples = common.benchmark_examples()
+    rows = generation.infer(generator, examples, seeds=params.infer.seeds, num_samples=params.infer.num_samples)
+    tables.write(common.predictions(given.row, given.seed), "predictions", rows, generator.origin)
     return generation.describe(rows)
 
 

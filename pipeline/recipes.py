@@ -1,13 +1,22 @@
-"""How an adapter is trained, from params.yaml: the same for both stages but for lambda and the data."""
+"""How the adapters of all rows are trained: they differ in objective, lambda, data and start alone."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline import common
+from tract_core import examples, tables, training
 from tract_core.config import Params
-from tract_core.objectives import Objective
+from tract_core.encoding import Encoder
+from tract_core.examples import Pair
+from tract_core.models import SeedModel
+from tract_core.objectives import Kind, Objective
 from tract_core.training import Recipe
 
 
-def recipe(params: Params, *, lam: float, seed: int) -> Recipe:
-    """How an adapter is trained; the stages differ in lambda and in the data alone."""
+def recipe(params: Params, kind: Kind, *, lam: float, seed: int) -> Recipe:
+    """Everything but the data that determines an adapter."""
     objective = Objective.create(
+        kind=kind,
         lam=lam,
         normalization=params.loss.normalization,
         authors_batch=params.loss.authors_batch,
@@ -22,4 +31,27 @@ def recipe(params: Params, *, lam: float, seed: int) -> Recipe:
         train=params.train,
         objective=objective,
         run_seed=seed,
+    )
+
+
+def fit(
+    row: str,
+    pairs: Sequence[Pair],
+    how: Recipe,
+    *,
+    seed_model: SeedModel,
+    encoder: Encoder,
+    inputs: Mapping[str, Path],
+    start: Path | None = None,
+) -> str:
+    """Train the adapter of one row and put it where the later stages look for it."""
+    return training.train_adapter(
+        [encoder.training_example(x["id"], examples.judge_input(x), cot, x["gold"]) for x, cot in pairs],
+        how,
+        seed_model=seed_model,
+        encoder=encoder,
+        data={name: tables.manifest_hash(folder) for name, folder in inputs.items()},
+        out=common.adapter(row, how.run_seed),
+        log=common.loss_file(row, how.run_seed),
+        start=start,
     )

@@ -8,18 +8,22 @@ _COLUMNS = ("pearson", "spearman", "kendall", "rmse", "mae")
 
 
 def main() -> None:
-    files = sorted(Path("metrics").glob("*/*/*.json"))
-    lines = [
-        f"{'row/benchmark/training seed':<32}{'predictor':<20}{'n_ok/n':>9}" + "".join(f"{c:>10}" for c in _COLUMNS)
-    ]
+    files = sorted(Path("metrics").glob("*.json"))
+    lines = [f"{'row/benchmark':<28}{'predictor':<20}{'n_ok/n':>9}" + "".join(f"{c:>10}" for c in _COLUMNS)]
     for file in files:
-        name = "/".join(file.with_suffix("").parts[1:])
-        for predictor, result in json.loads(file.read_text(encoding="utf-8")).items():
-            if isinstance(result, dict) and "pearson" in result:
-                counts = f"{result['n_ok']:g}/{result['n']}"
-                numbers = "".join(f"{'-' if result[c] is None else format(result[c], '.3f'):>10}" for c in _COLUMNS)
-                lines.append(f"{name:<32}{predictor:<20}{counts:>9}{numbers}")
+        for bench, results in json.loads(file.read_text(encoding="utf-8")).items():
+            lines += [
+                _line(f"{file.stem}/{bench}", predictor, result)
+                for predictor, result in results.items()
+                if isinstance(result, dict) and "pearson" in result
+            ]
     sys.stdout.write("\n".join(lines if files else ["no metrics yet: run `dvc repro`"]) + "\n")
+
+
+def _line(name: str, predictor: str, result: dict[str, float | None]) -> str:
+    counts = f"{result['n_ok']:g}/{result['n']}"
+    numbers = "".join(f"{'-' if result[c] is None else format(result[c], '.3f'):>10}" for c in _COLUMNS)
+    return f"{name:<28}{predictor:<20}{counts:>9}{numbers}"
 
 
 if __name__ == "__main__":

@@ -1,30 +1,25 @@
-"""Stage 1: p_0 and the annotator's CoTs -> p_s.
+"""Stage 1, row A.1: p_0 and the annotator's CoTs, CoT-RAFT -> p_s.
 
 Run:    dvc repro train_stage1
 Reads:  artifacts/examples/train
-Writes: artifacts/tract/seed_N/stage1, plots/tract/stage1/seed_N.csv
+Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 
 from pipeline import common, loading, recipes
-from tract_core import config, tables, training
-from tract_core.examples import judge_input
+from tract_core import config, examples, tables
 
 
 def main() -> str:
-    params, seed = config.load(), common.seed_argument()
+    params, seed = config.load(), common.arguments("seed").seed
     seed_model, encoder = loading.seed_model_and_encoder(params)
     rows = tables.read(common.TRAIN_EXAMPLES, "examples")
-    examples = [
-        encoder.training_example(row["id"], judge_input(row), row["annotator_cot"], row["gold"]) for row in rows
-    ]
-    return training.train_adapter(
-        examples,
-        recipes.recipe(params, lam=params.stage1.lam, seed=seed),
+    return recipes.fit(
+        "a1",
+        examples.pair_with_annotator(rows, cot=True),
+        recipes.recipe(params, "cot_raft", lam=params.stage1.lam, seed=seed),
         seed_model=seed_model,
         encoder=encoder,
-        data={"examples": tables.manifest_hash(common.TRAIN_EXAMPLES)},
-        out=common.stage1_adapter(seed),
-        log=common.loss_file("stage1", seed),
+        inputs={"examples": common.TRAIN_EXAMPLES},
     )
 
 

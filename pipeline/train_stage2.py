@@ -1,31 +1,31 @@
-"""Stage 2: again p_0, now with the CoTs that p_s wrote and the original gold scores -> p_tract.
+"""Stage 2, rows 6, A.4 and mixed: the CoTs that p_s wrote, with the original gold scores, CoT-RAFT.
 
 Run:    dvc repro train_stage2
-Reads:  artifacts/examples/train, artifacts/tract/seed_N/cots
-Writes: artifacts/tract/seed_N/stage2, plots/tract/stage2/seed_N.csv
+Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, artifacts/adapters/a1/seed_N (for row A.4)
+Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 
 from pipeline import common, loading, recipes
-from tract_core import config, examples, tables, training
+from tract_core import config, examples, tables
 
 
 def main() -> str:
-    params, seed = config.load(), common.seed_argument()
+    params, given = config.load(), common.arguments("row", "seed")
+    row = params.rows.stage2[given.row]
     seed_model, encoder = loading.seed_model_and_encoder(params)
     rows = tables.read(common.TRAIN_EXAMPLES, "examples")
-    cots = tables.read(common.own_cots(seed), "cots")
+    cots = tables.read(common.own_cots("a1", given.seed), "cots")
     pairs = examples.pair_with_own_cots(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
-    return training.train_adapter(
-        [encoder.training_example(row["id"], examples.judge_input(row), cot, row["gold"]) for row, cot in pairs],
-        recipes.recipe(params, lam=params.loss.lam, seed=seed),
+    if row.cots == "both":
+        pairs = [*examples.pair_with_annotator(rows, cot=True), *pairs]
+    return recipes.fit(
+        given.row,
+        pairs,
+        recipes.recipe(params, "cot_raft", lam=params.loss.lam, seed=given.seed),
         seed_model=seed_model,
         encoder=encoder,
-        data={
-            "examples": tables.manifest_hash(common.TRAIN_EXAMPLES),
-            "cots": tables.manifest_hash(common.own_cots(seed)),
-        },
-        out=common.stage2_adapter(seed),
-        log=common.loss_file("stage2", seed),
+        inputs={"examples": common.TRAIN_EXAMPLES, "cots": common.own_cots("a1", given.seed)},
+        start=common.adapter("a1", given.seed) if row.start == "p_s" else None,
     )
 
 

@@ -6,15 +6,15 @@ params.yaml sees every value that determines a result.
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tract_core.errors import UserError, list_some
 
-Name = str
-_NAME = Field(pattern=r"^[A-Za-z0-9_]+$")
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+"""A part of file names and of the names of stages."""
 
 
 class Section(BaseModel):
@@ -126,7 +126,7 @@ class Train(Section):
 
 
 class Stage1(Section):
-    """What stage 1 does not share with stage 2."""
+    """What stage 1 (row a1) does not share with stage 2."""
 
     lam: float = Field(alias="lambda", ge=0)
 
@@ -141,6 +141,167 @@ class Loss(Section):
     """The constant by which `authors` divides the mean squared error once more."""
     ce_on_score: bool | Literal["auto"]
     ce_on_eos: bool
+
+
+class Baseline(Section):
+    """A model trained on the annotator's texts or scores alone."""
+
+    cot: bool
+    objective: Literal["ce", "raft"]
+    """`ce`: cross-entropy, the score token included; `raft`: squared error of RAIL alone."""
+
+
+class Stage2(Section):
+    """A model trained with the CoT-RAFT objective on CoTs that row a1's model wrote."""
+
+    cots: Literal["self", "both"]
+    """`self`: its own CoTs; `both`: those and the annotator's, two sequences for each example."""
+    start: Literal["p_0", "p_s"]
+    """Which weights it starts from: the seed model, or row a1's adapter (row A.4)."""
+
+
+class Sweep(Section):
+    """Row 6 with another lambda (Figure 2)."""
+
+    lam: float = Field(alias="lambda", ge=0)
+
+
+class Rows(Section):
+    """What the rows of the paper's tables are, by the stage that trains them (docs/rows.md)."""
+
+    baseline: dict[Name, Baseline]
+    stage2: dict[Name, Stage2]
+    sweep: dict[Name, Sweep]
+
+
+class Matrix(Section):
+    """Which rows run: the matrix variables of dvc.yaml, one list for each family of stages."""
+
+    baseline: list[Name]
+    stage2: list[Name]
+    sweep: list[Name]
+    self_ce: list[Literal["a1", "b2"]]
+    """Rows whose own CoTs a model learns with plain cross-entropy: rows self_ce_a1, self_ce_b2."""
+    sequential: list[Literal["sequential"]]
+    untrained: list[Literal["b3"]]
+    external: list[Literal["free", "forced"]]
+    """Protocols of the external judge: rows b5_free, b5_forced."""
+    writers: list[Literal["a1", "b2"]]
+    """Rows whose models write a CoT for each training example."""
+    gap: list[Literal["a1", "tract"]]
+    """Table 3: rows whose error on the training examples is measured."""
+    curve: list[Name]
+    """Figure 3: trained rows that get `curve.num_samples` CoTs."""
+    curve_external: list[Literal["free", "forced"]]
+    """Figure 3: protocols of the external judge that get them too."""
+    perplexity: list[Literal["perplexity"]]
+    meta_judge: list[Literal["meta_judge"]]
+    trained: list[Name]
+    """Trained rows that judge the benchmarks."""
+    scored: list[Name] = Field(min_length=1)
+    """All rows of the tables."""
+
+    def everything(self) -> list[str]:
+        """Every row that the listed stages can make predictions of."""
+        return [*self.trainable(), *self.untrained, *(f"b5_{protocol}" for protocol in self.external)]
+
+    def trainable(self) -> list[str]:
+        """Every row that the listed stages train."""
+        own = [f"self_ce_{writer}" for writer in self.self_ce]
+        return ["a1", *self.baseline, *self.stage2, *self.sweep, *own, *self.sequential]
+
+    def problems(self, rows: Rows) -> list[str]:
+        """What does not fit together, each as a message with the remedy."""
+        found = [f"matrix.{name}: {sorted(twice)} twice" for name, items in self if (twice := _repeated(items))]
+        if not found and (twice := _repeated(self.everything())):
+            found.append(f"matrix: {sorted(twice)} in two lists, so two models would have one name")
+        for family in ("baseline", "stage2", "sweep"):
+            if unknown := set(getattr(self, family)) - set(getattr(rows, family)):
+                found.append(f"matrix.{family}: {sorted(unknown)} not defined under rows.{family}")
+        needs_a1 = self.stage2 or self.sweep or self.gap or self.meta_judge
+        needed = {*self.self_ce, *(["a1"] if needs_a1 else [])}
+        if missing := needed - set(self.writers):
+            found.append(f"matrix.writers: must hold {sorted(missing)}, since listed rows learn from their CoTs")
+        if ("b2" in self.writers or self.sequential) and "b2" not in self.baseline:
+            found.append("matrix.baseline: must hold b2, since listed rows build on it")
+        if ("b2" in self.writers or self.sequential) and "b2" in rows.baseline and not rows.baseline["b2"].cot:
+            found.append("rows.baseline.b2: must have `cot: true`, since listed rows build on its CoTs")
+        if unknown := set(self.trained) - set(self.trainable()):
+            found.append(f"matrix.trained: {sorted(unknown)} are trained by no listed stage")
+        if unknown := set(self.curve) - set(self.trained):
+            found.append(f"matrix.curve: {sorted(unknown)} are not in matrix.trained")
+        if unknown := set(self.curve_external) - set(self.external):
+            found.append(f"matrix.curve_external: {sorted(unknown)} are not in matrix.external")
+        if self.perplexity and "tract" not in self.gap:
+            found.append("matrix.gap: must hold tract, since matrix.perplexity reads its CoTs")
+        if "tract" in self.gap and "tract" not in self.stage2:
+            found.append("matrix.stage2: must hold tract, since matrix.gap does")
+        everything = [*self.trained, *self.untrained, *(f"b5_{protocol}" for protocol in self.external)]
+        if sorted(self.scored) != sorted(everything):
+            found.append(f"matrix.scored: must be exactly [{', '.join(everything)}]")
+        return found
+
+
+def _repeated(items: list[str]) -> set[str]:
+    return {item for item in items if items.count(item) > 1}
+
+
+class Curve(Section):
+    """Figure 3."""
+
+    num_samples: int = Field(ge=1)
+
+
+class Gap(Section):
+    """Table 3 and perplexity: how many training examples are looked at."""
+
+    max_rows: int | None = Field(ge=1)
+    """A seeded choice; null: all."""
+
+
+class External(Section):
+    """Row B.5: a judge that somebody else trained."""
+
+    model: Model
+    delimiter: str = Field(min_length=1)
+    """What stands between its feedback and its score."""
+    max_retries: int = Field(ge=0)
+    """How often a reply without a readable score is drawn again (free decoding)."""
+
+
+class Endpoint(Section):
+    """An OpenAI-compatible server."""
+
+    base_url: str
+    model: str
+    key_variable: str
+    """Name of the environment variable that holds the API key."""
+    temperature: float | None = Field(ge=0)
+    """null: the server's default."""
+
+
+class MetaJudge(Section):
+    """Appendix B.1: a model that rates CoTs; either an endpoint or a local model."""
+
+    endpoint: Endpoint | None
+    model: Model | None
+    prompt_file: str | None
+    """null: our own wording of the question."""
+    max_rows: int | None = Field(ge=1)
+    """Training examples whose CoTs are rated, a seeded choice; null: all."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.endpoint is None) == (self.model is None):
+            raise ValueError("give either `endpoint` or `model`, and null for the other")
+        return self
+
+
+class Statistics(Section):
+    """Intervals and tests of the tables."""
+
+    level: float = Field(gt=0, lt=1)
+    resamples: int = Field(ge=100)
 
 
 class Sampling(Section):
@@ -196,7 +357,7 @@ class Params(Section):
     seeds: list[int] = Field(min_length=1)
     """Training seeds, a matrix variable of dvc.yaml."""
     benches: list[Name] = Field(min_length=1)
-    """Benchmarks to score, a matrix variable of dvc.yaml; each is a key of data.benchmarks."""
+    """Benchmarks to score; each is a key of data.benchmarks."""
     model: Model
     prompt: Prompt
     scale: Scale
@@ -210,11 +371,23 @@ class Params(Section):
     infer: Infer
     engine: Engine
     score: Score
+    rows: Rows
+    matrix: Matrix
+    curve: Curve
+    gap: Gap
+    external: External | None
+    meta_judge: MetaJudge | None
+    statistics: Statistics
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if unknown := sorted(set(self.benches) ^ set(self.data.benchmarks)):
             raise ValueError(f"`benches` and `data.benchmarks` must name the same benchmarks; they differ in {unknown}")
+        for name, items in (("seeds", self.seeds), ("benches", self.benches)):
+            if len(set(items)) != len(items):
+                raise ValueError(f"{name}: {items} names one twice")
+        if "mean" in self.benches:
+            raise ValueError("benches: `mean` is the name of the mean over the benchmarks; choose another one")
         holdouts = [name for name, source in self.data.benchmarks.items() if source.path == "holdout"]
         if holdouts and self.data.holdout_fraction == 0:
             raise ValueError(f"data.benchmarks.{holdouts[0]} is the holdout, but data.holdout_fraction is 0")
@@ -223,6 +396,12 @@ class Params(Section):
                 f"sampling.max_new_tokens ({self.sampling.max_new_tokens}) must be "
                 f"below model.max_length ({self.model.max_length})"
             )
+        if problems := self.matrix.problems(self.rows):
+            raise ValueError("; ".join(problems))
+        if self.matrix.external and self.external is None:
+            raise ValueError("matrix.external lists protocols, but `external` names no judge")
+        if self.matrix.meta_judge and self.meta_judge is None:
+            raise ValueError("matrix.meta_judge is listed, but `meta_judge` names no model")
         return self
 
 

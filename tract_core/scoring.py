@@ -13,6 +13,7 @@ import numpy as np
 
 from tract_core import metrics
 from tract_core.config import Score
+from tract_core.lines import MEAN
 from tract_core.scale import ScoreScale
 from tract_core.tables import Row, count_statuses
 
@@ -44,6 +45,8 @@ PREDICTORS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "mode": mode,
     "median": median,
 }
+REPORTED = (*metrics.METRICS, "pearson_imputed")
+"""What a metrics file says of each predictor."""
 SAMPLED = "sampled"
 """The predictor that is not a function of the probabilities: the score token drawn by the engine."""
 
@@ -56,8 +59,8 @@ def spread_over_scale(probs_Y: Sequence[float], values_Y: Sequence[float]) -> fl
 
 
 def usable(row: Mapping[str, Any], score: Score) -> bool:
-    """Whether a CoT's reading counts: `ok` always, other CoTs with a reading under `score_and_flag`."""
-    return row["probs"] is not None and (row["status"] == "ok" or score.on_truncated == "score_and_flag")
+    """Whether a CoT's reading counts, if it has one: `ok` always, other CoTs under `score_and_flag`."""
+    return row["status"] == "ok" or score.on_truncated == "score_and_flag"
 
 
 def predict(row: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Score) -> float | None:
@@ -67,7 +70,7 @@ def predict(row: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Sc
     if predictor == SAMPLED:
         drawn: float | None = row["sampled_score"]
         return drawn
-    return PREDICTORS[predictor](row["probs"], scale.values)
+    return None if row["probs"] is None else PREDICTORS[predictor](row["probs"], scale.values)
 
 
 def average(predictions: Sequence[float | None]) -> float | None:
@@ -76,60 +79,117 @@ def average(predictions: Sequence[float | None]) -> float | None:
     return statistics.fmean(present) if present else None
 
 
-def evaluate(rows: Sequence[Row], scale: ScoreScale, score: Score) -> dict[str, Any]:
-    """The metrics of one benchmark and one model.
+Runs = Mapping[int | None, Sequence[Row]]
+"""Training seed -> rows of the predictions table; None for a judge that was not trained here."""
 
-    Each predictor is evaluated for each inference seed (K CoTs averaged for each example), then averaged
-    over seeds. `n` counts examples, `n_ok` those with a prediction, the mean over seeds.
+
+def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> dict[str, Any]:
+    """The metrics of one row of the paper's tables.
+
+    Each predictor is evaluated for each training seed and inference seed (K CoTs averaged for each example),
+    then averaged; `_sd_training` and `_sd_inference` keep the two kinds of spread apart. `n` counts examples,
+    `n_ok` those with a prediction (mean over the runs).
+
+    Returns:
+        For each benchmark the predictors' metrics, the median label mass and the CoTs' statuses; under `mean`
+        each predictor's mean over the benchmarks, null where one is undefined.
     """
-    seeds = sorted({row["run_seed"] for row in rows})
-    result: dict[str, Any] = {name: _one_predictor(rows, name, seeds, scale, score) for name in [*PREDICTORS, SAMPLED]}
+    result = {bench: _one_benchmark(_of_benchmark(runs, bench), scale, score) for bench in benches}
+    means = {name: _mean_over([result[bench][name] for bench in benches]) for name in [*PREDICTORS, SAMPLED]}
+    return {**result, MEAN: means}
+
+
+def by_run(
+    runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score
+) -> dict[tuple[int | None, int], dict[str, float | None]]:
+    """(training seed, inference seed) -> example id -> prediction, K CoTs averaged, for one benchmark."""
+    return {
+        (training, inference): {
+            example: average([predict(row, predictor, scale, score) for row in group])
+            for (_, example), group in _by_example([row for row in rows if row["run_seed"] == inference]).items()
+        }
+        for training, rows in _of_benchmark(runs, bench).items()
+        for inference in sorted({row["run_seed"] for row in rows})
+    }
+
+
+def describe(row: str, result: Mapping[str, Any]) -> str:
+    """One line for the stage's output: RAIL on the only benchmark, or its mean over several."""
+    benches = [bench for bench in result if bench != MEAN]
+    if len(benches) == 1:
+        return f"{row} on {benches[0]}: {_describe_rail(result[benches[0]]['rail'])}"
+    return f"{row}, mean over {len(benches)} benchmarks: {_describe_rail(result[MEAN]['rail'])}"
+
+
+def _describe_rail(found: Mapping[str, Any]) -> str:
+    numbers = ", ".join(
+        f"{name} {'undefined' if found[name] is None else format(found[name], '.3f')}"
+        for name in ("pearson", "spearman", "kendall", "rmse", "mae")
+    )
+    reason = f" ({found['undefined']})" if "undefined" in found else ""
+    return f"{numbers}{reason}; n {found['n']}, n_ok {found['n_ok']:g}"
+
+
+def scatter(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> list[dict[str, Any]]:
+    """Gold and the expected score of each example (all seeds and CoTs averaged), for a plot."""
+    points = []
+    for bench in benches:
+        rows = [row for run in _of_benchmark(runs, bench).values() for row in run]
+        for (_, example), group in sorted(_by_example(rows).items()):
+            value = average([predict(row, "rail", scale, score) for row in group])
+            points.append({"bench": bench, "id": example, "gold": group[0]["gold"], "rail": value})
+    return points
+
+
+def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Row]]:
+    return {seed: [row for row in rows if row["source"] == bench] for seed, rows in runs.items()}
+
+
+def _one_benchmark(runs: Mapping[int | None, Sequence[Row]], scale: ScoreScale, score: Score) -> dict[str, Any]:
+    rows = [row for run in runs.values() for row in run]
     masses = [row["label_mass"] for row in rows if row["label_mass"] is not None]
     return {
-        **result,
+        **{name: _one_predictor(runs, name, scale, score) for name in [*PREDICTORS, SAMPLED]},
         "label_mass": float(np.median(masses)) if masses else None,
         "cots": {"n": len(rows), **count_statuses(rows)},
-        "num_seeds": len(seeds),
+        "num_training_seeds": len(runs),
+        "num_inference_seeds": len({row["run_seed"] for row in rows}),
         "num_samples": len({row["k"] for row in rows}),
     }
 
 
-def describe(bench: str, result: Mapping[str, Any]) -> str:
-    """One line for the stage's output."""
-    rail_result = result["rail"]
-    numbers = ", ".join(
-        f"{name} {'undefined' if rail_result[name] is None else format(rail_result[name], '.3f')}"
-        for name in ("pearson", "spearman", "kendall", "rmse", "mae")
-    )
-    reason = f" ({rail_result['undefined']})" if "undefined" in rail_result else ""
-    return f"{bench}: {numbers}{reason}; n {rail_result['n']}, n_ok {rail_result['n_ok']:g}"
-
-
-def scatter(rows: Sequence[Row], scale: ScoreScale, score: Score) -> list[dict[str, Any]]:
-    """Gold and the expected score of each example (all seeds and CoTs averaged), for a plot."""
-    groups = _by_example(rows)
-    points = []
-    for (_, example), group in sorted(groups.items()):
-        value = average([predict(row, "rail", scale, score) for row in group])
-        points.append({"id": example, "gold": group[0]["gold"], "rail": value})
-    return points
-
-
 def _one_predictor(
-    rows: Sequence[Row], predictor: str, seeds: Sequence[int], scale: ScoreScale, score: Score
+    runs: Mapping[int | None, Sequence[Row]], predictor: str, scale: ScoreScale, score: Score
 ) -> dict[str, Any]:
-    runs = []
-    for seed in seeds:
-        groups = _by_example([row for row in rows if row["run_seed"] == seed])
-        predictions = [average([predict(row, predictor, scale, score) for row in group]) for group in groups.values()]
-        runs.append(metrics.agreement(predictions, [group[0]["gold"] for group in groups.values()], scale.values))
+    table = [
+        [_agreement([row for row in rows if row["run_seed"] == seed], predictor, scale, score) for seed in seeds]
+        for rows in runs.values()
+        if (seeds := sorted({row["run_seed"] for row in rows}))
+    ]
+    flat = [run for line in table for run in line]
+    if not flat:
+        return {**dict.fromkeys(REPORTED), "n": 0, "n_ok": 0, "undefined": "no predictions"}
     result: dict[str, Any] = {}
-    for name in ("pearson", "spearman", "kendall", "rmse", "mae"):
-        result[name], result[f"{name}_sd"] = metrics.mean_and_sd([run[name] for run in runs])
-    result["n"] = runs[0]["n"]
-    result["n_ok"] = statistics.fmean(run["n_ok"] for run in runs)
-    reasons = sorted({run["undefined"] for run in runs if run["undefined"]})
+    for name in REPORTED:
+        result[name], _ = metrics.mean_and_sd([run[name] for run in flat])
+        lines = [metrics.mean_and_sd([run[name] for run in line]) for line in table]
+        result[f"{name}_sd_training"] = metrics.mean_and_sd([mean for mean, _ in lines])[1]
+        result[f"{name}_sd_inference"] = metrics.mean_and_sd([sd for _, sd in lines])[0]
+    result["n"] = flat[0]["n"]
+    result["n_ok"] = statistics.fmean(run["n_ok"] for run in flat)
+    reasons = sorted({run["undefined"] for run in flat if run["undefined"]})
     return {**result, **({"undefined": "; ".join(reasons)} if reasons else {})}
+
+
+def _agreement(rows: Sequence[Row], predictor: str, scale: ScoreScale, score: Score) -> dict[str, Any]:
+    groups = _by_example(rows).values()
+    predictions = [average([predict(row, predictor, scale, score) for row in group]) for group in groups]
+    return metrics.agreement(predictions, [group[0]["gold"] for group in groups], scale.values)
+
+
+def _mean_over(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    means = {name: metrics.mean_and_sd([one[name] for one in found])[0] for name in REPORTED}
+    return {**means, "n": sum(one["n"] for one in found), "n_ok": sum(one["n_ok"] for one in found)}
 
 
 def _by_example(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:

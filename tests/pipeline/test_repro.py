@@ -2,86 +2,24 @@
 
 import csv
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.pipeline.graph import ROOT
+from tests.pipeline.clone import fresh_clone
 from tests.tiny import save_tiny
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
 
-ALL = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score"}
-
-
-class Clone:
-    """A copy of the working tree as a git and DVC repository of its own."""
-
-    def __init__(self, folder: Path, site: Path):
-        self.folder = folder
-        self.env = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "DVC_NO_ANALYTICS": "1",
-            "DVC_SITE_CACHE_DIR": str(site / "site"),
-            "DVC_GLOBAL_CONFIG_DIR": str(site / "global"),
-            "HF_HUB_OFFLINE": "1",
-        }
-
-    def run(self, *command, check=True):
-        result = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True)
-        if check and result.returncode:
-            raise AssertionError(f"{command} exited {result.returncode}:\n{result.stdout}\n{result.stderr}")
-        return result
-
-    def repro(self, *arguments):
-        """The names of the stages that ran, without matrix suffixes."""
-        output = self.run("dvc", "repro", *arguments).stdout
-        return {name.split("@")[0] for name in re.findall(r"Running stage '([^']+)'", output)}
-
-    def set(self, path, value):
-        params = yaml.safe_load((self.folder / "params.yaml").read_text())
-        section = params
-        *parents, last = path.split(".")
-        for part in parents:
-            section = section[part]
-        section[last] = value
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params))
-
-    def lock(self):
-        """Output path -> md5 of every stage."""
-        stages = yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
-        return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
-
-    def copy(self, folder):
-        shutil.copytree(self.folder, folder, symlinks=True)
-        return Clone(folder, folder.parent)
+SUMMARY = {"compare", "report"}
+ALL = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", *SUMMARY}
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """The tiny preset, run once."""
-    home = tmp_path_factory.mktemp("repro")
-    clone = Clone(home / "base", home)
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    for name in files:
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
-            target = clone.folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
-    shutil.copy(clone.folder / "presets" / "tiny.yaml", clone.folder / "params.yaml")
-    save_tiny(clone.folder / "work/models/tiny")
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"]):
-        clone.run("git", *command)
+    clone = fresh_clone(tmp_path_factory.mktemp("repro"), "tiny")
     clone.first = clone.repro()
     return clone
 
@@ -93,9 +31,9 @@ def clone(base, tmp_path):
 
 def test_the_first_run_runs_every_stage_and_makes_every_artifact(base):
     assert base.first == ALL
-    for name in ("stage1", "stage2", "cots", "predictions"):
-        assert (base.folder / "artifacts/tract/seed_42" / name / "manifest.json").exists()
-    metrics = json.loads((base.folder / "metrics/tract/demo/seed_42.json").read_text())
+    for name in ("adapters/a1", "adapters/tract", "results/cots/a1", "results/predictions/tract"):
+        assert (base.folder / "artifacts" / name / "seed_42/manifest.json").exists()
+    metrics = base.metrics("tract")["demo"]
     for predictor in ("rail", "rail_renormalized", "mode", "median", "sampled"):
         assert metrics[predictor]["n"] == 6
     assert metrics["cots"]["n"] == 12  # 6 rows x K = 2
@@ -111,8 +49,8 @@ def test_nothing_to_do_runs_nothing_within_three_seconds(clone):
 @pytest.mark.parametrize(
     ("parameter", "value", "expected"),
     [
-        ("loss.lambda", 2.0, {"train_stage2", "infer", "score"}),
-        ("infer.num_samples", 3, {"infer", "score"}),
+        ("loss.lambda", 2.0, {"train_stage2", "infer", "score", *SUMMARY}),
+        ("infer.num_samples", 3, {"infer", "score", *SUMMARY}),
         ("model.source", "work/models/other", ALL - {"prepare"}),
     ],
 )
@@ -124,7 +62,7 @@ def test_a_change_reruns_exactly_what_depends_on_it(clone, parameter, value, exp
     assert clone.repro() == expected
     changed = {path for path, md5 in clone.lock().items() if before[path] != md5}
     assert any("predictions" in path for path in changed)
-    assert any("stage2" in path for path in changed) is (parameter != "infer.num_samples")
+    assert any("adapters/tract" in path for path in changed) is (parameter != "infer.num_samples")
 
 
 def test_running_everything_again_gives_the_same_bytes(clone):
@@ -175,12 +113,12 @@ def test_a_parameter_that_no_stage_reads_is_found_before_anything_runs(clone):
 
 
 def test_altered_artifacts_are_refused_by_the_stage_that_reads_them(clone):
-    file = clone.folder / "artifacts/tract/seed_42/predictions/predictions.parquet"
+    file = clone.folder / "artifacts/results/predictions/tract/seed_42/predictions.parquet"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.unlink()
     file.write_bytes(content)
-    result = clone.run("python", "-m", "pipeline.score", "--bench", "demo", "--seed", "42", check=False)
+    result = clone.run("python", "-m", "pipeline.score", "--row", "tract", check=False)
     assert result.returncode == 2
     assert "predictions.parquet: its sha256 is not the one recorded" in result.stderr
 
@@ -189,7 +127,7 @@ def test_the_launcher_trains_on_two_ranks(clone):
     """Two CPU processes through `dvc repro`; the gradients are compared in tests/tract_core/test_training.py."""
 
     def losses():
-        with (clone.folder / "plots/tract/stage1/seed_42.csv").open() as file:
+        with (clone.folder / "plots/loss/a1/seed_42.csv").open() as file:
             return [float(record["loss"]) for record in csv.DictReader(file)]
 
     alone = losses()
@@ -212,7 +150,7 @@ def test_the_judge_scores_rows_without_gold(clone):
         for i, response in enumerate(["Rhine.", "Berlin."])
     ]
     (clone.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    adapter = "artifacts/tract/seed_42/stage2"
+    adapter = "artifacts/adapters/tract/seed_42"
     result = clone.run("python", "-m", "pipeline.judge", adapter, "rows.jsonl", "--samples", "2")
     assert "2 rows x 2 CoTs -> rows.scores.jsonl" in result.stdout
     verdicts = [json.loads(line) for line in (clone.folder / "rows.scores.jsonl").read_text().splitlines()]
@@ -226,7 +164,7 @@ def test_the_judge_scores_rows_without_gold(clone):
 def test_metrics_and_plots_show(clone):
     shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
     (files,) = [revision["data"] for revision in shown.values()]
-    assert files["metrics/tract/demo/seed_42.json"]["data"]["rail"]["n"] == 6
+    assert files["metrics/tract.json"]["data"]["demo"]["rail"]["n"] == 6
     clone.run("dvc", "plots", "show", "-o", "plots_html")
     page = (clone.folder / "plots_html" / "index.html").read_text()
     assert "training loss" in page

@@ -1,0 +1,53 @@
+"""Statistics: all rows together -> intervals, paired differences, and the numbers of the figures.
+
+Run:    dvc repro compare
+Reads:  artifacts/examples, artifacts/results
+Writes: artifacts/statistics.json
+"""
+
+from pipeline import collecting, common
+from tract_core import config, corruption, examples, findings, tables
+from tract_core.scale import ScoreScale
+from tract_core.statistics import Bootstrap
+
+
+def main() -> str:
+    params = config.load()
+    scale, rows, seeds = ScoreScale.create(params.scale.values, params.scale.labels), params.matrix.scored, params.seeds
+    bootstrap = Bootstrap(resamples=params.statistics.resamples, seed=0, level=params.statistics.level)
+    benchmarks = {bench: tables.read(common.BENCHMARKS / bench, "examples") for bench in params.benches}
+    predictions = {row: collecting.runs(row, seeds) for row in rows}
+    looked_at = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    lambdas = {"tract": params.loss.lam, **{row: params.rows.sweep[row].lam for row in params.matrix.sweep}}
+    found = findings.tables(predictions, benchmarks, seeds, scale, params.score, bootstrap)
+    curves = [*params.matrix.curve, *(f"b5_{protocol}" for protocol in params.matrix.curve_external)]
+    gap = {row: collecting.gap(row, seeds) for row in params.matrix.gap}
+    everything = {
+        **found,
+        "settings": {
+            "level": params.statistics.level,
+            "resamples": params.statistics.resamples,
+            "benches": params.benches,
+            "seeds": seeds,
+            "infer_seeds": params.infer.seeds,
+            "num_samples": params.infer.num_samples,
+        },
+        "ceiling": findings.ceiling(benchmarks),
+        "table3": findings.table3(gap, looked_at, seeds, scale, params.score, bootstrap),
+        "figure2": findings.figure2(found["cells"], lambdas),
+        "figure3": findings.figure3(
+            {row: collecting.runs(row, seeds, common.curve) for row in curves}, benchmarks, seeds, scale, params.score
+        ),
+        "perplexity": findings.per_seed(collecting.by_seed(common.perplexity_file, seeds)),
+        "meta_judge": findings.per_source(collecting.by_seed(common.meta_judge_file, seeds)),
+        "corruption": [
+            {"where": where, **corruption.rates(cots, scale.labels)}
+            for where, cots in collecting.cots(params.matrix.writers, predictions, seeds)
+        ],
+    }
+    tables.write_text(common.STATISTICS, tables.to_json(everything))
+    return f"{len(rows)} rows, {len(found['cells'])} cells, {params.statistics.resamples} resamples"
+
+
+if __name__ == "__main__":
+    common.run(main)

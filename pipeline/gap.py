@@ -1,0 +1,32 @@
+"""Table 3: a model's scores of its training examples, behind the CoTs it was trained on and behind its own.
+
+Run:    dvc repro gap
+Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, artifacts/adapters/ROW/seed_N
+Writes: artifacts/results/gap/ROW/seed_N/{training,own}
+"""
+
+from pipeline import common, drawing, loading
+from tract_core import config, examples, generation, tables
+
+
+def main() -> str:
+    params, given = config.load(), common.arguments("row", "seed")
+    seed_model, encoder = loading.seed_model_and_encoder(params)
+    generator = drawing.generator(params, seed_model, encoder, common.adapter(given.row, given.seed), "gap")
+    rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    cots = tables.read(common.own_cots("a1", given.seed), "cots")
+    written = examples.usable_ids(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
+    if given.row == "a1":
+        annotator = {(row["source"], row["id"]): encoder.cot_ids(row["annotator_cot"]) for row in rows}
+        training = generation.read_given(generator, rows, annotator)
+        own = generation.read_given(generator, rows, written)
+    else:
+        training = generation.read_given(generator, rows, written)
+        own = generation.infer(generator, rows, seeds=[given.seed], num_samples=1)
+    for name, table in (("training", training), ("own", own)):
+        tables.write(common.gap(given.row, given.seed, name), "predictions", table, generator.origin)
+    return f"{len(training)} examples behind training CoTs, {len(own)} behind own CoTs"
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,41 @@
+"""Appendix B.1: a meta-judge rates the annotator's and p_s's CoTs, each with the original gold score appended.
+
+Run:    dvc repro meta_judge
+Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, the model named under `meta_judge`
+Writes: artifacts/results/meta_judge/seed_N.json; replies are kept in work/meta_judge
+"""
+
+from pipeline import asking, common, loading
+from tract_core import config, examples, meta_judge, tables
+
+
+def main() -> str:
+    params, seed = config.load(), common.arguments("seed").seed
+    judge = params.meta_judge
+    assert judge is not None  # config demands it where the stage is listed
+    _, encoder = loading.seed_model_and_encoder(params)
+    rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), judge.max_rows)
+    cots = tables.read(common.own_cots("a1", seed), "cots")
+    own = examples.pair_with_own_cots(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
+    ask, name = asking.meta_judge_model(params)
+    question = meta_judge.load_prompt(judge.prompt_file)
+    ratings = {}
+    for source, pairs in {"annotator": [(row, row["annotator_cot"]) for row, _ in own], "a1": own}.items():
+        prompts = [
+            meta_judge.render(question, examples.judge_input(row), cot, encoder.scale.label(row["gold"]), encoder.style)
+            for row, cot in pairs
+        ]
+        ratings[source] = meta_judge.rate(prompts, ask, name=name, folder="work/meta_judge")
+    compared = meta_judge.compare(
+        ratings["annotator"].values,
+        ratings["a1"].values,
+        level=params.statistics.level,
+        resamples=params.statistics.resamples,
+    )
+    found = {"annotator": compared["a"], "a1": compared["b"], "annotator minus a1": compared["difference"]}
+    tables.write_text(common.meta_judge_file(seed), tables.to_json({"judge": name, **found}))
+    return f"{len(own)} examples, {ratings['annotator'].num_calls + ratings['a1'].num_calls} questions asked"
+
+
+if __name__ == "__main__":
+    common.run(main)

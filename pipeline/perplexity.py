@@ -1,0 +1,47 @@
+"""Appendix B.4: perplexity under p_0 of the annotator's CoTs, of p_s's and of p_tract's.
+
+Run:    dvc repro perplexity
+Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, artifacts/results/gap/tract/seed_N
+Writes: artifacts/results/perplexity/seed_N.json
+"""
+
+from typing import Any
+
+from pipeline import common, loading
+from tract_core import config, examples, models, perplexity, tables
+
+
+def main() -> str:
+    params, seed = config.load(), common.arguments("seed").seed
+    seed_model, encoder = loading.seed_model_and_encoder(params)
+    rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    keep_bad = params.selfgen.on_bad_cot == "keep"
+    sources = {
+        "annotator": {(row["source"], row["id"]): encoder.cot_ids(row["annotator_cot"]) for row in rows},
+        "a1": examples.usable_ids(rows, tables.read(common.own_cots("a1", seed), "cots"), keep_bad=keep_bad),
+        "tract": examples.usable_ids(
+            rows, tables.read(common.gap("tract", seed, "own"), "predictions"), keep_bad=keep_bad
+        ),
+    }
+    prompts = {(row["source"], row["id"]): encoder.prompt_ids(examples.judge_input(row)) for row in rows}
+    model = models.load_model(seed_model, params.model.dtype)
+    found = {
+        name: perplexity.perplexity(
+            model,
+            [(prompts[key], ids) for key, ids in cots.items()],
+            batch_size=params.train.micro_batch_size,
+            progress=True,
+        )
+        for name, cots in sources.items()
+    }
+    tables.write_text(common.perplexity_file(seed), tables.to_json(found))
+    return ", ".join(f"{name} {_shown(result)}" for name, result in found.items())
+
+
+def _shown(result: dict[str, Any]) -> str:
+    value = result["token_weighted"]
+    return f"undefined ({result['reason']})" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    common.run(main)

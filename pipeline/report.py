@@ -1,0 +1,41 @@
+"""The report: one self-contained page with every table and figure, and the figures as files.
+
+Run:    dvc repro report
+Reads:  artifacts/statistics.json, artifacts/results, artifacts/examples/benchmarks, params.yaml, docs/differences.md
+Writes: artifacts/report/index.html, artifacts/report/figures
+"""
+
+import json
+from pathlib import Path
+
+from pipeline import collecting, common
+from tract_core import config, tables
+from tract_core.report import Report, choose_samples, render, write_figures
+
+
+def main() -> str:
+    params = config.load()
+    statistics = json.loads(common.STATISTICS.read_text(encoding="utf-8"))
+    rows, examples = params.matrix.scored, common.benchmark_examples()
+    samples = []
+    for row in rows:
+        seed, predictions = collecting.first_run(row, params.seeds)
+        samples += choose_samples(row, seed, predictions, examples, params.scale.values)
+    page = render(
+        Report(
+            statistics=statistics,
+            params=params.resolved(),
+            traces={row: collecting.traces(row, params.seeds) for row in rows},
+            samples=samples,
+            differences=Path("docs/differences.md").read_text(encoding="utf-8"),
+            title="TRACT: rows of the paper",
+            predictions_root=str(common.RESULTS / "predictions"),
+        )
+    )
+    tables.write_text(common.REPORT / "index.html", page)
+    figures = write_figures(statistics, common.REPORT / "figures")
+    return f"{common.REPORT / 'index.html'}: {len(rows)} rows, {len(samples)} samples, {len(figures)} figure files"
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,29 @@
+"""Figure 2: row 6 with another lambda, a row of its own for each.
+
+Run:    dvc repro train_sweep
+Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N
+Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
+"""
+
+from pipeline import common, loading, recipes
+from tract_core import config, examples, tables
+
+
+def main() -> str:
+    params, given = config.load(), common.arguments("row", "seed")
+    row = params.rows.sweep[given.row]
+    seed_model, encoder = loading.seed_model_and_encoder(params)
+    rows = tables.read(common.TRAIN_EXAMPLES, "examples")
+    cots = tables.read(common.own_cots("a1", given.seed), "cots")
+    return recipes.fit(
+        given.row,
+        examples.pair_with_own_cots(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep"),
+        recipes.recipe(params, "cot_raft", lam=row.lam, seed=given.seed),
+        seed_model=seed_model,
+        encoder=encoder,
+        inputs={"examples": common.TRAIN_EXAMPLES, "cots": common.own_cots("a1", given.seed)},
+    )
+
+
+if __name__ == "__main__":
+    common.run(main)

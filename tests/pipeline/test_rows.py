@@ -1,0 +1,175 @@
+"""Every row, table and figure of the paper on the tiny preset `tiny-paper`, by one real `dvc repro`."""
+
+import json
+
+import pytest
+import yaml
+
+from tests.pipeline.clone import fresh_clone
+from tract_core import config, findings, lines, tables
+from tract_core.scale import ScoreScale
+from tract_core.statistics import Bootstrap
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
+
+SEED = 42
+TRAINED = config.load("presets/tiny-paper.yaml").matrix.trainable()
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """The preset before anything has run."""
+    return fresh_clone(tmp_path_factory.mktemp("untouched"), "tiny-paper")
+
+
+@pytest.fixture(scope="module")
+def paper(untouched, tmp_path_factory):
+    """The preset, run once."""
+    clone = untouched.copy(tmp_path_factory.mktemp("paper") / "clone")
+    clone.first = clone.stages()
+    return clone
+
+
+@pytest.fixture(scope="module")
+def statistics(paper):
+    return json.loads((paper.folder / "artifacts/statistics.json").read_text())
+
+
+def test_no_model_is_trained_twice(paper):
+    trainings = [stage for stage in paper.first if stage.startswith("train_")]
+    assert len(paper.first) == len(set(paper.first))
+    assert len(trainings) == len(TRAINED) == 12
+    adapters = sorted(path.parent.name for path in (paper.folder / "artifacts/adapters").glob("*/*"))
+    assert adapters == sorted(TRAINED)
+
+
+def test_every_line_of_the_paper_has_its_numbers(paper, statistics):
+    cells = {(cell["row"], cell["bench"], cell["predictor"], cell["metric"]): cell for cell in statistics["cells"]}
+    for line in lines.LINES:
+        assert paper.metrics(line.row)["demo"][line.predictor]["n"] == 6
+        for metric in ("pearson", "rmse"):
+            cell = cells[line.row, "mean", line.predictor, metric]
+            assert cell["value"] is not None or cell["reason"]
+        if line.label != "6":
+            assert any(d["line"] == line.label and d["metric"] == "rmse" for d in statistics["differences"])
+
+
+def test_every_cell_is_what_its_metrics_file_says(paper, statistics):
+    """Two ways to one number: `score` for each row, `compare` over all rows."""
+    compared = 0
+    for cell in statistics["cells"]:
+        found = paper.metrics(cell["row"])[cell["bench"]][cell["predictor"]][cell["metric"]]
+        assert found == (None if cell["value"] is None else pytest.approx(cell["value"], rel=1e-12)), cell
+        compared += found is not None
+    assert compared > 500
+
+
+def test_every_cell_is_traced_to_an_adapter(paper, statistics):
+    """Page -> manifest of the predictions -> manifest of the adapter, and the predictions give the cell again."""
+    page = (paper.folder / "artifacts/report/index.html").read_text()
+    for row in TRAINED:
+        predictions = paper.folder / f"artifacts/results/predictions/{row}/seed_{SEED}"
+        adapter = paper.folder / f"artifacts/adapters/{row}/seed_{SEED}"
+        assert tables.manifest_hash(predictions)[:12] in page
+        assert tables.origin(predictions)["adapter"] == tables.manifest_hash(adapter)
+    params = config.load(paper.folder / "params.yaml")
+    examples = {"demo": tables.read(paper.folder / "artifacts/examples/benchmarks/demo", "examples")}
+    runs = {SEED: tables.read(paper.folder / f"artifacts/results/predictions/tract/seed_{SEED}", "predictions")}
+    scale = ScoreScale.create(params.scale.values, params.scale.labels)
+    again = findings.tables(
+        {"tract": runs}, examples, [SEED], scale, params.score, Bootstrap(resamples=100, seed=0, level=0.95)
+    )
+    stored = [cell for cell in statistics["cells"] if cell["row"] == "tract"]
+    assert json.loads(json.dumps(again["cells"])) == stored
+
+
+def test_tables_and_figures_have_content(paper, statistics):
+    assert {(cell["row"], cell["cots"]) for cell in statistics["table3"]["cells"] if cell["value"] is not None} == {
+        (row, cots) for row in ("a1", "tract") for cots in ("training", "own")
+    }
+    assert {gap["row"] for gap in statistics["table3"]["gaps"] if gap["value"] is not None} == {"a1", "tract"}
+    assert sorted({point["lambda"] for point in statistics["figure2"]}) == [0.5, 1.0, 2.0]
+    assert {(point["line"], point["k"]) for point in statistics["figure3"]} == {
+        (line, k) for line in ("6", "B.2", "B.5 free decoding", "B.5 forced delimiter") for k in (1, 2, 3)
+    }
+    assert {entry["source"] for entry in statistics["perplexity"]} == {"annotator", "a1", "tract"}
+    places = {entry["where"]: entry["n"] for entry in statistics["corruption"]}
+    assert places["cots/a1"] == 12
+    assert places["predictions/tract"] == 12
+    assert "predictions/b3" not in places  # it writes no CoT
+    assert statistics["meta_judge"]["a1"]["n"] == 4
+    for name in ("figure2_pearson", "figure3_k", "figure3_tokens", "differences_rmse"):
+        for suffix in ("svg", "png"):
+            assert (paper.folder / f"artifacts/report/figures/{name}.{suffix}").stat().st_size > 1000
+
+
+def test_the_curve_repeats_no_draw_of_the_tables(paper):
+    """The first two CoTs of Figure 3 are those of Table 2."""
+    for row, seed in (("tract", "seed_42"), ("b2", "seed_42"), ("b5_forced", "untrained")):
+        folder = paper.folder / "artifacts/results"
+        wide = tables.read(folder / "curve" / row / seed, "predictions")
+        narrow = tables.read(folder / "predictions" / row / seed, "predictions")
+        assert [found for found in wide if found["k"] < 2] == narrow
+
+
+def test_figures_are_plots_of_dvc(paper):
+    paper.run("dvc", "plots", "show", "-o", "plots_html")
+    assert "figure2_pearson" in (paper.folder / "plots_html" / "index.html").read_text()
+
+
+ONE_ROW = {
+    "a1": ["train_stage1@42"],
+    "b1": ["train_baseline@b1-42"],
+    "b2": ["train_baseline@b2-42"],
+    "b3": [],
+    "b4": ["train_baseline@b4-42"],
+    "b5_free": [],
+    "b5_forced": [],
+    "tract": ["train_stage1@42", "train_stage2@tract-42"],
+    "a4": ["train_stage1@42", "train_stage2@a4-42"],
+    "mixed": ["train_stage1@42", "train_stage2@mixed-42"],
+    "self_ce_b2": ["train_baseline@b2-42", "train_self_ce@b2-42"],
+    "self_ce_a1": ["train_stage1@42", "train_self_ce@a1-42"],
+    "sequential": ["train_baseline@b2-42", "train_sequential@sequential-42"],
+    "lambda_0_5": ["train_stage1@42", "train_sweep@lambda_0_5-42"],
+}
+
+
+@pytest.mark.parametrize("row", ONE_ROW)
+def test_one_row_alone_trains_only_what_it_needs(untouched, row):
+    would_run = untouched.ancestors(f"score@{row}")
+    assert {stage for stage in would_run if stage.startswith("train_")} == set(ONE_ROW[row])
+    assert {stage for stage in would_run if stage.startswith("score")} == {f"score@{row}"}
+    assert sum(stage.startswith("infer") for stage in would_run) == 1
+
+
+def test_adding_a_row_or_a_seed_leaves_the_others_valid(paper, tmp_path):
+    clone = paper.copy(tmp_path / "clone")
+    params = yaml.safe_load((clone.folder / "params.yaml").read_text())
+    params["rows"]["sweep"]["lambda_20_0"] = {"lambda": 20.0}
+    for name in ("sweep", "trained", "scored"):
+        params["matrix"][name].append("lambda_20_0")
+    (clone.folder / "params.yaml").write_text(yaml.safe_dump(params))
+    row = "lambda_20_0"
+    assert clone.stages() == [f"train_sweep@{row}-42", f"infer@{row}-42", f"score@{row}", "compare", "report"]
+    clone.set("seeds", [42, 43])
+    changed = clone.changed()
+    assert "train_stage1@43" in changed
+    assert "infer@tract-43" in changed
+    assert [stage for stage in changed if stage.endswith("42")] == []
+
+
+def test_a_row_that_did_not_run_is_an_empty_cell_with_its_reason(paper, tmp_path):
+    clone = paper.copy(tmp_path / "clone")
+    clone.run("rm", "-r", "artifacts/results/predictions/b1/seed_42")
+    clone.run("python", "-m", "pipeline.compare")
+    found = json.loads((clone.folder / "artifacts/statistics.json").read_text())
+    cells = [cell for cell in found["cells"] if cell["row"] == "b1"]
+    assert cells
+    assert all(cell["value"] is None for cell in cells)
+    assert all("no predictions of row b1" in cell["reason"] for cell in cells)
+    clone.run("python", "-m", "pipeline.report")
+    assert "no predictions of row b1" in (clone.folder / "artifacts/report/index.html").read_text()
+    refused = clone.run("python", "-m", "pipeline.score", "--row", "b1", check=False)
+    assert refused.returncode == 2
+    assert "row b1: no predictions for training seed 42" in refused.stderr
