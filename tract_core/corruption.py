@@ -34,6 +34,10 @@ def repeats(text: str) -> bool:
     length and language, and its threshold says nothing to a reader.
     """
     words = text.split()
+    # A loop says its first four words four times; almost no honest text repeats even one run of four.
+    starts = list(zip(*(words[i:] for i in range(_MIN_WORDS)), strict=False))
+    if len(starts) - len(set(starts)) < _TIMES - 1:
+        return False
     longest = min(_MAX_WORDS, len(words) // _TIMES)
     return any(_stands_in_a_row(words, period) for period in range(_MIN_WORDS, longest + 1))
 

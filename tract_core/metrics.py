@@ -33,10 +33,11 @@ def agreement(predictions: Sequence[float | None], gold: Sequence[float], values
     if predicted_N.shape != gold_N.shape:
         raise ValueError(f"{len(predicted_N)} predictions for {len(gold_N)} gold scores")
     ok_N = np.isfinite(predicted_N)
-    imputed_N = np.where(ok_N, predicted_N, (values[0] + values[-1]) / 2)
     result, undefined = correlations(predicted_N[ok_N], gold_N[ok_N])
     result |= _errors(predicted_N[ok_N], gold_N[ok_N], values)
-    imputed, not_imputed = correlations(imputed_N, gold_N)
+    imputed, not_imputed = result, undefined
+    if not ok_N.all():
+        imputed, not_imputed = correlations(np.where(ok_N, predicted_N, (values[0] + values[-1]) / 2), gold_N)
     result["pearson_imputed"] = imputed["pearson"]
     why = dict.fromkeys(CORRELATIONS, undefined) | {"pearson_imputed": not_imputed}
     why["qwk"] = "all predictions and gold scores round to one score" if ok_N.any() else None
