@@ -5,7 +5,6 @@ import json
 import pytest
 import yaml
 
-from tests.pipeline.clone import fresh_clone
 from tract_core import config, findings, lines, tables
 from tract_core.scale import ScoreScale
 from tract_core.statistics import Bootstrap
@@ -14,20 +13,6 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
 
 SEED = 42
 TRAINED = config.load("presets/tiny-paper.yaml").matrix.trainable()
-
-
-@pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    """The preset before anything has run."""
-    return fresh_clone(tmp_path_factory.mktemp("untouched"), "tiny-paper")
-
-
-@pytest.fixture(scope="module")
-def paper(untouched, tmp_path_factory):
-    """The preset, run once."""
-    clone = untouched.copy(tmp_path_factory.mktemp("paper") / "clone")
-    clone.first = clone.stages()
-    return clone
 
 
 @pytest.fixture(scope="module")
