@@ -169,6 +169,7 @@ def _summary(findings: Report, numbers: Numbers) -> list[str]:
         *(_headline(numbers, metric) for metric in ("pearson", "rmse")),
         *_how_sure(numbers),
         _told_apart(findings.statistics),
+        *_external(findings, numbers),
     ]
     return [*sentences, f"Lines without a model in this run: {'; '.join(absent)}."] if absent else sentences
 
@@ -206,6 +207,15 @@ def _told_apart(statistics: Mapping[str, Any]) -> str:
         f"In mean Pearson r, {len(found)} of {len(tested)} other lines differ from it at a corrected p "
         f"below {threshold:.2g}{named}."
     )
+
+
+def _external(findings: Report, numbers: Numbers) -> list[str]:
+    """Who judged in the lines B.5: any model can stand there."""
+    model = (findings.params.get("external") or {}).get("model") or {}
+    if not any(row.startswith("b5_") for row in numbers.rows):
+        return []
+    source = model.get("source", "not recorded")
+    return [f"The external judge of the lines B.5 is {source}; the paper's is Prometheus-2-7B."]
 
 
 def _broken(statistics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

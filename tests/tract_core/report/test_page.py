@@ -205,3 +205,12 @@ def test_a_run_without_anything_says_so_everywhere():
     ):
         assert sentence in text
     assert not [node for node in page.all("td") if "ours" in node.classes]
+
+
+def test_the_page_names_the_external_judge_that_was_asked():
+    sentence = "The external judge of the lines B.5 is some/judge; the paper's is Prometheus-2-7B."
+    params = {**made.params(), "external": {"model": {"source": "some/judge"}}}
+    shown = parse(render(made.report(params=params))).text
+    assert sentence in shown
+    without = made.statistics(rows=["tract", "a1"])
+    assert "The external judge" not in parse(render(made.report(params=params, statistics=without))).text
