@@ -40,4 +40,4 @@ format: env
 	ruff format .
 
 test: env  ## all tests; T=path narrows, T='-m "not pipeline and not real"' runs the quick ones
-	python -m pytest $(T)
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup $(T)

@@ -31,6 +31,14 @@ X = JudgeInput(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Modules stay together when tests run in several processes; pipeline tests go by the run that they share."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 @pytest.fixture(scope="session")
 def chat_tokenizer():
     return bpe_tokenizer()
