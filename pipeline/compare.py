@@ -2,13 +2,17 @@
 
 Run:    dvc repro compare
 Reads:  artifacts/examples, artifacts/results
-Writes: artifacts/statistics.json
+Writes: artifacts/statistics.json, plots/lambda.csv
 """
+
+from pathlib import Path
 
 from pipeline import collecting, common
 from tract_core import config, corruption, examples, findings, tables
 from tract_core.scale import ScoreScale
 from tract_core.statistics import Bootstrap
+
+LAMBDA_PLOT = Path("plots/lambda.csv")
 
 
 def main() -> str:
@@ -46,6 +50,7 @@ def main() -> str:
         ],
     }
     tables.write_text(common.STATISTICS, tables.to_json(everything))
+    tables.write_csv(LAMBDA_PLOT, findings.lambda_curve(everything["figure2"]))
     return f"{len(rows)} rows, {len(found['cells'])} cells, {params.statistics.resamples} resamples"
 
 

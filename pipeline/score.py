@@ -2,7 +2,7 @@
 
 Run:    dvc repro score
 Reads:  artifacts/results/predictions/ROW
-Writes: metrics/ROW.json, plots/scatter/ROW.csv
+Writes: metrics/ROW.json, its headline for `dvc metrics`, plots/scatter/ROW.csv
 """
 
 from pipeline import collecting, common
@@ -16,6 +16,8 @@ def main() -> str:
     runs = collecting.all_runs(given.row, params.seeds)
     result = scoring.evaluate(runs, params.benches, scale, params.score)
     tables.write_text(common.metrics_file(given.row), tables.to_json(result))
+    headline = scoring.headline(given.row, result)
+    tables.write_text(common.metrics_file(f"headline/{given.row}"), tables.to_json(headline))
     points = scoring.scatter(runs, params.benches, scale, params.score)
     tables.write_csv(common.scatter_file(given.row), points)
     return scoring.describe(given.row, result)

@@ -107,6 +107,16 @@ def figure2(cells: Sequence[Record], lambdas: Mapping[str, float]) -> list[Recor
     ]
 
 
+def lambda_curve(points: Sequence[Record]) -> list[Record]:
+    """Figure 2 for `dvc plots`: mean r and RMSE of each row, in the order of lambda."""
+    value = {(point["row"], point["metric"]): point["value"] for point in points if point["bench"] == MEAN}
+    rows = sorted({(point["lambda"], point["row"]) for point in points})
+    return [
+        {"lambda": lam, "row": row, **{metric: value[row, metric] for metric in ("pearson", "rmse")}}
+        for lam, row in rows
+    ]
+
+
 _POINT = ("row", "bench", "metric", "value", "low", "high", "sd_training", "reason")
 
 

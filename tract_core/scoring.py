@@ -99,6 +99,18 @@ def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score
     return {**result, MEAN: means}
 
 
+def headline(row: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers that `dvc metrics diff` and `dvc exp show` list, under the row's name.
+
+    `rail` and `sampled`: r and RMSE, the mean over the benchmarks; `bad_cots`: the share of CoTs that are not `ok`.
+    """
+    counts = [found["cots"] for bench, found in result.items() if bench != MEAN]
+    drawn = sum(count["n"] for count in counts)
+    bad = drawn - sum(count["ok"] for count in counts)
+    read = {name: {metric: result[MEAN][name][metric] for metric in ("pearson", "rmse")} for name in ("rail", SAMPLED)}
+    return {row: {**read, "bad_cots": bad / drawn if drawn else None}}
+
+
 def by_run(
     runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score
 ) -> dict[tuple[int | None, int], dict[str, float | None]]:

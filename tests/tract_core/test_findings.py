@@ -340,6 +340,19 @@ def test_figure_2_is_rail_of_the_rows_that_have_a_lambda(found):
     }
 
 
+def test_the_lambda_curve_is_the_mean_of_figure_2_in_the_order_of_lambda():
+    points = [
+        {"row": row, "lambda": lam, "bench": bench, "metric": metric, "value": value + lam}
+        for row, lam in (("tract", 1.0), ("lambda_0_5", 0.5), ("lambda_10_0", 10.0))
+        for bench, metric, value in (("mean", "rmse", 0.25), ("demo", "rmse", 9.0), ("mean", "pearson", 0.125))
+    ]
+    assert findings.lambda_curve(points) == [
+        {"lambda": 0.5, "row": "lambda_0_5", "pearson": 0.625, "rmse": 0.75},
+        {"lambda": 1.0, "row": "tract", "pearson": 1.125, "rmse": 1.25},
+        {"lambda": 10.0, "row": "lambda_10_0", "pearson": 10.125, "rmse": 10.25},
+    ]
+
+
 THREE = {"demo": benchmark("demo", [1.0, 3.0, 5.0])}
 
 

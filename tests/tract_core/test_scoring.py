@@ -206,6 +206,24 @@ def test_the_line_shows_the_only_benchmark_or_the_mean_over_several():
     assert line.endswith("rmse 0.707, mae 0.500; n 5, n_ok 5")
 
 
+def test_the_headline_is_the_mean_over_benchmarks_and_the_share_of_bad_cots():
+    rows = [
+        row(f"e{i}", gold, one_hot(y), sampled=y, bench=bench, status=status)
+        for bench, i, gold, y, status in (
+            ("b", 0, 1.0, 1, "ok"),
+            ("b", 1, 5.0, 5, "ok"),
+            ("c", 0, 1.0, 5, "ok"),
+            ("c", 1, 5.0, 1, "truncated"),
+        )
+    ]
+    result = scoring.evaluate({42: rows}, ["b", "c"], SCALE, FLAG)
+    both = {"pearson": 0.0, "rmse": 2.0}  # (1 - 1) / 2 and (0 + 4) / 2
+    assert scoring.headline("tract", result) == {"tract": {"rail": both, "sampled": both, "bad_cots": 0.25}}
+    nothing = scoring.headline("b5_free", scoring.evaluate({None: []}, ["b"], SCALE, FLAG))
+    undefined = {"pearson": None, "rmse": None}
+    assert nothing == {"b5_free": {"rail": undefined, "sampled": undefined, "bad_cots": None}}
+
+
 def test_constant_predictions_are_said_in_the_line():
     rows = [row("a", 1.0, one_hot(3)), row("b", 5.0, one_hot(3))]
     line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
