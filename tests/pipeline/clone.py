@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,7 @@ class Clone:
             "DVC_SITE_CACHE_DIR": str(site / "site"),
             "DVC_GLOBAL_CONFIG_DIR": str(site / "global"),
             "HF_HUB_OFFLINE": "1",
+            **{f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
         }
 
     def run(self, *command, check=True):
@@ -46,9 +48,22 @@ class Clone:
         """The stages that a target needs, itself included: what `dvc repro TARGET` runs where nothing has run."""
         return set(re.findall(r'"([a-z_0-9]+(?:@[a-z_0-9-]+)?)"', self.run("dvc", "dag", "--dot", stage).stdout))
 
+    @cached_property
+    def edges(self):
+        """Pairs of stages: the second needs the first."""
+        return re.findall(r'"([^"]+)" -> "([^"]+)"', self.run("dvc", "dag", "--dot").stdout)
+
     def changed(self):
         """The stages that `dvc status` calls changed."""
         return set(json.loads(self.run("dvc", "status", "--json").stdout))
+
+    def changed_and_after(self):
+        """The names of the stages that are changed or stand behind one that is, without matrix suffixes."""
+        found = waiting = self.changed()
+        while waiting:
+            waiting = {after for before, after in self.edges if before in waiting} - found
+            found = found | waiting
+        return {name.split("@")[0] for name in found}
 
     def metrics(self, row):
         return json.loads((self.folder / "metrics" / f"{row}.json").read_text())
@@ -66,6 +81,9 @@ class Clone:
         """Output path -> md5 of every stage."""
         stages = yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"]
         return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+
+    def lock_stages(self):
+        return list(yaml.safe_load((self.folder / "dvc.lock").read_text())["stages"])
 
     def copy(self, folder):
         shutil.copytree(self.folder, folder, symlinks=True)
@@ -85,6 +103,6 @@ def fresh_clone(home: Path, preset: str) -> Clone:
             shutil.copy(ROOT / name, target)
     shutil.copy(clone.folder / "presets" / f"{preset}.yaml", clone.folder / "params.yaml")
     save_tiny(clone.folder / "work/models/tiny")
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x"]):
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
         clone.run("git", *command)
     return clone

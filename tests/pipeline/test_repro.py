@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from tests.pipeline.rerun_table import LINES, families
 from tests.tiny import save_tiny
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
 
 SUMMARY = {"compare", "report"}
 ALL = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", *SUMMARY}
@@ -33,22 +34,36 @@ def test_nothing_to_do_runs_nothing_within_three_seconds(clone):
 
 
 @pytest.mark.parametrize(
-    ("parameter", "value", "expected"),
+    ("name", "value"),
     [
-        ("loss.lambda", 2.0, {"train_stage2", "infer", "score", *SUMMARY}),
-        ("infer.num_samples", 3, {"infer", "score", *SUMMARY}),
-        ("model.source", "work/models/other", ALL - {"prepare"}),
+        ("loss.lambda", 2.0),
+        ("infer.num_samples", 3),
+        ("model.source", "work/models/other"),
+        ("rows.stage2.tract.start", "p_s"),
+        ("data/demo/train.jsonl", None),
+        ("tract_core/metrics.py", None),
     ],
 )
-def test_a_change_reruns_exactly_what_depends_on_it(clone, parameter, value, expected):
+def test_a_change_runs_what_the_table_says(clone, base, name, value):
     before = clone.lock()
-    if parameter == "model.source":
+    if name == "model.source":
         save_tiny(clone.folder / value, seed=1)
-    clone.set(parameter, value)
+    if value is not None:
+        clone.set(name, value)
+    elif name.startswith("data"):
+        file = clone.folder / name
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        rows = [{**row, "orig_response": row["orig_response"] + " So it is."} for row in rows]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        (clone.folder / name).write_text((clone.folder / name).read_text() + "# a comment\n")
+    expected = dict(LINES)[name] & families(base.first)
     assert clone.repro() == expected
     changed = {path for path, md5 in clone.lock().items() if before[path] != md5}
-    assert any("predictions" in path for path in changed)
-    assert any("adapters/tract" in path for path in changed) is (parameter != "infer.num_samples")
+    assert any("predictions" in path for path in changed) is (name != "tract_core/metrics.py")
+    assert any("adapters/tract" in path for path in changed) is (
+        name not in ("infer.num_samples", "tract_core/metrics.py")
+    )
 
 
 def test_running_everything_again_gives_the_same_bytes(clone):
@@ -150,7 +165,8 @@ def test_the_judge_scores_rows_without_gold(clone):
 def test_metrics_and_plots_show(clone):
     shown = json.loads(clone.run("dvc", "metrics", "show", "--json").stdout)
     (files,) = [revision["data"] for revision in shown.values()]
-    assert files["metrics/tract.json"]["data"]["demo"]["rail"]["n"] == 6
+    headline = files["metrics/headline/tract.json"]["data"]["tract"]
+    assert headline["rail"]["rmse"] == clone.metrics("tract")["mean"]["rail"]["rmse"]
     clone.run("dvc", "plots", "show", "-o", "plots_html")
     page = (clone.folder / "plots_html" / "index.html").read_text()
     assert "training loss" in page

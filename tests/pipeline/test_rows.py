@@ -1,6 +1,7 @@
 """Every row, table and figure of the paper on the tiny preset `tiny-paper`, by one real `dvc repro`."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -9,10 +10,13 @@ from tract_core import config, findings, lines, tables
 from tract_core.scale import ScoreScale
 from tract_core.statistics import Bootstrap
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
 
 SEED = 42
 TRAINED = config.load("presets/tiny-paper.yaml").matrix.trainable()
+
+
+IN_TINY = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", "compare", "report"}
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,20 @@ def test_no_model_is_trained_twice(paper):
     assert len(trainings) == len(TRAINED) == 12
     adapters = sorted(path.parent.name for path in (paper.folder / "artifacts/adapters").glob("*/*"))
     assert adapters == sorted(TRAINED)
+
+
+def test_one_stage_of_each_kind_gives_the_same_bytes_again(paper, tmp_path):
+    """Without finished draws and checkpoints; the kinds that the tiny preset has are in test_repro.py."""
+    copy = paper.copy(tmp_path / "clone")
+    for folder in (copy.folder / "work").iterdir():
+        if folder.name != "models":
+            shutil.rmtree(folder)
+    before = copy.lock()
+    first = {stage.partition("@")[0]: stage for stage in reversed(copy.lock_stages())}
+    again = [stage for kind, stage in first.items() if kind not in IN_TINY]
+    assert len(again) == 11
+    assert sorted(copy.stages("--force", "--single-item", *again)) == sorted(again)
+    assert copy.lock() == before
 
 
 def test_every_line_of_the_paper_has_its_numbers(paper, statistics):
