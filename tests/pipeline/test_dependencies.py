@@ -83,6 +83,7 @@ def test_imports_point_downwards_only():
             "raw",
             "free_decoding",
             "corruption",
+            "cost",
         },
         {
             "encoding",

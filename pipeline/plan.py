@@ -1,0 +1,94 @@
+"""What `dvc repro` would do now, and what it costs on a named device: `python -m pipeline.plan --device h100`.
+
+Runs no stage. The costs are projections from arithmetic (tract_core/cost.py), not measurements.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from transformers import AutoConfig
+
+from pipeline import common, loading, states, work
+from pipeline.states import State
+from tract_core import config, cost, examples, tables
+from tract_core.cost import DEVICES, GIB, Cost, Device, Shape, Sizes
+from tract_core.encoding import Encoder
+from tract_core.errors import UserError
+from tract_core.tables import Row
+
+_LOOKED_AT = 200
+_STATES: tuple[State, ...] = ("valid", "cached", "remote", "runs")
+
+
+def main() -> str:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", choices=sorted(DEVICES), default="cpu")
+    device, params = DEVICES[parser.parse_args().device], config.load()
+    if not common.TRAIN_EXAMPLES.exists():
+        raise UserError("the examples are not there yet; run `dvc repro check` first (no model is loaded)")
+    train, judged = tables.read(common.TRAIN_EXAMPLES, "examples"), common.benchmark_examples()
+    seed_model, encoder = loading.seed_model_and_encoder(params)
+    shape, sizes = Shape.create(AutoConfig.from_pretrained(seed_model.folder)), mean_lengths(train, encoder)
+    settings = work.settings(params, sizes)
+    found = states.stage_states()
+    costs = {
+        stage: cost.project(done, shape, device, sizes, settings)
+        for stage in found
+        if (done := work.of_stage(stage, params, len(train), len(judged)))
+    }
+    sys.stdout.write("\n".join(table(found, costs, device)) + "\n")
+    to_run = total([costs[stage] for stage, state in found.items() if state == "runs" and stage in costs])
+    return f"projected for {device.name}: {hours(to_run.seconds)}, {size(to_run.disk)} of new artifacts"
+
+
+def mean_lengths(train: Sequence[Row], encoder: Encoder) -> Sizes:
+    """Mean tokens of at most 200 training examples; generated CoTs are taken to be as long as the annotator's."""
+    rows = examples.sample(train, _LOOKED_AT)
+    tail = len(encoder.score_tokens.delimiter_ids) + 2
+    return Sizes(
+        prompt=fmean(len(encoder.prompt_ids(examples.judge_input(row))) for row in rows),
+        cot=fmean(len(encoder.cot_ids(row["annotator_cot"])) for row in rows) + tail,
+    )
+
+
+def table(found: Mapping[str, State], costs: Mapping[str, Cost], device: Device) -> list[str]:
+    """One line for each family of stages: how many are in which state, and the cost of those that run."""
+    lines = [f"{'stage':<18}" + "".join(f"{state:>8}" for state in _STATES) + f"{'time':>10}{'memory':>11}{'disk':>11}"]
+    for family in dict.fromkeys(stage.partition("@")[0] for stage in found):
+        members = [stage for stage in found if stage.partition("@")[0] == family]
+        counts = "".join(f"{sum(found[stage] == state for stage in members):>8}" for state in _STATES)
+        running = [costs[stage] for stage in members if found[stage] == "runs" and stage in costs]
+        lines.append(f"{family:<18}{counts}{_cost(running, device) if running else ''}")
+    return lines
+
+
+def _cost(running: Sequence[Cost], device: Device) -> str:
+    one = total(running)
+    over = "" if one.memory < device.memory else f"  more than the {size(device.memory)} of {device.name}"
+    return f"{hours(one.seconds):>10}{size(one.memory):>11}{size(one.disk):>11}{over}"
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """One after the other: times and disk add up, the memory is the largest."""
+    return Cost(
+        seconds=sum(one.seconds for one in costs),
+        memory=max((one.memory for one in costs), default=0.0),
+        disk=sum(one.disk for one in costs),
+    )
+
+
+def hours(seconds: float) -> str:
+    """Minutes below two hours."""
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def size(number: float) -> str:
+    """Bytes as KiB, MiB or GiB."""
+    power, unit = (3, "GiB") if number >= GIB else (2, "MiB") if number >= 2**20 else (1, "KiB")
+    return f"{number / 1024**power:.1f} {unit}"
+
+
+if __name__ == "__main__":
+    common.run(main)
