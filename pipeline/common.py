@@ -1,14 +1,16 @@
 """What all stage scripts share: where artifacts lie, and how a script starts, reports and fails."""
 
 import argparse
+import ctypes
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tract_core import tables
-from tract_core.errors import UserError
+from tract_core.errors import SignalError, UserError
 from tract_core.tables import Row
 
 TRAIN_EXAMPLES = Path("artifacts/examples/train")
@@ -85,18 +87,29 @@ def arguments(*names: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _end_with_dvc() -> None:
+    """SIGTERM when the `dvc` that started this stage ends: a killed one says nothing to its stages. Linux only."""
+    if sys.platform == "linux" and "DVC_STAGE" in os.environ:
+        set_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+
+
 def run(main: Callable[[], str]) -> None:
-    """Run a script's main, print its one line of result, and turn a UserError into exit code 2."""
+    """Run a script's main, print its one line of result; exit 2 for a UserError, 128 + n after signal n."""
     # Nothing but hub ids needs the network, and a hub call that hangs would hold up a finished stage.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     name = Path(sys.argv[0]).stem
+    _end_with_dvc()
     try:
         line = main()
     except UserError as error:
         sys.stderr.write(f"\n{name}: {error}\n")
         sys.exit(2)
+    except SignalError as stop:
+        sys.stderr.write(f"\n{name}: {stop}\n")
+        sys.exit(128 + stop.number)
     if int(os.environ.get("RANK", "0")) == 0:
         sys.stdout.write(f"{name}: {line}\n")
         sys.stdout.flush()

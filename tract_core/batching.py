@@ -37,11 +37,17 @@ class StepOrder(Sampler[list[Item]]):
         return sum(self._num_micro_batches(len(step)) for step in self._steps(list(range(self.num_examples))))
 
     def __iter__(self) -> Iterator[list[Item]]:
-        for step in self._steps(self._permutation()):
+        for step in self._steps(self._permutation(self.epoch)):
             for j in range(self._num_micro_batches(len(step))):
                 start = (j * self.world + self.rank) * self.micro
                 mine = [(index, True) for index in step[start : start + self.micro]]
                 yield mine or [(step[0], False)]
+
+    def examples_of(self, after: int, upto: int) -> list[int]:
+        """Indices of the examples of optimizer steps after + 1 to upto, counted over epochs, of all ranks."""
+        each = len(self._steps(list(range(self.num_examples))))
+        places = [divmod(step, each) for step in range(after, upto)]
+        return [index for epoch, place in places for index in self._steps(self._permutation(epoch))[place]]
 
     def _num_micro_batches(self, num_examples: int) -> int:
         return -(-num_examples // (self.micro * self.world))
@@ -49,8 +55,8 @@ class StepOrder(Sampler[list[Item]]):
     def _steps(self, order: list[int]) -> list[list[int]]:
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def _permutation(self) -> list[int]:
-        digest = hashlib.sha256(f"order|{self.seed}|{self.epoch}".encode()).digest()
+    def _permutation(self, epoch: int) -> list[int]:
+        digest = hashlib.sha256(f"order|{self.seed}|{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
         return torch.randperm(self.num_examples, generator=generator).tolist()
 

@@ -2,27 +2,35 @@
 
 A `transformers.Trainer` does the loop. Ours are the loss (from inside the wrapped forward, so that DDP
 sees it), the denominators (counted over the whole optimizer step and all ranks before its first forward)
-and the order of the data.
+and the order of the data, and the checkpoints: one at each record of the log and one at a signal, from which a
+rerun goes on, on a CPU bit for bit.
 """
 
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tract_core import models, tables
+from tract_core import checkpoints, models, tables
 from tract_core.batching import Collate, EncodedDataset, EpochLoader, StepOrder
+from tract_core.checkpoints import Checkpoints
 from tract_core.config import Lora, Model, Prompt, Scale, Train
 from tract_core.encoding import Encoded, Encoder
-from tract_core.errors import UserError
+from tract_core.errors import SignalError, UserError
 from tract_core.models import SeedModel
 from tract_core.objectives import CotRaftLoss, Objective, cot_raft, denominators
 
@@ -106,7 +114,13 @@ class _Progress(TrainerCallback):
     """One bar with the last loss; the Trainer's own callbacks print every record."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar = tqdm(total=state.max_steps, desc="training", unit="step", disable=not state.is_world_process_zero)
+        self.bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit="step",
+            disable=not state.is_world_process_zero,
+        )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.bar.update()
@@ -119,14 +133,60 @@ class _Progress(TrainerCallback):
         self.bar.close()
 
 
+class _Saving(TrainerCallback):
+    """Asks for a checkpoint at each record of the log, where the ranks agree without asking, and at a signal."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.signal is not None:
+            control.should_save = control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if "loss" in logs:
+            control.should_save = True
+
+    @contextmanager
+    def listening(self, *, alone: bool) -> Iterator[None]:
+        """SIGTERM and SIGINT end the run after the step at hand; a second one ends it at once.
+
+        Ranks cannot know of each other's signals without asking at every step, so with several (not `alone`) the
+        first one ends it at once too, and the last record's checkpoint is what is kept.
+        """
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def handle(number: int, frame: Any) -> None:
+            if self.signal is not None or not alone:
+                raise SignalError("stopped; the last checkpoint is kept, and `dvc repro` goes on from it", number)
+            self.signal = number
+            logger.warning("signal %d: saving after this step", number)
+
+        for number in before:
+            signal.signal(number, handle)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+_ADAPTER, _STATE = "adapter.safetensors", "state.pt"
+
+
 class _TractTrainer(Trainer):
-    """Trainer with two denominators per optimizer step, our data order, and the loss parts in the log."""
+    """Trainer with two denominators per optimizer step, our data order, our log and our checkpoints.
+
+    The Trainer decides when to save and how to skip data that was seen; the overridden methods are what it calls
+    to write and read a checkpoint. Its own would hold the whole base model, and it takes whatever folder is newest.
+    """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *args: Any, order: StepOrder, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, order: StepOrder, store: Checkpoints | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._order = order
+        self._order, self._store = order, store
+        self._restored: dict[str, Any] = {}
         self._parts = torch.zeros(5, device=self.args.device)
         self.records: list[dict[str, float]] = []
 
@@ -162,6 +222,49 @@ class _TractTrainer(Trainer):
         # DDP averages gradients over ranks, while the denominators already cover all of them.
         return loss.total * self.accelerator.num_processes
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """The adapter, and all that the next step depends on."""
+        random = gather_object([_random_state()])
+        if self._store is None or not self.is_world_process_zero():
+            return
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.lr_scheduler.state_dict(),
+            "random": random,
+            "records": self.records,
+            "parts": self._parts,
+            "loss": self._tr_loss,
+            "logged": self._globalstep_last_logged,
+        }
+        with self._store.draft(self.state.global_step) as folder:
+            save_file(get_peft_model_state_dict(_unwrapped(self)), folder / _ADAPTER)
+            torch.save(state, folder / _STATE)
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Called before the model is wrapped."""
+        folder = Path(resume_from_checkpoint)
+        set_peft_model_state_dict(_unwrapped(self), load_file(folder / _ADAPTER))
+        self._restored = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        self.records = self._restored["records"]
+        self._parts.copy_(self._restored["parts"])
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Called when the optimizer exists."""
+        if self._restored:
+            assert self.optimizer is not None
+            assert self.lr_scheduler is not None
+            self.optimizer.load_state_dict(self._restored["optimizer"])
+            self.lr_scheduler.load_state_dict(self._restored["scheduler"])
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called when everything else is in place, before the first step; the loop has reset its sums by then."""
+        _set_random_state(self._restored["random"][self.args.process_index])
+        self._tr_loss = self._restored["loss"].to(self.args.device)
+        self._globalstep_last_logged = self._restored["logged"]
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             reduced = self.accelerator.reduce(self._parts, reduction="sum")
@@ -170,13 +273,30 @@ class _TractTrainer(Trainer):
             self._parts.zero_()
             logs["cross_entropy"] = ce / max(num_tokens, 1)
             logs["squared_error"], logs["label_mass"] = se / num_examples, mass / num_examples
-            if not math.isfinite(logs["loss"]):
-                raise UserError(
-                    f"the loss is {logs['loss']} at step {self.state.global_step}; nothing was saved. "
-                    "Lower train.learning_rate, or look for a broken row near it"
-                )
+            if not math.isfinite(logs["loss"] + logs["grad_norm"]):
+                raise UserError(self._describe_break(logs))
             self.records.append({"step": self.state.global_step, **logs})
         super().log(logs, start_time)
+
+    def _describe_break(self, logs: Mapping[str, float]) -> str:
+        last, step = int(self.records[-1]["step"]) if self.records else 0, self.state.global_step
+        seen = [self.train_dataset.examples[index].id for index in self._order.examples_of(last, step)]
+        return (
+            f"the loss is {logs['loss']}, the norm of its gradient {logs['grad_norm']}, at step {step}; the "
+            f"checkpoint of step {last} is kept if there is one. Lower train.learning_rate, or look for a broken row "
+            f"among those of steps {last + 1} to {step}: {', '.join(seen[:20])}{' ...' if len(seen) > 20 else ''}"
+        )
+
+
+def _random_state() -> dict[str, Any]:
+    """What dropout draws from. The order of the data depends on the seed and the epoch alone."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def train_adapter(
@@ -189,8 +309,9 @@ def train_adapter(
     out: str | Path,
     log: str | Path,
     start: str | Path | None = None,
+    work: str | Path = "work/training",
 ) -> str:
-    """Fine-tune an adapter on p_0 and move it to `out` as the last action.
+    """Fine-tune an adapter on p_0 and move it to `out` as the last action; go on from a checkpoint if there is one.
 
     Args:
         examples: encoded training sequences, in a reproducible order.
@@ -201,41 +322,74 @@ def train_adapter(
         out: adapter folder (weights, config, manifest.json); replaced atomically.
         log: CSV of the loss and its parts, for `dvc plots`.
         start: an adapter to go on from (rows A.4 and sequential); None: a fresh one.
+        work: where checkpoints are kept until the adapter is in place.
 
     Returns:
         One line for the stage's output.
 
     Raises:
-        UserError: no examples, a batch size that the ranks cannot divide, or a `start` of another shape.
+        UserError: no examples, a batch size that the ranks cannot divide, a `start` of another shape, a loss or
+            gradient that is not finite, a full disk, too little memory, or another process that trains the same.
+        SignalError: a signal; on one process the step at hand was saved.
     """
     if not examples:
         raise UserError("no training examples are left; see the counts of `prepare` and `selfgen_cots`")
-    trainer = _build_trainer(examples, recipe, seed_model, encoder, start)
-    trainer.train()
-    if trainer.state.global_step != trainer.state.max_steps:
-        raise UserError(
-            f"training stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; nothing was saved"
-        )
-    if trainer.is_world_process_zero():
-        records = [{name: record.get(name) for name in _LOG_COLUMNS} for record in trainer.records]
-        tables.write_csv(log, records)
-        with tables.atomic_folder(out) as draft:
-            models.save_adapter(_unwrapped(trainer), draft)
-            origin = {
-                **recipe.resolved(),
-                "base": seed_model.identity,
-                "encoder": encoder.fingerprint(),
-                "cot": encoder.style.cot,
-                "data": data,
-                "start": None if start is None else tables.manifest_hash(start),
-            }
-            tables.write_manifest(draft, {"adapter": True, "origin": origin})
-    trainer.accelerator.wait_for_everyone()
+    origin = {
+        **recipe.resolved(),
+        "base": seed_model.identity,
+        "encoder": encoder.fingerprint(),
+        "cot": encoder.style.cot,
+        "data": data,
+        "start": None if start is None else tables.manifest_hash(start),
+    }
+    first = int(os.environ.get("RANK", "0")) == 0
+    fingerprint = {**origin, "examples": len(examples), "ranks": int(os.environ.get("WORLD_SIZE", "1"))}
+    with checkpoints.opened(Path(work), fingerprint, lock=first) as store:
+        trainer = _build_trainer(examples, recipe, seed_model, encoder, start, store)
+        _run(trainer, store)
+        if first:
+            records = [{name: record.get(name) for name in _LOG_COLUMNS} for record in trainer.records]
+            tables.write_csv(log, records)
+            with tables.atomic_folder(out) as draft:
+                models.save_adapter(_unwrapped(trainer), draft)
+                tables.write_manifest(draft, {"adapter": True, "origin": origin})
+        trainer.accelerator.wait_for_everyone()
+        if first:
+            store.discard()
     return _describe(examples, recipe, trainer.records)
 
 
+def _run(trainer: _TractTrainer, store: Checkpoints) -> None:
+    """The loop, from the newest checkpoint to the last step."""
+    saving = _Saving()
+    trainer.add_callback(saving)
+    newest = store.newest()
+    if newest is not None:
+        logger.info("going on from %s", newest.name)
+    try:
+        with saving.listening(alone=trainer.args.world_size == 1):
+            trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UserError(
+            f"out of memory at step {trainer.state.global_step}: {error}. Lower train.micro_batch_size (the result "
+            "stays the same) or set train.gradient_checkpointing: true; earlier steps are kept"
+        ) from None
+    step, last = trainer.state.global_step, trainer.state.max_steps
+    if saving.signal is not None:
+        raise SignalError(
+            f"stopped at step {step} of {last}; it is saved, and `dvc repro` goes on from it", saving.signal
+        )
+    if step != last:
+        raise UserError(f"training stopped at step {step} of {last}; nothing was saved")
+
+
 def _build_trainer(
-    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, encoder: Encoder, start: str | Path | None
+    examples: Sequence[Encoded],
+    recipe: Recipe,
+    seed_model: SeedModel,
+    encoder: Encoder,
+    start: str | Path | None,
+    store: Checkpoints | None = None,
 ) -> _TractTrainer:
     settings = recipe.train
     arguments = _arguments(recipe, len(examples))
@@ -270,6 +424,7 @@ def _build_trainer(
         # The pad id is never attended to nor predicted, so any valid id will do.
         data_collator=Collate(pad_id=0, ce_on_score=objective.ce_on_score, ce_on_eos=objective.ce_on_eos),
         order=order,
+        store=store,
         callbacks=[_Progress()],
     )
     trainer.remove_callback(PrinterCallback)

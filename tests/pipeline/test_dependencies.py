@@ -91,6 +91,7 @@ def test_imports_point_downwards_only():
             "datasets",
             "scoring",
             "batching",
+            "checkpoints",
             "models",
             "checks",
             "statistics",

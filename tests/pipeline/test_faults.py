@@ -1,0 +1,76 @@
+"""Signals to real stages under a real `dvc repro`."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
+
+
+@pytest.fixture
+def long(clone):
+    """Stage 1 with 60 steps, about 15 seconds."""
+    clone.set("train.epochs", 20)
+    return clone
+
+
+def start(clone):
+    """`dvc repro train_stage1` in a process of its own, once it has saved a few steps; and the stage's process."""
+    dvc = subprocess.Popen(
+        ["dvc", "repro", "train_stage1"],
+        cwd=clone.folder,
+        env=clone.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_for(lambda: list(clone.folder.glob("work/training/*/step_0000000[5-9]")))
+    found = subprocess.run(["pgrep", "-f", "pipeline.train_stage1"], capture_output=True, text=True, check=True)
+    stages = [int(line) for line in found.stdout.split() if running_in(int(line), clone.folder)]
+    return dvc, stages[-1]
+
+
+def running_in(process, folder):
+    try:
+        return os.readlink(f"/proc/{process}/cwd") == str(folder)
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("did not happen within two minutes")
+
+
+def test_sigterm_saves_and_the_next_run_ends_with_the_same_bytes(long, tmp_path):
+    whole = long.copy(tmp_path / "whole")
+    whole.repro("train_stage1")
+    before = long.lock()
+    dvc, stage = start(long)
+    os.kill(stage, signal.SIGTERM)
+    output, _ = dvc.communicate(timeout=120)
+    assert dvc.returncode == 255
+    assert "exited with 143" in output
+    assert "it is saved, and `dvc repro` goes on from it" in output
+    assert long.lock() == before
+    assert not (long.folder / "artifacts/adapters/a1/seed_42").exists()
+    again = long.run("dvc", "repro", "train_stage1")
+    assert "going on from step_" in again.stderr
+    for path in ("artifacts/adapters/a1/seed_42", "plots/loss/a1/seed_42.csv"):
+        assert long.lock()[path] == whole.lock()[path] != before[path]
+
+
+def test_a_stage_does_not_outlive_a_dvc_that_is_killed(long):
+    dvc, stage = start(long)
+    dvc.kill()
+    dvc.wait()
+    wait_for(lambda: not running_in(stage, long.folder))
+    assert not (long.folder / "artifacts/adapters/a1/seed_42").exists()
+    (long.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
+    assert "going on from step_" in long.run("dvc", "repro", "train_stage1").stderr
