@@ -57,6 +57,8 @@ def _json_rows(file: Path) -> Iterator[Any]:
         content = json.loads(_utf8(file))
     except json.JSONDecodeError as error:
         raise UserError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); is the file complete?") from None
+    except (RecursionError, ValueError) as error:  # brackets in brackets, a number of thousands of digits
+        raise UserError(f"{file}: not readable JSON ({error})") from None
     if not isinstance(content, list):
         raise UserError(f"{file}: expected a JSON list of rows, got {type(content).__name__}")
     yield from content
@@ -70,6 +72,8 @@ def _jsonl_rows(file: Path) -> Iterator[Any]:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
                 raise UserError(f"{file}, line {number}: not valid JSON ({error.msg})") from None
+            except (RecursionError, ValueError) as error:
+                raise UserError(f"{file}, line {number}: not readable JSON ({error})") from None
 
 
 def _parquet_rows(file: Path) -> Iterator[Any]:

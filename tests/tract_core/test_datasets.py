@@ -286,6 +286,17 @@ def test_broken_files_are_named(tmp_path, name, content, message):
     assert name in str(caught.value)
 
 
+HOSTILE = {"nested": b"[" * 100_000, "digits": b'[{"a": ' + b"9" * 5000 + b"}]"}
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+@pytest.mark.parametrize("content", HOSTILE)
+def test_hostile_json_is_refused_with_the_file_named(tmp_path, content, kind):
+    (tmp_path / f"rows.{kind}").write_bytes(HOSTILE[content])
+    with pytest.raises(UserError, match=rf"rows\.{kind}.*: not readable JSON"):
+        read_records(tmp_path, f"rows.{kind}", split=None, revision=None)
+
+
 def test_a_missing_file_names_the_remedy(tmp_path):
     with pytest.raises(UserError, match=r"no such file; put it there, or change data\.folder"):
         read_records(tmp_path, "a.json", split=None, revision=None)
