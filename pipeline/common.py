@@ -1,11 +1,12 @@
 """What all stage scripts share: where artifacts lie, and how a script starts, reports and fails."""
 
 import argparse
-import ctypes
 import logging
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,10 +89,25 @@ def arguments(*names: str) -> argparse.Namespace:
 
 
 def _end_with_dvc() -> None:
-    """SIGTERM when the `dvc` that started this stage ends: a killed one says nothing to its stages. Linux only."""
-    if sys.platform == "linux" and "DVC_STAGE" in os.environ:
-        set_death_signal = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
+    """SIGTERM to this stage when the `dvc` that started it ends: a killed one says nothing to its stages. Linux only."""
+    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
+        return
+    dvc = os.pidfd_open(_dvc_process())
+
+    def watch() -> None:
+        select.select([dvc], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _dvc_process() -> int:
+    """The first ancestor that does not run for this stage; a shell or a launcher can be in between."""
+    process, stage = os.getpid(), f"DVC_STAGE={os.environ['DVC_STAGE']}".encode()
+    while stage in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
+        status = Path(f"/proc/{process}/stat").read_text()
+        process = int(status.rpartition(")")[2].split()[1])
+    return process
 
 
 def run(main: Callable[[], str]) -> None:

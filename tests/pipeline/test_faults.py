@@ -66,7 +66,10 @@ def test_sigterm_saves_and_the_next_run_ends_with_the_same_bytes(long, tmp_path)
         assert long.lock()[path] == whole.lock()[path] != before[path]
 
 
-def test_a_stage_does_not_outlive_a_dvc_that_is_killed(long):
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_a_stage_does_not_outlive_a_dvc_that_is_killed(long, shell):
+    """dash, Debian's sh, stays between `dvc` and the stage; bash becomes the stage."""
+    long.env["SHELL"] = shell
     dvc, stage = start(long)
     dvc.kill()
     dvc.wait()
