@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env repro repro-tiny test check preset format plan
+.PHONY: env repro repro-tiny test test-faults check preset format plan
 env: $(READY)
 
 $(READY): $(REQUIREMENTS)
@@ -42,5 +42,8 @@ format: env
 	ruff check --fix .
 	ruff format .
 
-test: env  ## all tests; T=path narrows, T='-m "not pipeline and not real"' runs the quick ones
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup $(T)
+test: env  ## all tests but `make test-faults`; T=path narrows, T='-m "not pipeline and not real"' runs the quick ones
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not faults" $(T)
+
+test-faults: env  ## the slow tests of kills, full disks and mutated inputs; ends with their counts
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m faults $(T)

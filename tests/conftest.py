@@ -1,6 +1,7 @@
 """Fixtures: a tokenizer trained in the process, an encoder, a tiny model folder. No network, no real model."""
 
 import os
+from collections import Counter
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -14,6 +15,7 @@ from tract_core.encoding import Encoder
 from tract_core.prompts import JudgeInput, PromptStyle
 from tract_core.scale import ScoreScale
 
+TALLIES = ("faults_injected", "bad_inputs_tried", "rows_lost")
 SCALE = ScoreScale.create([1, 2, 3, 4, 5])
 STYLE = PromptStyle(
     source="template",
@@ -37,6 +39,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Sums of what tests said by `record_property(NAME, COUNT)`; docs/reliability.md quotes them."""
+    sums: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        sums.update({name: count for name, count in report.user_properties if name in TALLIES})
+    if sums:
+        counts = ", ".join(f"{name.replace('_', ' ')}: {sums[name]:,}" for name in TALLIES)
+        terminalreporter.write_line(counts)
 
 
 @pytest.fixture(scope="session")
