@@ -42,7 +42,7 @@ format: env
 	ruff check --fix .
 	ruff format .
 
-test: env  ## all tests but `make test-faults`; T=path narrows, T='-m "not pipeline and not real"' runs the quick ones
+test: env  ## all tests but `make test-faults`; T=path narrows, T='-m "not pipeline and not real and not faults"' runs the quick ones
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not faults" $(T)
 
 test-faults: env  ## the slow tests of kills, full disks and mutated inputs; ends with their counts
