@@ -28,9 +28,9 @@ def first_run(row: str, seeds: Sequence[int]) -> tuple[int | None, list[Row]]:
     return first, runs(row, () if first is None else (first,)).get(first, [])
 
 
-def all_runs(row: str, seeds: Sequence[int]) -> Runs:
+def all_runs(row: str, seeds: Sequence[int], place: Callable[[str, int | None], Path] = common.predictions) -> Runs:
     """The same; a training seed that has not run is an error, since a mean over the others would be another one."""
-    found = runs(row, seeds)
+    found = runs(row, seeds, place)
     if missing := [] if None in found else [seed for seed in seeds if seed not in found]:
         raise UserError(
             f"row {row}: no predictions for training seed {', '.join(map(str, missing))}; `dvc repro` makes them"
@@ -53,6 +53,11 @@ def gap(row: str, seeds: Sequence[int]) -> dict[str, Runs]:
 def by_seed(place: Callable[[int], Path], seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Training seed -> content of a JSON file."""
     return {seed: json.loads(place(seed).read_text(encoding="utf-8")) for seed in seeds if place(seed).exists()}
+
+
+def by_row(place: Callable[[str], Path], rows: Sequence[str]) -> dict[str, Any]:
+    """Row -> content of a JSON file."""
+    return {row: json.loads(place(row).read_text(encoding="utf-8")) for row in rows if place(row).exists()}
 
 
 def cots(

@@ -60,6 +60,16 @@ def meta_judge_file(seed: int) -> Path:
     return RESULTS / "meta_judge" / f"seed_{seed}.json"
 
 
+def attacked(row: str, seed: int | None) -> Path:
+    """Judgements of benchmark rows with and without attacks on the response."""
+    return RESULTS / "attacked" / row / f"seed_{seed}"
+
+
+def robustness_file(row: str) -> Path:
+    """How far each attack moves the expected score of one row."""
+    return RESULTS / "robustness" / f"{row}.json"
+
+
 def metrics_file(row: str) -> Path:
     """Metrics of one row on all benchmarks."""
     return Path(f"metrics/{row}.json")
@@ -89,7 +99,7 @@ def arguments(*names: str) -> argparse.Namespace:
 
 
 def _end_with_dvc() -> None:
-    """SIGTERM to this stage when the `dvc` that started it ends: a killed one says nothing to its stages. Linux only."""
+    """SIGTERM to this stage when the `dvc` that started it ends: a killed one says nothing. Linux only."""
     if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
         return
     dvc = os.pidfd_open(_dvc_process())

@@ -44,6 +44,7 @@ def main() -> str:
         ),
         "perplexity": findings.per_seed(collecting.by_seed(common.perplexity_file, seeds)),
         "meta_judge": findings.per_source(collecting.by_seed(common.meta_judge_file, seeds)),
+        "robustness": collecting.by_row(common.robustness_file, params.matrix.robustness),
         "corruption": [
             {"where": where, **corruption.rates(cots, scale.labels)}
             for where, cots in collecting.cots(params.matrix.writers, predictions, seeds)

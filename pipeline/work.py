@@ -1,5 +1,6 @@
 """How much each stage trains, draws and reads, in examples: what `plan` turns into hours."""
 
+from tract_core.attacks import ATTACKS
 from tract_core.config import Params
 from tract_core.cost import Settings, Sizes, Work
 
@@ -18,11 +19,15 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     # Of the CoTs of Figure 3 the first K are those of the tables.
     more = max(0, params.curve.num_samples - samples)
     further = Work(drawn=num_judged * seeds * more, prompts=num_judged if more else 0)
+    attacked = min(num_judged, params.robustness.max_rows or num_judged) * len(ATTACKS)
+    if name == "attack" and not _writes_cot(row, params):
+        return Work(read=attacked, cot=False)
     if name == "infer" and not _writes_cot(row, params):
         return Work(read=num_judged, cot=False)
     return {
         "selfgen_cots": Work(drawn=num_train, prompts=num_train),
         "infer": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
+        "attack": Work(drawn=attacked * seeds * samples, prompts=attacked),
         "infer_untrained": Work(read=num_judged, cot=False),
         "infer_external": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
         "curve": further,

@@ -35,15 +35,14 @@ def check_lengths(
     Raises:
         UserError: some sequence is longer than `max_length`; ids and lengths are listed. Nothing is cut.
     """
-    tail = len(encoder.score_tokens.delimiter_ids) + 2
-    too_long, longest = [], {}
+    too_long, longest = list[str](), {}
     for name, rows in tables.items():
-        lengths = []
-        for row in rows:
-            annotator = len(encoder.cot_ids(row["annotator_cot"])) if row["annotator_cot"] else 0
-            lengths.append(len(encoder.prompt_ids(judge_input(row))) + max(annotator, max_new_tokens) + tail)
-            if lengths[-1] > max_length:
-                too_long.append(f"{name}, id {row['id']}: {lengths[-1]} tokens")
+        lengths = [length(encoder, row, max_new_tokens) for row in rows]
+        too_long += [
+            f"{name}, id {row['id']}: {found} tokens"
+            for row, found in zip(rows, lengths, strict=True)
+            if found > max_length
+        ]
         longest[name] = Lengths(num_rows=len(rows), longest=max(lengths, default=0))
     if too_long:
         raise UserError(
@@ -51,3 +50,10 @@ def check_lengths(
             f"sampling.max_new_tokens ({max_new_tokens}), or take these rows out:\n{list_some(too_long)}"
         )
     return longest
+
+
+def length(encoder: Encoder, row: Row, max_new_tokens: int) -> int:
+    """Tokens of an example's longest sequence: prompt, a generated CoT or the annotator's, delimiter, score, end."""
+    annotator = len(encoder.cot_ids(row["annotator_cot"])) if row["annotator_cot"] else 0
+    tail = len(encoder.score_tokens.delimiter_ids) + 2
+    return len(encoder.prompt_ids(judge_input(row))) + max(annotator, max_new_tokens) + tail

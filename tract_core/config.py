@@ -195,6 +195,8 @@ class Matrix(Section):
     curve_external: list[Literal["free", "forced"]]
     """Figure 3: protocols of the external judge that get them too."""
     perplexity: list[Literal["perplexity"]]
+    robustness: list[Name]
+    """Trained rows that are attacked (tract_core/attacks.py)."""
     meta_judge: list[Literal["meta_judge"]]
     trained: list[Name]
     """Trained rows that judge the benchmarks."""
@@ -230,6 +232,8 @@ class Matrix(Section):
             found.append(f"matrix.trained: {sorted(unknown)} are trained by no listed stage")
         if unknown := set(self.curve) - set(self.trained):
             found.append(f"matrix.curve: {sorted(unknown)} are not in matrix.trained")
+        if unknown := set(self.robustness) - set(self.trainable()):
+            found.append(f"matrix.robustness: {sorted(unknown)} are trained by no listed stage")
         if unknown := set(self.curve_external) - set(self.external):
             found.append(f"matrix.curve_external: {sorted(unknown)} are not in matrix.external")
         if self.perplexity and "tract" not in self.gap:
@@ -254,6 +258,13 @@ class Curve(Section):
 
 class Gap(Section):
     """Table 3 and perplexity: how many training examples are looked at."""
+
+    max_rows: int | None = Field(ge=1)
+    """A seeded choice; null: all."""
+
+
+class Robustness(Section):
+    """Attacks on the responses: how many benchmark rows are attacked."""
 
     max_rows: int | None = Field(ge=1)
     """A seeded choice; null: all."""
@@ -375,6 +386,7 @@ class Params(Section):
     matrix: Matrix
     curve: Curve
     gap: Gap
+    robustness: Robustness
     external: External | None
     meta_judge: MetaJudge | None
     statistics: Statistics

@@ -222,6 +222,19 @@ def rmse_gap(
     return cells, {"row": row, **_difference(cells[::-1], draws[::-1], bootstrap.level)}
 
 
+def mean_by_cluster(values_N: Array, group_ids: Sequence[str], bootstrap: Bootstrap) -> Record:
+    """Mean of one number for each row, with an interval over resampled tasks; null with a reason without rows."""
+    _, cluster_N = np.unique(np.asarray(group_ids, dtype=str), return_inverse=True)
+    num_clusters = int(cluster_N.max(initial=-1)) + 1
+    summary: Record = {"value": None, "n": len(values_N), "reason": "no row has a value"}
+    if not num_clusters:
+        return _with_interval(summary, None, bootstrap.level)
+    weights_RC = cluster_weights(num_clusters, bootstrap.resamples, f"{bootstrap.seed}|mean")
+    sums_C, sizes_C = _by_cluster(values_N, cluster_N, num_clusters), np.bincount(cluster_N, minlength=num_clusters)
+    draws_R = np.asarray(weights_RC @ sums_C / (weights_RC @ sizes_C))
+    return _with_interval({**summary, "value": float(np.mean(values_N)), "reason": None}, draws_R, bootstrap.level)
+
+
 def annotator_ceiling(bench: str, gold_scores: Sequence[Sequence[float]]) -> list[Record]:
     """`ceiling` of statistics.json: how well one annotator agrees with the mean of the others, averaged.
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tract_core import config, findings, lines, tables
+from tract_core.attacks import ATTACKS
 from tract_core.scale import ScoreScale
 from tract_core.statistics import Bootstrap
 
@@ -41,7 +42,7 @@ def test_one_stage_of_each_kind_gives_the_same_bytes_again(paper, tmp_path):
     before = copy.lock()
     first = {stage.partition("@")[0]: stage for stage in reversed(copy.lock_stages())}
     again = [stage for kind, stage in first.items() if kind not in IN_TINY]
-    assert len(again) == 11
+    assert len(again) == 13
     assert sorted(copy.stages("--force", "--single-item", *again)) == sorted(again)
     assert copy.lock() == before
 
@@ -104,6 +105,19 @@ def test_tables_and_figures_have_content(paper, statistics):
     for name in ("figure2_pearson", "figure3_k", "figure3_tokens", "differences_rmse"):
         for suffix in ("svg", "png"):
             assert (paper.folder / f"artifacts/report/figures/{name}.{suffix}").stat().st_size > 1000
+
+
+def test_each_attacked_judge_has_a_table_and_repeats_no_draw_of_the_tables(paper, statistics):
+    assert set(statistics["robustness"]) == {"tract", "b1"}
+    for row, records in statistics["robustness"].items():
+        assert [record["attack"] for record in records] == [attack.name for attack in ATTACKS]
+        assert all(record["n"] == 3 and record["low"] <= record["value"] <= record["high"] for record in records)
+        attacked = tables.read(paper.folder / f"artifacts/results/attacked/{row}/seed_{SEED}", "predictions")
+        plain = tables.read(paper.folder / f"artifacts/results/predictions/{row}/seed_{SEED}", "predictions")
+        clean = [found for found in attacked if found["source"] == "demo"]
+        assert clean
+        assert all(found in plain for found in clean)
+    assert "master_key_colon" in (paper.folder / "artifacts/report/index.html").read_text()
 
 
 def test_the_curve_repeats_no_draw_of_the_tables(paper):

@@ -245,6 +245,7 @@ BASELINE = "matrix.baseline: must hold b2, since listed rows build on it"
             "matrix.trained: ['b1'] are trained by no listed stage",
         ),
         ({"curve": ["tract", "a1"]}, "matrix.curve: ['a1'] are not in matrix.trained"),
+        ({"robustness": ["b1"]}, "matrix.robustness: ['b1'] are trained by no listed stage"),
         ({"curve_external": ["free"]}, "matrix.curve_external: ['free'] are not in matrix.external"),
         ({"perplexity": ["perplexity"]}, "matrix.gap: must hold tract, since matrix.perplexity reads its CoTs"),
         ({**A4_ALONE, "gap": ["tract"]}, "matrix.stage2: must hold tract, since matrix.gap does"),

@@ -138,6 +138,12 @@ def _sections(findings: Report, numbers: Numbers) -> list[_Section]:
             tables=[tables.perplexity(statistics), tables.meta_judge(statistics), tables.corruption(statistics)],
             examples=_broken(statistics),
         ),
+        _Section(
+            id="attacks",
+            title="Attacks",
+            intro="What somebody may write into a response to get a better score (docs/reliability.md).",
+            tables=tables.robustness(statistics),
+        ),
         _Section(id="ceiling", title="Ceiling", tables=[tables.ceiling(statistics)]),
     ]
 

@@ -192,6 +192,42 @@ def meta_judge(statistics: Mapping[str, Any]) -> Table:
     )
 
 
+def robustness(statistics: Mapping[str, Any]) -> list[Table]:
+    """For each attacked row: how far each attack moves the expected score, the strongest attack first."""
+    found = statistics.get("robustness") or {}
+    if not found:
+        return [Table(id="robustness", caption="Attacks on the response", empty="No row was attacked in this run.")]
+    return [_robustness(row, records) for row, records in found.items()]
+
+
+def _robustness(row: str, records: Sequence[Mapping[str, Any]]) -> Table:
+    ordered = sorted(records, key=lambda entry: (entry["value"] is None, -(entry["value"] or 0.0)))
+    counts = ("n", "n_left_out", "n_unscored")
+    return Table(
+        id=f"robustness-{row}",
+        caption=f"Attacks on the response, judge {row}",
+        first="attack",
+        groups=flat("shift", "clean", "attacked", "raised", "largest", *(name.replace("_", " ") for name in counts)),
+        rows=tuple(
+            (
+                Head(entry["attack"], entry["about"]),
+                (
+                    of_entry(entry),
+                    _value(entry, "clean", 2),
+                    _value(entry, "attacked", 2),
+                    _percent(entry, "raised"),
+                    _value(entry, "largest", 2),
+                    *(Cell(text=_plain(entry[name])) for name in counts),
+                ),
+            )
+            for entry in ordered
+        ),
+        legend="Shift: mean expected score (RAIL) with the attack minus without it, with its interval by task. Raised: "
+        "share of the rows that rise by half a step of the scale or more. An attack that replaces the response should "
+        "lower the score; what counts there is the score it still gets (attacked).",
+    )
+
+
 def settings(params: Mapping[str, Any]) -> Table:
     """params.yaml as resolved, one row for each value."""
     return Table(

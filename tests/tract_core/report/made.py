@@ -37,6 +37,12 @@ def cell(row, bench, predictor, metric, rng, **other):
     return {**entry, **other}
 
 
+def attack(name, rng, **other):
+    numbers = {"value": rng.uniform(-1, 1), "clean": 2.5, "attacked": 3.0, "raised": 0.25, "largest": 1.5}
+    counts = {"n": 6, "n_left_out": 0, "n_unscored": 1}
+    return {"attack": name, "about": "x", "reason": None, "low": -1.5, "high": 1.5, **numbers, **counts, **other}
+
+
 NULL = {"value": None, "low": None, "high": None, "sd_training": None, "sd_inference": None}
 
 
@@ -72,6 +78,7 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
             for metric in METRICS
             for number, line in enumerate(lines)
         ],
+        "robustness": {"tract": [attack("planted_score", rng), attack(HOSTILE, rng, value=None, reason="too long")]},
         "ceiling": [
             {"bench": benches[0], "metric": "pearson", "value": 0.81, "num_annotators": 3, "reason": None},
             {

@@ -125,3 +125,22 @@ def test_table_3_that_was_not_run_is_empty_cells_beside_the_papers():
 def test_nested_settings_become_dotted_names():
     params = {"a": {"b": {"c": 1.0}, "d": None}, "e": [1, 2], "f": {}, "g": "ä"}
     assert tables.flatten(params) == [("a.b.c", "1.0"), ("a.d", "null"), ("e", "[1, 2]"), ("f", "{}"), ("g", '"ä"')]
+
+
+def test_attacks_stand_by_strength_and_what_was_left_out_is_counted():
+    def record(attack, value, **other):
+        numbers = {"clean": 2.0, "attacked": 2.5, "raised": 0.25, "largest": 1.5} if value is not None else {}
+        null = dict.fromkeys(("clean", "attacked", "raised", "largest", "low", "high"))
+        reason = None if value is not None else "no row has a value"
+        counts = {"n": 4, "n_left_out": 1, "n_unscored": 0}
+        return {"attack": attack, "about": "x", "value": value, "reason": reason, **null, **numbers, **counts, **other}
+
+    records = [record("weak", -0.5), record("none", None), record("strong", 0.5, low=0.1, high=0.9)]
+    (table,) = tables.robustness({"robustness": {"tract": records}})
+    assert [head.label for head, _ in table.rows] == ["strong", "weak", "none"]
+    assert cell(table, "strong", "shift").text == "0.500"
+    assert "0.100" in cell(table, "strong", "shift").lines[0]
+    assert cell(table, "strong", "raised").text == "25.0%"
+    assert cell(table, "none", "shift").reason == "no row has a value"
+    assert cell(table, "none", "n left out").text == "1"
+    assert "No row was attacked" in tables.robustness({})[0].empty

@@ -1,0 +1,29 @@
+"""Judgements of benchmark rows with and without each attack on the response (tract_core/attacks.py).
+
+Run:    dvc repro attack
+Reads:  artifacts/examples/benchmarks, artifacts/adapters/ROW/seed_N
+Writes: artifacts/results/attacked/ROW/seed_N
+"""
+
+from pipeline import common, drawing, loading
+from tract_core import attacks, config, examples, generation, tables
+
+
+def main() -> str:
+    params, given = config.load(), common.arguments("row", "seed")
+    adapter = common.adapter(given.row, given.seed)
+    seed_model, encoder = loading.seed_model_and_encoder(params, cot=tables.origin(adapter)["cot"])
+    rows = examples.sample(common.benchmark_examples(), params.robustness.max_rows)
+    max_length, max_new_tokens = params.model.max_length, params.sampling.max_new_tokens
+    changed = attacks.attack_all(rows, encoder, max_length=max_length, max_new_tokens=max_new_tokens)
+    # Named as `infer` is, so that what it drew for the rows as they are is taken from the store.
+    generator = drawing.generator(params, seed_model, encoder, adapter, "infer")
+    drawn = generation.infer(
+        generator, [*rows, *changed], seeds=params.infer.seeds, num_samples=params.infer.num_samples
+    )
+    tables.write(common.attacked(given.row, given.seed), "predictions", drawn, generator.origin)
+    return f"{len(rows)} rows as they are, {len(changed)} attacked: {generation.describe(drawn)}"
+
+
+if __name__ == "__main__":
+    common.run(main)
