@@ -21,12 +21,17 @@ class StepOrder(Sampler[list[Item]]):
     """Micro-batches of one rank. The global order depends on the seed and the epoch alone.
 
     Each optimizer step takes the next `batch_size` examples of a seeded permutation, whatever the number of
-    ranks and the micro-batch size; the last step of an epoch takes what is left. Ranks that would get fewer
-    examples than others get fillers, since all ranks must take the same number of micro-batches.
+    ranks and the micro-batch size; the last step of an epoch takes what is left. Inside a step the longest come
+    first, so that a micro-batch holds examples of like length and little padding: the step's sums do not depend on
+    how it is split. Ranks that would get fewer examples than others get fillers, since all ranks must take the same
+    number of micro-batches.
     """
 
-    def __init__(self, num_examples: int, *, batch_size: int, micro: int, rank: int, world: int, seed: int) -> None:
-        self.num_examples, self.batch_size, self.micro = num_examples, batch_size, micro
+    def __init__(
+        self, lengths: Sequence[int], *, batch_size: int, micro: int, rank: int, world: int, seed: int
+    ) -> None:
+        """`lengths`: tokens of each example."""
+        self.lengths, self.batch_size, self.micro = lengths, batch_size, micro
         self.rank, self.world, self.seed, self.epoch = rank, world, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -34,7 +39,7 @@ class StepOrder(Sampler[list[Item]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return sum(self._num_micro_batches(len(step)) for step in self._steps(list(range(self.num_examples))))
+        return sum(self._num_micro_batches(len(step)) for step in self._steps(range(len(self.lengths))))
 
     def __iter__(self) -> Iterator[list[Item]]:
         for step in self._steps(self._permutation(self.epoch)):
@@ -45,20 +50,21 @@ class StepOrder(Sampler[list[Item]]):
 
     def examples_of(self, after: int, upto: int) -> list[int]:
         """Indices of the examples of optimizer steps after + 1 to upto, counted over epochs, of all ranks."""
-        each = len(self._steps(list(range(self.num_examples))))
+        each = len(self._steps(range(len(self.lengths))))
         places = [divmod(step, each) for step in range(after, upto)]
         return [index for epoch, place in places for index in self._steps(self._permutation(epoch))[place]]
 
     def _num_micro_batches(self, num_examples: int) -> int:
         return -(-num_examples // (self.micro * self.world))
 
-    def _steps(self, order: list[int]) -> list[list[int]]:
-        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+    def _steps(self, order: Sequence[int]) -> list[list[int]]:
+        steps = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [sorted(step, key=lambda index: (-self.lengths[index], index)) for step in steps]
 
     def _permutation(self, epoch: int) -> list[int]:
         digest = hashlib.sha256(f"order|{self.seed}|{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        return torch.randperm(self.num_examples, generator=generator).tolist()
+        return torch.randperm(len(self.lengths), generator=generator).tolist()
 
 
 class EncodedDataset(Dataset[tuple[Encoded, bool]]):

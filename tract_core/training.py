@@ -410,7 +410,7 @@ def _build_trainer(
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     objective = recipe.objective
     order = StepOrder(
-        len(examples),
+        [len(example.input_ids) for example in examples],
         batch_size=settings.batch_size,
         micro=settings.micro_batch_size,
         rank=arguments.process_index,

@@ -4,9 +4,11 @@ import torch
 from tract_core.batching import Collate, StepOrder
 from tract_core.encoding import Encoded
 
+LENGTHS = [30, 5, 12, 7, 30, 41, 3, 19, 8, 25, 16]
+
 
 def order(**changes):
-    settings = {"num_examples": 11, "batch_size": 4, "micro": 1, "rank": 0, "world": 1, "seed": 3}
+    settings = {"lengths": LENGTHS, "batch_size": 4, "micro": 1, "rank": 0, "world": 1, "seed": 3}
     return StepOrder(**{**settings, **changes})
 
 
@@ -44,6 +46,15 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert list(first) != list(second)
     assert list(order()) == list(first)
     assert list(order(seed=4)) != list(first)
+
+
+@pytest.mark.parametrize(("micro", "world"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_inside_a_step_the_longest_come_first_over_all_ranks(micro, world):
+    ranks = [list(order(micro=micro, world=world, rank=rank)) for rank in range(world)]
+    dealt = [index for batches in zip(*ranks, strict=True) for batch in batches for index, counts in batch if counts]
+    for start in (0, 4, 8):
+        lengths = [LENGTHS[index] for index in dealt[start : start + 4]]
+        assert lengths == sorted(lengths, reverse=True)
 
 
 COLLATE = Collate(pad_id=0, ce_on_score=False, ce_on_eos=True)
