@@ -10,6 +10,7 @@ Formats (docs/data.md describes them for users):
 """
 
 import math
+import reprlib
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -57,14 +58,19 @@ class RowReader:
             prompt=_optional_text(raw, "instruction"),
         )
         score = self._score(raw, "orig_score")
-        cot = self._cot(raw, "orig_feedback", score) if self.training or raw.get("orig_feedback") else None
+        cot = (
+            self._cot(raw, "orig_feedback", score)
+            if self.training or raw.get("orig_feedback") not in (None, "")
+            else None
+        )
         return [self._row(raw, x, [score], cot)]
 
     def _prometheus_eval(self, raw: dict[str, Any]) -> list[Row]:
         try:
-            x = parse_rendered(_text(raw, "instruction"), self.scale.labels)
+            parsed = parse_rendered(_text(raw, "instruction"), self.scale.labels)
         except ValueError as error:
             raise BadRowError("instruction", raw["instruction"], str(error)) from None
+        x = self._plain_input({**vars(parsed), "descriptions": list(parsed.descriptions)})
         scores = self._scores(raw, "gpt4_score")
         if not self.training:
             return [self._row(raw, x, scores, None)]
@@ -84,7 +90,7 @@ class RowReader:
             raise BadRowError(
                 "scores", scores, "training rows need exactly one score; write one row for each annotator"
             )
-        cot = self._cot(raw, "feedback", scores[0]) if self.training or raw.get("feedback") else None
+        cot = self._cot(raw, "feedback", scores[0]) if self.training or raw.get("feedback") not in (None, "") else None
         return [self._row(raw, x, scores, cot)]
 
     def _plain_input(self, raw: Mapping[str, Any]) -> JudgeInput:
@@ -107,12 +113,12 @@ class RowReader:
         return {**self._row(record.fields, x, [math.nan], None), "gold": None, "gold_scores": []}
 
     def _row(
-        self, raw: Mapping[str, Any], x: JudgeInput, scores: list[float], cot: str | None, annotator: int = 0
+        self, raw: Mapping[str, Any], x: JudgeInput, scores: list[float], cot: str | None, annotator: int | None = None
     ) -> Row:
-        content = [x.instruction, x.response, x.reference, x.criteria, list(x.descriptions), annotator]
-        identity = raw.get("id")
-        if identity is not None and not isinstance(identity, str):
-            raise BadRowError("id", identity, "must be a text")
+        content = [x.instruction, x.response, x.reference, x.criteria, list(x.descriptions), annotator or 0]
+        identity = _optional_text(raw, "id")
+        if identity and annotator is not None:
+            identity = f"{identity}-{annotator + 1}"
         return {
             "source": self.source,
             "id": identity or content_hash([self.source, *content])[:16],
@@ -134,7 +140,7 @@ class RowReader:
         if self.training:
             if number not in self.scale:
                 raise BadRowError(name, value, f"must be one of {list(self.scale.labels)}")
-        elif not _is_number(number) or not self.scale.values[0] <= number <= self.scale.values[-1]:
+        elif not _is_number(number) or not self.scale.values[0] <= number <= self.scale.values[-1]:  # NaN is not
             raise BadRowError(name, value, f"must be a number in [{self.scale.labels[0]}, {self.scale.labels[-1]}]")
         return float(number)
 
@@ -185,10 +191,10 @@ def _optional_text(raw: Mapping[str, Any], name: str) -> str | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def short(value: object) -> str:
     """A value for a message: quoted, printable, at most 80 characters."""
-    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    text = repr(value) if isinstance(value, str) else reprlib.repr(value)  # which ends also where lists nest deeply
     return text if len(text) <= 80 else f"{text[:77]}..."
