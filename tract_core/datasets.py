@@ -13,7 +13,6 @@ from tract_core.scale import ScoreScale
 from tract_core.schema import BadRowError, RowReader, folded, short
 from tract_core.tables import Row
 
-
 TRAIN = "train"
 HOLDOUT = "holdout"
 
@@ -32,13 +31,10 @@ class Prepared:
 
 
 class BadRowsError(UserError):
-    """Rows break the rules under `data.on_bad_row: error`; `problems` has all of them."""
+    """Rows break the rules under `data.on_bad_row: error`, or no good ones are left; `problems` has all of them."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__(
-            f"{len(problems)} row(s) break the rules (data.on_bad_row: drop leaves them out and counts them):\n"
-            f"{list_some(problems)}"
-        )
+    def __init__(self, message: str, problems: Sequence[str]) -> None:
+        super().__init__(f"{message}\n{list_some(problems)}")
         self.problems = problems
 
 
@@ -46,7 +42,7 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
     """Read all sources, apply the rules, split by instruction, and check for leakage.
 
     Raises:
-        BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`.
+        BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`; a table without rows.
         UserError: an instruction that stands both in training data and in a benchmark.
     """
     problems: list[str] = []
@@ -79,9 +75,8 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
             records = read_records(data.folder, spec.path, split=spec.split, revision=spec.revision)
             rows = examples(records, spec, name, training=False)
         prepared.benchmarks[name] = _choose(rows, spec.max_rows, data.split_seed)
-    prepared.problems = sorted(set(problems))
-    if prepared.problems and data.on_bad_row == "error":
-        raise BadRowsError(prepared.problems)
+    prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training file again
+    _check_rows(prepared, data)
     _check_leakage(prepared, data)
     return prepared
 
@@ -98,7 +93,7 @@ def unscored_rows(records: Sequence[Record], scale: ScoreScale, *, source: str) 
         try:
             row = reader.unscored(record)
         except BadRowError as error:
-            problems.append(f"{record.place}: {error}")
+            problems.append(f"{_place(record)}: {error}")
             continue
         if row["id"] in rows:
             problems.append(f"{record.place}: repeats the id {row['id']}; remove it or give it an id of its own")
@@ -108,6 +103,12 @@ def unscored_rows(records: Sequence[Record], scale: ScoreScale, *, source: str) 
     return list(rows.values())
 
 
+def _place(record: Record) -> str:
+    """File and row, and the row's own id where it has one."""
+    identity = record.fields.get("id")
+    return f"{record.place}, id {short(identity)}" if identity and isinstance(identity, str) else record.place
+
+
 def _convert(records: Sequence[Record], spec: Source, reader: RowReader, problems: list[str]) -> list[Row]:
     rows: list[Row] = []
     place_of: dict[str, str] = {}
@@ -115,7 +116,7 @@ def _convert(records: Sequence[Record], spec: Source, reader: RowReader, problem
         try:
             made = reader.rows(record, spec.format)
         except BadRowError as error:
-            problems.append(f"{record.place}: {error}")
+            problems.append(f"{_place(record)}: {error}")
             continue
         for row in made:
             if row["id"] in place_of:
@@ -141,25 +142,38 @@ def _shuffle_key(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}|{name}".encode()).hexdigest()
 
 
+def _check_rows(prepared: Prepared, data: Data) -> None:
+    found = f"{len(prepared.problems)} row(s) break the rules"
+    if prepared.problems and data.on_bad_row == "error":
+        raise BadRowsError(f"{found} (data.on_bad_row: drop leaves them out and counts them):", prepared.problems)
+    tables = {"training": prepared.train, **prepared.benchmarks}
+    if empty := [name for name, rows in tables.items() if not rows]:
+        missing = f"{prepared.num_without_delimiter} training row(s) have no delimiter (data.missing_delimiter)"
+        raise BadRowsError(f"no rows are left for {', '.join(empty)}; {missing}; {found}:", prepared.problems)
+
+
 def _check_leakage(prepared: Prepared, data: Data) -> None:
     train_groups = {row["group_id"] for row in prepared.train}
     train_rubrics = {_rubric_key(row) for row in prepared.train}
     train_shingles = _index_shingles(prepared.train)
+    refusals = []
     for name, rows in prepared.benchmarks.items():
         leaked = sorted({short(row["instruction"]) for row in rows if row["group_id"] in train_groups})
         if leaked:
-            raise UserError(
+            refusals.append(
                 f"benchmark {name}: {len(leaked)} instruction(s) stand in the training data as well (up to case and "
                 f"spaces); remove them from one side:\n{list_some(leaked)}"
             )
         if shared := sum(_rubric_key(row) in train_rubrics for row in rows):
             message = f"benchmark {name}: {shared} of {len(rows)} rows share their rubric with training data"
             if data.rubric_overlap == "error":
-                raise UserError(f"{message}; data.rubric_overlap is `error`")
+                refusals.append(f"{message}; data.rubric_overlap is `error`")
             prepared.warnings.append(message)
         if near := {short(row["instruction"]) for row in rows if _is_near(row["instruction"], train_shingles)}:
             message = f"benchmark {name}: {len(near)} instruction(s) nearly stand in the training data"
             prepared.warnings.append(f"{message}, such as {min(near)}")
+    if refusals:
+        raise UserError("\n".join(refusals))
 
 
 def _rubric_key(row: Row) -> str:
