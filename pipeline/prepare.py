@@ -2,15 +2,18 @@
 
 Run:    dvc repro prepare
 Reads:  data.folder (or the hub)
-Writes: artifacts/examples/{train, benchmarks/NAME, report.json}
+Writes: artifacts/examples/{train, benchmarks/NAME, report.json}, work/bad_rows.txt
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import common
 from tract_core import config, datasets, tables
 from tract_core.errors import UserError
 from tract_core.scale import ScoreScale
+
+BAD_ROWS = Path("work/bad_rows.txt")
 
 
 def main() -> str:
@@ -19,8 +22,9 @@ def main() -> str:
     try:
         prepared = datasets.prepare(params.data, scale, params.prompt.delimiter)
     except datasets.BadRowsError as error:
-        tables.write_text(Path("work/bad_rows.txt"), "\n".join(error.problems) + "\n")
-        raise UserError(f"{error}\nThe whole list is in work/bad_rows.txt.") from None
+        _list_bad_rows(error.problems)
+        raise UserError(f"{error}\nThe whole list is in {BAD_ROWS}.") from None
+    _list_bad_rows(prepared.problems)
     tables.write(common.TRAIN_EXAMPLES, "examples", prepared.train, {"source": params.data.train.resolved()})
     for name, rows in prepared.benchmarks.items():
         tables.write(common.BENCHMARKS / name, "examples", rows, {"source": params.data.benchmarks[name].resolved()})
@@ -33,8 +37,15 @@ def main() -> str:
     tables.write_text(common.PREPARE_REPORT, tables.to_json(report))
     sizes = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
     notes = "".join(f"\n  warning: {warning}" for warning in prepared.warnings)
-    dropped = f"{len(prepared.problems)} bad, {prepared.num_without_delimiter} without delimiter"
+    listed = f" (see {BAD_ROWS})" if prepared.problems else ""
+    dropped = f"{len(prepared.problems)} bad{listed}, {prepared.num_without_delimiter} without delimiter"
     return f"rows: {sizes}; dropped: {dropped}{notes}"
+
+
+def _list_bad_rows(problems: Sequence[str]) -> None:
+    BAD_ROWS.unlink(missing_ok=True)  # a list of an earlier run would mislead
+    if problems:
+        tables.write_text(BAD_ROWS, "\n".join(problems) + "\n")
 
 
 if __name__ == "__main__":

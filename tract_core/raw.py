@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tract_core.errors import UserError
+from tract_core.errors import UserError, list_some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +33,15 @@ def read_records(folder: str | Path, path: str, *, split: str | None, revision: 
     else:
         file = Path(folder) / path
         rows, name = list(_file_rows(file)), str(file)
-    records = []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise UserError(f"{name}, row {number}: expected an object with fields, got {type(row).__name__}")
-        records.append(Record(place=f"{name}, row {number}", fields=row))
-    if not records:
+    if not rows:
         raise UserError(f"{name}: no rows")
-    return records
+    if problems := [
+        f"{name}, row {number}: expected an object with fields, got {type(row).__name__}"
+        for number, row in enumerate(rows, start=1)
+        if not isinstance(row, dict)
+    ]:
+        raise UserError(f"{len(problems)} row(s) are no objects:\n{list_some(problems)}")
+    return [Record(place=f"{name}, row {number}", fields=row) for number, row in enumerate(rows, start=1)]
 
 
 def _file_rows(file: Path) -> Iterator[Any]:
@@ -66,20 +67,28 @@ def _json_rows(file: Path) -> Iterator[Any]:
 
 def _jsonl_rows(file: Path) -> Iterator[Any]:
     # Not splitlines(): it also breaks at U+2028, which is legal inside a JSON string.
+    problems = []
     for number, line in enumerate(_utf8(file).split("\n"), start=1):
         if line.strip():
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
-                raise UserError(f"{file}, line {number}: not valid JSON ({error.msg})") from None
+                problems.append(f"{file}, line {number}: not valid JSON ({error.msg})")
             except (RecursionError, ValueError) as error:
-                raise UserError(f"{file}, line {number}: not readable JSON ({error})") from None
+                problems.append(f"{file}, line {number}: not readable JSON ({error})")
+    if problems:
+        raise UserError(f"{len(problems)} line(s) are not JSON; is the file complete?\n{list_some(problems)}")
 
 
 def _parquet_rows(file: Path) -> Iterator[Any]:
     try:
         yield from pq.read_table(file).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        OverflowError,
+    ) as error:  # the last two: text that is no UTF-8, dates
         raise UserError(f"{file}: not a readable Parquet file ({error})") from None
 
 
@@ -88,6 +97,8 @@ def _utf8(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 def _hub_rows(name: str, split: str | None, revision: str | None) -> list[Any]:

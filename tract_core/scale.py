@@ -35,7 +35,7 @@ class ScoreScale:
         return self.labels[self.index(value)]
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and float(value) in self.values
+        return isinstance(value, int | float) and not isinstance(value, bool) and value in self.values
 
 
 @dataclass(frozen=True, kw_only=True)

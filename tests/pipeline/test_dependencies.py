@@ -84,6 +84,7 @@ def test_imports_point_downwards_only():
             "free_decoding",
             "corruption",
             "cost",
+            "schema",
         },
         {
             "encoding",

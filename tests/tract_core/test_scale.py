@@ -24,7 +24,7 @@ def test_membership_is_about_numbers_of_y():
     scale = ScoreScale.create([1, 2, 3])
     assert 2 in scale
     assert 2.0 in scale
-    assert all(bad not in scale for bad in (4, 2.5, True, "2", None, float("nan")))
+    assert all(bad not in scale for bad in (4, 2.5, True, "2", None, float("nan"), 10**400))
 
 
 def test_label_is_the_text_of_a_score():
@@ -58,6 +58,21 @@ def test_letters_work_as_labels():
 def test_a_score_that_cannot_be_proved_is_refused_with_its_split(vocabulary, why):
     with pytest.raises(UserError, match=r"'10' -> \[7, 8"):
         prove_score_tokens(word_encode(vocabulary), ScoreScale.create([1, 10]), " score is ")
+
+
+@pytest.mark.parametrize(
+    ("encode", "split"),
+    [
+        (lambda text: [], r"'2' -> \[\]"),
+        (lambda text: [7, 8], r"'2' -> \[7, 8\]"),
+        (lambda text: [7, 21] if text.endswith("1") else [7, 8, 22], r"'2' -> \[7, 8, 22\]"),
+        (lambda text: [*text.encode()], r"'10' -> \[.*49, 48\]"),
+    ],
+    ids=["no ids", "scores unknown", "the space fuses with one score only", "bytes"],
+)
+def test_a_tokenizer_that_does_not_tell_the_scores_apart_is_refused(encode, split):
+    with pytest.raises(UserError, match=rf"no provable score tokens: .*{split}"):
+        prove_score_tokens(encode, ScoreScale.create([1, 2, 10]), " score is ")
 
 
 def test_a_label_fused_with_the_delimiter_still_works_when_all_fuse():
