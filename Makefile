@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env repro repro-tiny test test-faults check preset format plan
+.PHONY: env repro repro-tiny test test-faults check preset format plan lock audit
 env: $(READY)
 
 $(READY): $(REQUIREMENTS)
@@ -47,3 +47,15 @@ test: env  ## all tests but `make test-faults`; T=path narrows, T='-m "not pipel
 
 test-faults: env  ## the slow tests of kills, full disks and mutated inputs; ends with their counts
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m faults $(T)
+
+lock:  ## after a change of a direct pin: a fresh CPU environment from the direct pins alone, all its versions written down
+	@! nvidia-smi -L >/dev/null 2>&1 || { echo "make lock: writes the lock of the CPU environment; run it without a GPU" >&2; exit 2; }
+	rm -rf work/lock-env
+	VENV=work/lock-env LOCK= tools/make_env.sh
+	work/lock-env/bin/python -m pip install -q --disable-pip-version-check -r requirements-remotes.txt -r requirements-servers.txt
+	{ grep '^#' requirements-lock-cpu.txt; work/lock-env/bin/python -m pip freeze --all --exclude pip | LC_ALL=C sort -f; } >work/lock.txt
+	mv work/lock.txt requirements-lock-cpu.txt
+	rm -rf work/lock-env
+
+audit:  ## known vulnerabilities in the packages of the lock; needs pypi.org or api.osv.dev
+	tools/audit.sh

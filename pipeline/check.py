@@ -19,7 +19,7 @@ def main() -> str:
         max_length=params.model.max_length,
         max_new_tokens=params.sampling.max_new_tokens,
     )
-    tables.write_text(common.PROOF, tables.to_json({**checks.proof(encoder), "base": seed_model.identity}))
+    tables.write_json(common.PROOF, {**checks.proof(encoder), "base": seed_model.identity})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
     return f"every score is one token; longest sequences (limit {params.model.max_length}): {longest} tokens"
 

@@ -1,6 +1,5 @@
 """What the stages before left behind, for the stages that look at all rows; what has not run is absent."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,12 +51,13 @@ def gap(row: str, seeds: Sequence[int]) -> dict[str, Runs]:
 
 def by_seed(place: Callable[[int], Path], seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
     """Training seed -> content of a JSON file."""
-    return {seed: json.loads(place(seed).read_text(encoding="utf-8")) for seed in seeds if place(seed).exists()}
+    return {seed: tables.read_json(place(seed)) for seed in seeds if place(seed).exists()}
 
 
-def by_row(place: Callable[[str], Path], rows: Sequence[str]) -> dict[str, Any]:
-    """Row -> content of a JSON file."""
-    return {row: json.loads(place(row).read_text(encoding="utf-8")) for row in rows if place(row).exists()}
+def robustness(rows: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Row -> what each attack did to its judge."""
+    files = {row: common.robustness_file(row) for row in rows}
+    return {row: tables.read_json(file)["attacks"] for row, file in files.items() if file.exists()}
 
 
 def cots(

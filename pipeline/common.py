@@ -7,11 +7,12 @@ import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from tract_core import tables
-from tract_core.errors import SignalError, UserError
+from tract_core.errors import SignalError, UserError, without_secrets
 from tract_core.tables import Row
 
 TRAIN_EXAMPLES = Path("artifacts/examples/train")
@@ -120,18 +121,31 @@ def _dvc_process() -> int:
     return process
 
 
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+def _hide_secrets() -> None:
+    """Logs and tracebacks go to stderr without them."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    sys.excepthook = lambda *error: sys.stderr.write(without_secrets("".join(traceback.format_exception(*error))))
+
+
 def run(main: Callable[[], str]) -> None:
     """Run a script's main, print its one line of result; exit 2 for a UserError, 128 + n after signal n."""
     # Nothing but hub ids needs the network, and a hub call that hangs would hold up a finished stage.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _hide_secrets()
     name = Path(sys.argv[0]).stem
     _end_with_dvc()
     try:
         line = main()
     except UserError as error:
-        sys.stderr.write(f"\n{name}: {error}\n")
+        sys.stderr.write(without_secrets(f"\n{name}: {error}\n"))
         sys.exit(2)
     except SignalError as stop:
         sys.stderr.write(f"\n{name}: {stop}\n")

@@ -44,13 +44,13 @@ def main() -> str:
         ),
         "perplexity": findings.per_seed(collecting.by_seed(common.perplexity_file, seeds)),
         "meta_judge": findings.per_source(collecting.by_seed(common.meta_judge_file, seeds)),
-        "robustness": collecting.by_row(common.robustness_file, params.matrix.robustness),
+        "robustness": collecting.robustness(params.matrix.robustness),
         "corruption": [
             {"where": where, **corruption.rates(cots, scale.labels)}
             for where, cots in collecting.cots(params.matrix.writers, predictions, seeds)
         ],
     }
-    tables.write_text(common.STATISTICS, tables.to_json(everything))
+    tables.write_json(common.STATISTICS, everything)
     tables.write_csv(LAMBDA_PLOT, findings.lambda_curve(everything["figure2"]))
     return f"{len(rows)} rows, {len(found['cells'])} cells, {params.statistics.resamples} resamples"
 

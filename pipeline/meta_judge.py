@@ -33,7 +33,7 @@ def main() -> str:
         resamples=params.statistics.resamples,
     )
     found = {"annotator": compared["a"], "a1": compared["b"], "annotator minus a1": compared["difference"]}
-    tables.write_text(common.meta_judge_file(seed), tables.to_json({"judge": name, **found}))
+    tables.write_json(common.meta_judge_file(seed), {"judge": name, **found})
     return f"{len(own)} examples, {ratings['annotator'].num_calls + ratings['a1'].num_calls} questions asked"
 
 

@@ -34,7 +34,7 @@ def main() -> str:
         )
         for name, cots in sources.items()
     }
-    tables.write_text(common.perplexity_file(seed), tables.to_json(found))
+    tables.write_json(common.perplexity_file(seed), found)
     return ", ".join(f"{name} {_shown(result)}" for name, result in found.items())
 
 

@@ -30,7 +30,10 @@ def main() -> str:
         raise UserError("the examples are not there yet; run `dvc repro check` first (no model is loaded)")
     train, judged = tables.read(common.TRAIN_EXAMPLES, "examples"), common.benchmark_examples()
     seed_model, encoder = loading.seed_model_and_encoder(params)
-    shape, sizes = Shape.create(AutoConfig.from_pretrained(seed_model.folder)), mean_lengths(train, encoder)
+    shape, sizes = (
+        Shape.create(AutoConfig.from_pretrained(seed_model.folder, trust_remote_code=False)),
+        mean_lengths(train, encoder),
+    )
     settings = work.settings(params, sizes)
     found = states.stage_states()
     costs = {

@@ -25,16 +25,17 @@ def main() -> str:
         _list_bad_rows(error.problems)
         raise UserError(f"{error}\nThe whole list is in {BAD_ROWS}.") from None
     _list_bad_rows(prepared.problems)
-    tables.write(common.TRAIN_EXAMPLES, "examples", prepared.train, {"source": params.data.train.resolved()})
+    tables.write(common.TRAIN_EXAMPLES, "examples", prepared.train, {"source": prepared.data.train.resolved()})
     for name, rows in prepared.benchmarks.items():
-        tables.write(common.BENCHMARKS / name, "examples", rows, {"source": params.data.benchmarks[name].resolved()})
+        origin = {"source": prepared.data.benchmarks[name].resolved()}
+        tables.write(common.BENCHMARKS / name, "examples", rows, origin)
     report = {
         "rows": {"train": len(prepared.train), **{name: len(rows) for name, rows in prepared.benchmarks.items()}},
         "dropped": prepared.problems,
         "without_delimiter_dropped": prepared.num_without_delimiter,
         "warnings": prepared.warnings,
     }
-    tables.write_text(common.PREPARE_REPORT, tables.to_json(report))
+    tables.write_json(common.PREPARE_REPORT, report)
     sizes = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
     notes = "".join(f"\n  warning: {warning}" for warning in prepared.warnings)
     listed = f" (see {BAD_ROWS})" if prepared.problems else ""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline import common
+from pipeline import common, loading
 from tract_core import examples, tables, training
 from tract_core.config import Params
 from tract_core.encoding import Encoder
@@ -45,6 +45,7 @@ def fit(
     start: Path | None = None,
 ) -> str:
     """Train the adapter of one row and put it where the later stages look for it."""
+    loading.require_proof(seed_model)
     return training.train_adapter(
         [encoder.training_example(x["id"], examples.judge_input(x), cot, x["gold"]) for x, cot in pairs],
         how,

@@ -5,7 +5,6 @@ Reads:  artifacts/statistics.json, artifacts/results, artifacts/examples/benchma
 Writes: artifacts/report/index.html, artifacts/report/figures
 """
 
-import json
 from pathlib import Path
 
 from pipeline import collecting, common
@@ -15,7 +14,7 @@ from tract_core.report import Report, choose_samples, render, write_figures
 
 def main() -> str:
     params = config.load()
-    statistics = json.loads(common.STATISTICS.read_text(encoding="utf-8"))
+    statistics = tables.read_json(common.STATISTICS)
     rows, examples = params.matrix.scored, common.benchmark_examples()
     samples = []
     for row in rows:

@@ -18,7 +18,7 @@ def main() -> str:
     runs = collecting.all_runs(row, params.seeds, common.attacked)
     predictions = [found for rows in runs.values() for found in rows]
     records = robustness.table(predictions, common.benchmark_examples(), scale, params.score, bootstrap)
-    tables.write_text(common.robustness_file(row), tables.to_json(records))
+    tables.write_json(common.robustness_file(row), {"attacks": records})
     return f"expected score with and without each attack\n{robustness.describe(row, records)}"
 
 

@@ -1,7 +1,7 @@
 """Rows B.1, B.2, B.4: p_0 and the annotator's texts or scores, without the CoT-RAFT objective.
 
 Run:    dvc repro train_baseline
-Reads:  artifacts/examples/train
+Reads:  artifacts/examples/train, artifacts/check/proof.json
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 

@@ -1,7 +1,7 @@
 """Rows A.2 and A.3: p_0 and own CoTs, plain cross-entropy; the CoTs of row a1's or of row b2's model.
 
 Run:    dvc repro train_self_ce
-Reads:  artifacts/examples/train, artifacts/results/cots/WRITER/seed_N
+Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/WRITER/seed_N
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 

@@ -1,7 +1,7 @@
 """Section 6.3: row B.2's model (cross-entropy), then the squared error alone on the same annotator's CoTs.
 
 Run:    dvc repro train_sequential
-Reads:  artifacts/examples/train, artifacts/adapters/b2/seed_N
+Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/adapters/b2/seed_N
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 

@@ -1,7 +1,7 @@
 """Stage 1, row A.1: p_0 and the annotator's CoTs, CoT-RAFT -> p_s.
 
 Run:    dvc repro train_stage1
-Reads:  artifacts/examples/train
+Reads:  artifacts/examples/train, artifacts/check/proof.json
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 

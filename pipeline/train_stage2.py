@@ -1,7 +1,8 @@
 """Stage 2, rows 6, A.4 and mixed: the CoTs that p_s wrote, with the original gold scores, CoT-RAFT.
 
 Run:    dvc repro train_stage2
-Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, artifacts/adapters/a1/seed_N (for row A.4)
+Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/a1/seed_N,
+        artifacts/adapters/a1/seed_N (for row A.4)
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 

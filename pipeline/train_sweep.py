@@ -1,7 +1,7 @@
 """Figure 2: row 6 with another lambda, a row of its own for each.
 
 Run:    dvc repro train_sweep
-Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N
+Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/a1/seed_N
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 

@@ -283,9 +283,10 @@ class External(Section):
 class Endpoint(Section):
     """An OpenAI-compatible server."""
 
-    base_url: str
+    base_url: str = Field(pattern=r"^https?://[^@?#]+$")
+    """Without user, password or query: the report and DVC's lock show it."""
     model: str
-    key_variable: str
+    key_variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     """Name of the environment variable that holds the API key."""
     temperature: float | None = Field(ge=0)
     """null: the server's default."""
@@ -450,6 +451,9 @@ def _describe(problem: Any) -> str:
         return f"{where}: unknown parameter"
     if isinstance(got, str) and kind.startswith(("float", "int")) and _is_number(got):
         return f"{where}: {got!r} is a string to YAML; write the number with a decimal point, as in 1.0e-5"
+    if where.endswith((".base_url", ".key_variable")):  # what stands there by mistake can be a secret
+        rule = "a URL without user, password and query" if where.endswith("url") else "the variable's name, not the key"
+        return f"{where}: must be {rule}; secrets belong into the environment variable alone"
     shown = "" if isinstance(got, dict) else f", got {got!r}"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}{shown}"
 

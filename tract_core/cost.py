@@ -38,7 +38,7 @@ class Shape:
         from transformers import AutoModelForCausalLM
 
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         head = model.get_output_embeddings()
         linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
         head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tract_core.config import Data, Source
 from tract_core.errors import UserError, list_some
-from tract_core.raw import Record, read_records
+from tract_core.raw import Record, commit_of, read_records
 from tract_core.scale import ScoreScale
 from tract_core.schema import BadRowError, RowReader, folded, short
 from tract_core.tables import Row
@@ -21,6 +21,8 @@ HOLDOUT = "holdout"
 class Prepared:
     """What `prepare` makes: one table for training and one for each benchmark, and every bad row."""
 
+    data: Data
+    """What was read: the settings, each hub data set with the commit that its revision was."""
     train: list[Row]
     benchmarks: dict[str, list[Row]]
     problems: list[str] = field(default_factory=list)
@@ -43,8 +45,9 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
 
     Raises:
         BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`; a table without rows.
-        UserError: an instruction that stands both in training data and in a benchmark.
+        UserError: an instruction that stands both in training data and in a benchmark, or a hub out of reach.
     """
+    data, moving = _pinned(data)
     problems: list[str] = []
     train_records = read_records(data.folder, data.train.path, split=data.train.split, revision=data.train.revision)
 
@@ -63,8 +66,10 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
     candidates = [row for row in all_rows if row["group_id"] not in held_out]
     train_rows = [row for row in candidates if row["annotator_cot"]]
     prepared = Prepared(
+        data=data,
         train=_choose(train_rows, data.train.max_rows, data.split_seed),
         benchmarks={},
+        warnings=moving,
         num_without_delimiter=len(candidates) - len(train_rows),
     )
     for name, spec in data.benchmarks.items():
@@ -107,6 +112,22 @@ def _place(record: Record) -> str:
     """File and row, and the row's own id where it has one."""
     identity = record.fields.get("id")
     return f"{record.place}, id {short(identity)}" if identity and isinstance(identity, str) else record.place
+
+
+def _pinned(data: Data) -> tuple[Data, list[str]]:
+    """The settings with the commit of each hub data set as its revision, and a warning for each that can move."""
+    warnings = []
+
+    def pin(name: str, source: Source) -> Source:
+        commit = commit_of(source.path, source.revision)
+        if commit != source.revision:
+            warnings.append(
+                f"{name}: revision {source.revision} of {source.path} is commit {commit} today; pin that one"
+            )
+        return source.model_copy(update={"revision": commit})
+
+    benchmarks = {name: pin(f"benchmark {name}", source) for name, source in data.benchmarks.items()}
+    return data.model_copy(update={"train": pin(TRAIN, data.train), "benchmarks": benchmarks}), warnings
 
 
 def _convert(records: Sequence[Record], spec: Source, reader: RowReader, problems: list[str]) -> list[Row]:

@@ -184,16 +184,15 @@ class Encoder:
 
     def _matches_template(self, *, alone: bool) -> bool:
         benign = "Rate this, please."
-        expected = self.tokenizer.apply_chat_template(
-            _messages(self._system, benign), tokenize=True, add_generation_prompt=True, return_dict=True
-        )["input_ids"]
+        messages = _messages(self._system, benign)
+        expected = _apply_template(self.tokenizer, messages, add_generation_prompt=True, return_dict=True)["input_ids"]
         return self._framed(benign, alone=alone) == list(expected)
 
     def _find_end_id(self) -> int:
         """The first control token behind an assistant turn, or the end-of-text token."""
         if self._frame is not None:
             messages = [*_messages(self._system, "x"), {"role": "assistant", "content": _SENTINEL}]
-            tail = self.tokenizer.apply_chat_template(messages, tokenize=False).rpartition(_SENTINEL)[2]
+            tail = _apply_template(self.tokenizer, messages, tokenize=False).rpartition(_SENTINEL)[2]
             places = {name: tail.find(name) for name in self._control if name in tail}
             if places:
                 return self._control[min(places, key=lambda name: (places[name], -len(name)))]
@@ -265,11 +264,17 @@ def _control_tokens(tokenizer: Any) -> dict[str, int]:
     return {text: index for text, index in control.items() if text != tokenizer.unk_token}
 
 
-def _chat_frame(tokenizer: Any, system: str | None, control: dict[str, int]) -> _Frame:
+def _apply_template(tokenizer: Any, messages: list[dict[str, str]], **how: bool) -> Any:
+    """The tokenizer's own rendering. A template is a program of the model's, run in Jinja's sandbox."""
     try:
-        text = tokenizer.apply_chat_template(_messages(system, _SENTINEL), tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # a template is a program of the model's; Jinja errors have no common base here
+        return tokenizer.apply_chat_template(messages, **how)
+    except Exception as error:  # Jinja errors have no common base here
+        system = next((message["content"] for message in messages if message["role"] == "system"), None)
         raise UserError(f"the model's chat template refuses the prompt (prompt.system = {system!r}): {error}") from None
+
+
+def _chat_frame(tokenizer: Any, system: str | None, control: dict[str, int]) -> _Frame:
+    text = _apply_template(tokenizer, _messages(system, _SENTINEL), tokenize=False, add_generation_prompt=True)
     if text.count(_SENTINEL) != 1:
         raise UserError("the model's chat template does not place the user turn exactly once; use another model")
     before, _, after = text.partition(_SENTINEL)

@@ -1,6 +1,11 @@
 """What stage scripts turn into an exit code: 2 for what the user can fix, 128 + n after signal n."""
 
+import os
+import re
 from collections.abc import Sequence
+
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_SECRET = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", flags=re.IGNORECASE)
 
 
 class UserError(ValueError):
@@ -21,3 +26,14 @@ def list_some(lines: Sequence[str], *, limit: int = 20) -> str:
     if len(lines) > limit:
         shown.append(f"  ... and {len(lines) - limit} more")
     return "\n".join(shown)
+
+
+def without_secrets(text: str) -> str:
+    """The text without the user and password of URLs, and without the values of environment variables named as secrets.
+
+    Libraries and servers put both into their messages: a proxy's URL, a header that comes back in an error.
+    """
+    for name, value in os.environ.items():
+        if _SECRET.search(name) and len(value) >= 8:  # shorter ones would tear ordinary words apart
+            text = text.replace(value, f"[{name}]")
+    return _CREDENTIALS.sub("***", text)

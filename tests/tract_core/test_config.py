@@ -320,3 +320,26 @@ def test_all_problems_of_a_matrix_come_together():
         BASELINE,
         "matrix.curve: ['a1'] are not in matrix.trained",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_url", "https://user:CANARY@host/v1"),
+        ("base_url", "https://CANARY@host/v1"),
+        ("base_url", "https://host/v1?api_key=CANARY"),
+        ("base_url", "host/CANARY"),
+        ("key_variable", "sk-CANARY"),
+    ],
+)
+def test_a_secret_in_an_endpoint_is_refused_and_not_shown(tmp_path, name, value, record_property):
+    record_property("bad_inputs_tried", 1)
+    endpoint = {"base_url": "https://host:8000/v1", "model": "m", "key_variable": "JUDGE_KEY", "temperature": None}
+
+    def change(raw, **changes):
+        raw["meta_judge"] = {"endpoint": {**endpoint, **changes}, "model": None, "prompt_file": None, "max_rows": None}
+
+    config.load(write(tmp_path, change))
+    with pytest.raises(UserError, match=rf"meta_judge\.endpoint\.{name}: must be .*; secrets belong into") as caught:
+        config.load(write(tmp_path, lambda raw: change(raw, **{name: value})))
+    assert "CANARY" not in str(caught.value)

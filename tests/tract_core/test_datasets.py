@@ -325,6 +325,60 @@ def test_hub_rows_are_read_like_files(monkeypatch):
     assert record.place == "hub:a/b, row 1"
 
 
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub with one data set; what it was asked for."""
+    import datasets as client
+    import huggingface_hub
+
+    asked = []
+
+    def load_dataset(name, split, revision):
+        asked.append(revision)
+        return [collection_row()]
+
+    def dataset_info(self, name, revision):
+        asked.append(f"which commit is {revision}?")
+        return huggingface_hub.hf_api.DatasetInfo(id=name, sha=COMMIT)
+
+    monkeypatch.setattr(client, "load_dataset", load_dataset)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    return asked
+
+
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_a_revision_of_the_hub_that_moves_is_resolved_stored_and_warned_of(hub, tmp_path, revision):
+    benchmark = [plain_row(instruction="Another one.")]
+    write_jsonl(tmp_path, "b.jsonl", benchmark)
+    settings = data(
+        tmp_path,
+        source("hub:a/b", "feedback_collection", revision=revision),
+        {"b": source("b.jsonl", "plain")},
+    )
+    prepared = datasets.prepare(settings, SCALE, DELIMITER)
+    assert hub == [f"which commit is {revision}?", COMMIT]
+    assert prepared.data.train.revision == COMMIT
+    assert prepared.data.benchmarks["b"].revision is None
+    assert f"train: revision {revision} of hub:a/b is commit {COMMIT} today; pin that one" in prepared.warnings
+
+
+def test_a_pinned_revision_is_not_asked_about(hub, tmp_path):
+    prepared = datasets.prepare(
+        data(tmp_path, source("hub:a/b", "feedback_collection", revision=COMMIT)), SCALE, DELIMITER
+    )
+    assert hub == [COMMIT]
+    assert prepared.data.train.revision == COMMIT
+    assert prepared.warnings == []
+
+
+def test_a_hub_that_does_not_tell_the_commit_is_a_clear_error(tmp_path):
+    with pytest.raises(UserError, match=r"hub:a/b \(revision main\): its commit cannot be had: .*"):
+        datasets.prepare(data(tmp_path, source("hub:a/b", "feedback_collection", revision="main")), SCALE, DELIMITER)
+
+
 def test_the_real_benchmark_file_as_training_and_holdout():
     file = reference_file("data", "vicuna_eval.json")
     settings = data(

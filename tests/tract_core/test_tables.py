@@ -118,3 +118,49 @@ def test_json_is_sorted_and_refuses_nan():
 def test_statuses_are_all_named():
     counts = tables.count_statuses([cot_row(), cot_row(status="empty")])
     assert counts == {"ok": 1, "truncated": 0, "no_delimiter": 0, "empty": 1, "error": 0}
+
+
+def test_a_file_that_was_not_written_with_the_table_is_refused(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    (tmp_path / "t" / "more.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"more\.bin: not one of the files that were written"):
+        tables.read(tmp_path / "t", "cots")
+
+
+def test_a_json_file_comes_back_and_is_the_same_bytes_in_any_order(tmp_path):
+    tables.write_json(tmp_path / "a.json", {"b": {2: 0.1, 10: None}, "a": [1, "é"]})
+    tables.write_json(tmp_path / "b.json", {"a": [1, "é"], "b": {10: None, 2: 0.1}})
+    assert tables.read_json(tmp_path / "a.json") == {"a": [1, "é"], "b": {"2": 0.1, "10": None}}
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def taken(file):
+    """What is read, or the message."""
+    try:
+        return tables.read_json(file)
+    except UserError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", ["file.json", "t/manifest.json"])
+def test_no_altered_byte_of_a_json_file_is_taken_for_what_was_written(tmp_path, record_property, name):
+    """A bit of each byte: the file is refused, or what is read is what was written (another white space)."""
+    tables.write_json(tmp_path / "file.json", {"a": [1, 2.5], "b": {"sha": "é"}})
+    tables.write(tmp_path / "t", "cots", ROWS, {"lambda": 1.0})
+    file = tmp_path / name
+    whole, written = file.read_bytes(), tables.read_json(file)
+    record_property("faults_injected", len(whole))
+    refused = 0
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        found = taken(file)
+        assert found == written or str(file) in found
+        refused += found != written
+    assert refused > 0.9 * len(whole)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 1}', "NaN"])
+def test_json_without_a_hash_of_its_own_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=r"a\.json: (not readable|holds no sha256 of its own)"):
+        tables.read_json(tmp_path / "a.json")

@@ -53,6 +53,7 @@ class VllmEngine:
             enable_prefix_caching=True,
             generation_config="vllm",
             trust_remote_code=False,
+            load_format="safetensors",
             disable_log_stats=True,
             **options,
         )
