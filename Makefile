@@ -57,5 +57,5 @@ lock:  ## after a change of a direct pin: a fresh CPU environment from the direc
 	mv work/lock.txt requirements-lock-cpu.txt
 	rm -rf work/lock-env
 
-audit:  ## known vulnerabilities in the packages of the lock; needs pypi.org or api.osv.dev
+audit:  ## known vulnerabilities in the packages of the lock; needs an advisory database on the network
 	tools/audit.sh

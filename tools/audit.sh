@@ -24,4 +24,4 @@ for service in pypi osv; do
   fi
   printf 'make audit: %s gave no answer for every package: %s\n' $service "$(tail -n 1 "$answer" | cut -c1-200)" >&2
 done
-fail "the lock was NOT checked; run it where pypi.org or api.osv.dev can be reached"
+fail "the lock was NOT checked; run it where an advisory database can be reached"
