@@ -16,8 +16,9 @@ def main() -> str:
     rows = examples.sample(common.benchmark_examples(), params.robustness.max_rows)
     max_length, max_new_tokens = params.model.max_length, params.sampling.max_new_tokens
     changed = attacks.attack_all(rows, encoder, max_length=max_length, max_new_tokens=max_new_tokens)
-    # Named as `infer` is, so that what it drew for the rows as they are is taken from the store.
-    generator = drawing.generator(params, seed_model, encoder, adapter, "infer")
+    # With request seeds of its own: the last bits of a draw depend on its batch, so one that was shared with `infer`
+    # would depend on which of the two ran first.
+    generator = drawing.generator(params, seed_model, encoder, adapter, "attack")
     drawn = generation.infer(
         generator, [*rows, *changed], seeds=params.infer.seeds, num_samples=params.infer.num_samples
     )

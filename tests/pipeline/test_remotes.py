@@ -78,7 +78,7 @@ def test_a_second_person_gets_every_table_without_a_training_or_generation(paper
     assert contents(second) == contents(first)
     assert len(list((second.folder / "artifacts/adapters").glob("*/*/manifest.json"))) == 12
     second.set("score.on_truncated", "null")
-    assert second.repro() == {"score", "compare", "report"}
+    assert second.repro() == {"score", "robustness", "compare", "report"}
 
 
 @TINY
