@@ -208,9 +208,10 @@ def _shingles(text: str, width: int = 4) -> set[str]:
 
 def _index_shingles(rows: Iterable[Row]) -> dict[str, set[str]]:
     index: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        for shingle in _shingles(row["instruction"]):
-            index[shingle].add(row["group_id"])
+    one_of_each = {row["group_id"]: row["instruction"] for row in rows}  # many rows share an instruction
+    for group, instruction in one_of_each.items():
+        for shingle in _shingles(instruction):
+            index[shingle].add(group)
     return index
 
 
