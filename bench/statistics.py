@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -62,42 +61,45 @@ def _make_run(num_examples: int) -> None:
     params["statistics"] = {"level": 0.95, "resamples": 1000}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("docs").symlink_to(ROOT / "docs")
-    examples = {bench: list(_examples(bench, num_examples)) for bench in BENCHES}
+    examples = {}
+    for bench in BENCHES:
+        rng = random.Random(bench)
+        examples[bench] = [example(bench, number, rng) for number in range(num_examples)]
     for bench, rows in examples.items():
         tables.write(common.BENCHMARKS / bench, "examples", rows, {})
     tables.write(common.TRAIN_EXAMPLES, "examples", examples[BENCHES[0]][:10], {})
     everything = [row for rows in examples.values() for row in rows]
     for row in ROWS:
         rng = random.Random(row)
-        predictions = [_prediction(example, seed, rng) for example in everything for seed in SEEDS]
+        predictions = [prediction(judged, seed, rng) for judged in everything for seed in SEEDS]
         tables.write(
             common.predictions(row, 42 if row in trained else None), "predictions", predictions, {"adapter": None}
         )
 
 
-def _examples(bench: str, n: int) -> Iterator[Row]:
-    rng = random.Random(bench)
-    for number in range(n):
-        yield {
-            "source": bench,
-            "id": f"{bench}-{number}",
-            "group_id": f"task-{number // 5}",
-            "instruction": "Explain it. " * 20,
-            "response": "It is so. " * 40,
-            "reference": None,
-            "criteria": "Is it right?",
-            "descriptions": _DESCRIPTIONS,
-            "prompt": None,
-            "gold": float(rng.randint(1, 5)),
-            "gold_scores": [],
-            "annotator_cot": None,
-        }
+def example(bench: str, number: int, rng: random.Random) -> Row:
+    """A row of the examples table; five of them share a task."""
+    return {
+        "source": bench,
+        "id": f"{bench}-{number}",
+        "group_id": f"task-{number // 5}",
+        "instruction": "Explain it. " * 20,
+        "response": "It is so. " * 40,
+        "reference": None,
+        "criteria": "Is it right?",
+        "descriptions": _DESCRIPTIONS,
+        "prompt": None,
+        "gold": float(rng.randint(1, 5)),
+        "gold_scores": [],
+        "annotator_cot": None,
+    }
 
 
-def _prediction(example: Row, seed: int, rng: random.Random) -> Row:
+def prediction(judged: Row, seed: int, rng: random.Random) -> Row:
+    """A row of the predictions table: one CoT of 150 tokens."""
     probs = [rng.random() for _ in range(5)]
     return {
-        **{name: example[name] for name in ("source", "id", "gold")},
+        **{name: judged[name] for name in ("source", "id", "gold")},
         "k": 0,
         "run_seed": seed,
         "request_seed": seed,

@@ -1,0 +1,106 @@
+"""How `prepare`, `score` and `compare` grow with the number of rows: 1,000 to 100,000.
+
+    python -m bench.rows [--repeats 3]
+
+Raw rows are made text of the size of Feedback Collection's (about 1,000 words a row, 20 rows a task); predictions are
+made, one CoT of 150 tokens each; `compare` draws 1,000 resamples of tasks with 5 responses. Each stage runs as a
+process, as `dvc repro` starts it, so its imports count.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from bench.statistics import ROOT, example, prediction
+from pipeline import common
+from tract_core import tables
+
+SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
+STAGES = {"prepare": [], "score": ["--row", "tract"], "compare": []}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    print(f"{'rows':>8}  {'stage':<8}{'median s':>9}{'spread':>14}{'GiB':>6}")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for size in SIZES:
+            make_raw(size)
+            for stage, arguments in STAGES.items():
+                if stage == "score":
+                    make_predictions(size)
+                runs = [seconds_and_gib(stage, *arguments) for _ in range(repeats)]
+                seconds = sorted(run[0] for run in runs)
+                spread = f"{seconds[0]:.1f} to {seconds[-1]:.1f}"
+                memory = max(run[1] for run in runs)
+                print(f"{size:>8}  {stage:<8}{statistics.median(seconds):>9.1f}{spread:>14}{memory:>6.1f}", flush=True)
+
+
+def make_raw(size: int) -> None:
+    params = yaml.safe_load((ROOT / "presets/laptop.yaml").read_text())
+    params["data"]["folder"] = "raw"
+    params["data"]["train"] |= {"path": "train.jsonl", "format": "plain", "max_rows": None}
+    params["data"]["benchmarks"]["demo"] |= {"path": "bench.jsonl", "format": "plain"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("raw").mkdir(exist_ok=True)
+    for name, count in {"train": size, "bench": 1000}.items():
+        rng = random.Random(name)
+        Path(f"raw/{name}.jsonl").write_text("".join(raw_row(name, n, rng) for n in range(count)))
+
+
+def raw_row(name: str, number: int, rng: random.Random) -> str:
+    task = random.Random(f"{name} {number // 20}")
+    score = rng.randint(1, 5)
+    row = {
+        "instruction": f"{name} {number // 20}: {words(150, task)}",
+        "response": words(250, rng),
+        "reference": words(250, rng),
+        "criteria": words(30, rng),
+        "descriptions": [words(35, rng) for _ in range(5)],
+        "score": score,
+        "feedback": f"{words(120, rng)} So the overall score is {score}",
+    }
+    return json.dumps(row) + "\n"
+
+
+def words(n: int, rng: random.Random) -> str:
+    return " ".join(f"word{rng.randint(0, 9999)}" for _ in range(n))
+
+
+def make_predictions(size: int) -> None:
+    """In place of what `prepare` made: a benchmark as large as the training data, and what one judge said of it."""
+    rng = random.Random(size)
+    judged = [example("demo", number, rng) for number in range(size)]
+    tables.write(common.BENCHMARKS / "demo", "examples", judged, {})
+    said = [prediction(row, 42, rng) for row in judged]
+    tables.write(common.predictions("tract", 42), "predictions", said, {"adapter": None})
+
+
+def seconds_and_gib(stage: str, *arguments: str) -> tuple[float, float]:
+    """Wall-clock seconds and peak resident memory of a stage's process."""
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, "-m", f"pipeline.{stage}", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=sys.stderr,
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        sys.exit(f"{stage} failed")
+    return time.perf_counter() - start, usage.ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main()
