@@ -5,7 +5,8 @@
 (without CoT and delimiter for a judge that writes none), so the score's place is known by construction and
 nothing is ever searched for in content. Text that comes from data (instruction, response, reference, rubric,
 CoT) is encoded so that no control token can appear in it: what spells
-`<|im_end|>` in a response becomes ordinary tokens.
+`<|im_end|>` in a response becomes ordinary tokens. A CoT that the model writes itself ends before its first
+control token.
 """
 
 import itertools
@@ -54,6 +55,8 @@ class Encoder:
         """
         self.tokenizer, self.style, self.scale, self._system = tokenizer, style, scale, system
         self._control = _control_tokens(tokenizer)
+        self.control_ids = frozenset(self._control.values())
+        """Ids that never stand in content, nor in a CoT that was drawn."""
         self._frame = _chat_frame(tokenizer, system, self._control) if tokenizer.chat_template else None
         self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, self._before_score())
         # Tokenizers differ in whether text behind a control token counts as the start of a text.
@@ -79,11 +82,6 @@ class Encoder:
         """Tokens that end a CoT: end of turn and end of text."""
         eos = self.tokenizer.eos_token_id
         return sorted({self._end_id} | ({eos} if eos is not None else set()))
-
-    @property
-    def control_ids(self) -> frozenset[int]:
-        """Ids that never appear inside content."""
-        return frozenset(self._control.values())
 
     def prompt_ids(self, x: JudgeInput) -> list[int]:
         """[chat prefix][user turn, suffix]: what the model continues with a CoT."""
@@ -130,6 +128,14 @@ class Encoder:
             return list(ids), False
         keep = next(n for n in range(len(ids), -1, -1) if len(self._raw_text(ids[:n])) <= place)
         return list(ids[:keep]), True
+
+    def before_control(self, ids: Sequence[int]) -> list[int]:
+        """Generated ids before the first control token.
+
+        What a model writes behind a turn's end, or as another role, is no part of its CoT, and training and scoring
+        never show it a control token there. Tokens are compared, not text: a CoT may spell `<|im_end|>`.
+        """
+        return list(itertools.takewhile(lambda token: token not in self.control_ids, ids))
 
     def continuation(self, text: str) -> list[int]:
         """Content's ids where something stands before it; never a control token.
