@@ -26,33 +26,37 @@ def corpus() -> Iterator[str]:
         yield from (value for name, value in json.loads(line).items() if name != "id")
 
 
-def bpe_tokenizer(*, chat: bool = True, vocab_size: int = 1200) -> Any:
-    """GPT-2-style byte-level BPE; digits stand alone, as in the small real model."""
+def learn_bytes(split: Any, *, vocab_size: int = 1200, first: tuple[str, ...] = ()) -> Tokenizer:
+    """Byte-level BPE behind a pre-tokenizer that ends in `ByteLevel`; the tokens `first` have the lowest ids."""
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    core.pre_tokenizer = split
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=["<|pad|>", "<|start|>", "<|end|>"],
+        special_tokens=list(first),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     core.train_from_iterator(corpus(), trainer)
+    return core
+
+
+def bpe_tokenizer(*, chat: bool = True, vocab_size: int = 1200) -> Any:
+    """GPT-2-style byte-level BPE; digits stand alone, as in the small real model."""
+    split = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    core = learn_bytes(split, vocab_size=vocab_size, first=("<|pad|>", "<|start|>", "<|end|>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<|pad|>", eos_token="<|end|>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|start|>"]})
     tokenizer.chat_template = CHAT_TEMPLATE if chat else None
     return tokenizer
 
 
-def metaspace_tokenizer(*, bos: bool = True) -> Any:
-    """SentencePiece-style BPE with a BOS that the tokenizer adds itself, byte fallback and no chat template."""
-    split = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(prepend_scheme="first"), pre_tokenizers.Digits(individual_digits=True)]
-    )
+def learn_pieces() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges as in SentencePiece's models: `<unk>`, `<s>`, `</s>`, pieces, one piece for each byte."""
     learner = Tokenizer(models.BPE(unk_token="<unk>"))
-    learner.pre_tokenizer = split
+    learner.pre_tokenizer = pieces_split()
     learner.train_from_iterator(
         corpus(), trainers.BpeTrainer(vocab_size=1200, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
     )
@@ -60,16 +64,39 @@ def metaspace_tokenizer(*, bos: bool = True) -> Any:
     # The 256 byte pieces are ordinary entries of the vocabulary, as in SentencePiece's models.
     names = [f"<0x{byte:02X}>" for byte in range(256)]
     vocabulary = {**learnt["vocab"], **{name: len(learnt["vocab"]) + byte for byte, name in enumerate(names)}}
-    merges = [tuple(pair) for pair in learnt["merges"]]
+    return vocabulary, [tuple(pair) for pair in learnt["merges"]]
+
+
+def pieces_split() -> Any:
+    """Words that begin with SentencePiece's space; digits stand alone."""
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(prepend_scheme="first"), pre_tokenizers.Digits(individual_digits=True)]
+    )
+
+
+def pieces_model(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """BPE over pieces with byte fallback, and the decoder that takes the first space off again."""
     core = Tokenizer(models.BPE(vocabulary, merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    core.pre_tokenizer = split
     core.decoder = decoders.Sequence(
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
+    return core
+
+
+def with_bos(core: Tokenizer, bos: str) -> Tokenizer:
+    """The tokenizer puts `bos` before a text by itself."""
+    core.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", special_tokens=[(bos, core.token_to_id(bos))]
+    )
+    return core
+
+
+def metaspace_tokenizer(*, bos: bool = True) -> Any:
+    """SentencePiece-style BPE with a BOS that the tokenizer adds itself, byte fallback and no chat template."""
+    core = pieces_model(*learn_pieces())
+    core.pre_tokenizer = pieces_split()
     if bos:
-        core.post_processor = processors.TemplateProcessing(
-            single="<s> $A", special_tokens=[("<s>", core.token_to_id("<s>"))]
-        )
+        core = with_bos(core, "<s>")
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 

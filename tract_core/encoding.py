@@ -5,11 +5,13 @@
 (without CoT and delimiter for a judge that writes none), so the score's place is known by construction and
 nothing is ever searched for in content. Text that comes from data (instruction, response, reference, rubric,
 CoT) is encoded so that no control token can appear in it: what spells
-`<|im_end|>` in a response becomes ordinary tokens.
+`<|im_end|>` in a response becomes ordinary tokens. A CoT that the model writes itself ends before its first
+control token.
 """
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,8 @@ from tract_core.tables import content_hash
 # One that the tokenizer does not fuse with the text is chosen, so several are needed.
 _ANCHORS = ("\n", ".", "x")
 _SENTINEL = "judge-content-goes-here"
+# Private use, a rare ideograph, a hieroglyph: what becomes the unknown token in a vocabulary that has one for text.
+_RARE = "\U0010fffd\u3402\U00013000"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,10 @@ class Encoder:
         """
         self.tokenizer, self.style, self.scale, self._system = tokenizer, style, scale, system
         self._control = _control_tokens(tokenizer)
+        self.control_ids = frozenset(self._control.values())
+        """Ids that never stand in content, nor in a CoT that was drawn."""
+        names = [re.escape(name) for name in self._control if len(name) > 1]
+        self._spelled = re.compile(f"(?={'|'.join(names)})" if names else "(?!)")
         self._frame = _chat_frame(tokenizer, system, self._control) if tokenizer.chat_template else None
         self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, self._before_score())
         # Tokenizers differ in whether text behind a control token counts as the start of a text.
@@ -79,11 +87,6 @@ class Encoder:
         """Tokens that end a CoT: end of turn and end of text."""
         eos = self.tokenizer.eos_token_id
         return sorted({self._end_id} | ({eos} if eos is not None else set()))
-
-    @property
-    def control_ids(self) -> frozenset[int]:
-        """Ids that never appear inside content."""
-        return frozenset(self._control.values())
 
     def prompt_ids(self, x: JudgeInput) -> list[int]:
         """[chat prefix][user turn, suffix]: what the model continues with a CoT."""
@@ -131,13 +134,22 @@ class Encoder:
         keep = next(n for n in range(len(ids), -1, -1) if len(self._raw_text(ids[:n])) <= place)
         return list(ids[:keep]), True
 
+    def before_control(self, ids: Sequence[int]) -> list[int]:
+        """Generated ids before the first control token.
+
+        What a model writes behind a turn's end, or as another role, is no part of its CoT, and training and scoring
+        never show it a control token there. Tokens are compared, not text: a CoT may spell `<|im_end|>`.
+        """
+        return list(itertools.takewhile(lambda token: token not in self.control_ids, ids))
+
     def continuation(self, text: str) -> list[int]:
         """Content's ids where something stands before it; never a control token.
 
         Raises:
-            UserError: the text cannot be encoded without a control token.
+            UserError: the text holds a character that is a control token in itself, or the tokenizer joins the
+                text's beginning with whatever stands before it.
         """
-        return [token for piece in self._defused(text) for token in self._behind_anchor(piece)]
+        return self._content(text, self._behind_anchor)
 
     def fingerprint(self) -> str:
         """A hash of all that decides how an example becomes ids."""
@@ -211,9 +223,35 @@ class Encoder:
         return ids
 
     def _alone(self, text: str) -> list[int]:
-        """Content's ids at the start of a text; its later pieces continue the first."""
-        first, *rest = self._defused(text)
-        return [*self._plain_ids(first), *(token for piece in rest for token in self._behind_anchor(piece))]
+        """Content's ids at the start of a text."""
+        return self._content(text, self._plain_ids)
+
+    def _content(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """The text's ids, encoded in pieces where it would hold a control token as a whole.
+
+        Only ids without a control token are returned, whatever the tokenizer does: it may match a spelling after
+        normalising the text, as a whole word, with the white space around it, or merge its way to one. Each cut
+        leaves shorter pieces, so this ends, and a piece continues the one before it.
+        """
+        ids = encode(text)
+        if self.control_ids.isdisjoint(ids):
+            return ids
+        edges = [0, *self._cuts(text, encode), len(text)]
+        pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+        rest = [token for piece in pieces[1:] for token in self._content(piece, self._behind_anchor)]
+        return [*self._content(pieces[0], encode), *rest]
+
+    def _cuts(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """Places inside every spelled control token, or one inside the first that is spelled otherwise."""
+        if spelled := [found.start() + 1 for found in self._spelled.finditer(text)]:
+            return spelled
+        free, full = 0, len(text)  # text[:free] has no control token, text[:full] has one
+        while full - free > 1:
+            middle = (free + full) // 2
+            free, full = (middle, full) if self.control_ids.isdisjoint(encode(text[:middle])) else (free, middle)
+        if free == 0:
+            raise UserError(f"cannot encode {text[:60]!r}: {text[0]!r} is a control token in itself; remove it")
+        return [free]
 
     def _behind_anchor(self, text: str) -> list[int]:
         for anchor in _ANCHORS:
@@ -221,22 +259,6 @@ class Encoder:
             if ids[: len(head)] == head:
                 return ids[len(head) :]
         raise UserError(f"cannot encode {text[:60]!r} in context: the tokenizer fuses it with whatever stands before")
-
-    def _defused(self, text: str) -> list[str]:
-        """The text, cut inside each spelling of a control token that would survive encoding as one."""
-        if self.control_ids.isdisjoint(self._plain_ids(text)):
-            return [text]
-        cuts = {
-            place + 1
-            for name in self._control
-            for place in range(len(text))
-            if text.startswith(name, place) and len(name) > 1
-        }
-        edges = [0, *sorted(cuts), len(text)]
-        pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
-        if any(not self.control_ids.isdisjoint(self._plain_ids(piece)) for piece in pieces):
-            raise UserError(f"cannot encode {text[:60]!r} without a control token; remove the control text from it")
-        return pieces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,12 +278,15 @@ def _messages(system: str | None, user: str) -> list[dict[str, str]]:
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
     """Text -> id of special tokens, and of added tokens that are more than white space or one character.
 
-    The unknown token is left out: it stands for a word, commands nothing, and content may well hold one.
+    The unknown token is left out where rare text becomes it: it commands nothing, and content may well hold one.
+    Elsewhere its name is often another one's (`<|endoftext|>` in GPT-2's and SmolLM2's tokenizers).
     """
     added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
     special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     control = {**{text: index for text, index in added.items() if len(text.strip()) > 1}, **special}
-    return {text: index for text, index in control.items() if text != tokenizer.unk_token}
+    rare = tokenizer(_RARE, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    unknown = {tokenizer.unk_token_id} & set(rare) - {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    return {text: index for text, index in control.items() if index not in unknown}
 
 
 def _apply_template(tokenizer: Any, messages: list[dict[str, str]], **how: bool) -> Any:

@@ -97,6 +97,7 @@ class Generator:
             "base": seed_model.identity,
             "adapter": None if adapter is None else tables.manifest_hash(adapter),
             "encoder": encoder.fingerprint(),
+            "control": tables.content_hash(sorted(encoder.control_ids)),
             "model": model.resolved(),
             "sampling": sampling.resolved(),
             "engine": engine.name,

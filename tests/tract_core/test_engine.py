@@ -129,6 +129,14 @@ def test_generation_ends_at_the_end_token(tiny, monkeypatch):
     assert encoder.decode(draw.cot_ids) == "Fine work."
 
 
+def test_a_control_token_that_ends_no_generation_ends_the_cot(tiny, monkeypatch):
+    start = tiny[1].tokenizer.convert_tokens_to_ids("<|start|>")
+    assert start not in tiny[1].stop_ids
+    draw, encoder = scripted(tiny, monkeypatch, "Fine work.", then=start, max_new_tokens=20)
+    assert (draw.finish_reason, draw.num_tokens) == ("end", 20)
+    assert draw.cot_ids == encoder.cot_ids("Fine work.")
+
+
 def test_generation_ends_at_the_length_limit(tiny, monkeypatch):
     draw, _ = scripted(tiny, monkeypatch, "Fine work and so on and on", max_new_tokens=5)
     assert (draw.finish_reason, draw.num_tokens) == ("length", 5)

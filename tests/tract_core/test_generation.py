@@ -136,7 +136,7 @@ def test_a_killed_run_keeps_what_was_drawn(make, encoder):
     assert again == infer(other, examples(5))  # other settings, other store, same fake answers
 
 
-def test_other_settings_never_share_a_store(make):
+def test_other_settings_never_share_a_store(make, encoder, monkeypatch):
     infer(make()[0], examples(2))
     for changes in (
         {"sampling": SAMPLING.model_copy(update={"temperature": 0.5})},
@@ -146,6 +146,11 @@ def test_other_settings_never_share_a_store(make):
         generator, fake = make(**changes)
         infer(generator, examples(2))
         assert len(fake.asked) == 4, changes
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "control_ids", encoder.control_ids - {1})  # what ends a CoT
+        generator, fake = make()
+        infer(generator, examples(2))
+        assert len(fake.asked) == 4
     generator, fake = make(engine=ENGINE.model_copy(update={"batch_size": 8}))
     infer(generator, examples(2))
     assert fake.asked == []  # the batch size is speed, not content

@@ -37,9 +37,10 @@ class Draw:
 
     key: str
     cot_ids: list[int]
-    """Whole tokens before the delimiter, without it."""
+    """Whole tokens before the delimiter, without it; no control token, unless decoded freely."""
     finish_reason: str
-    """`delimiter`, `end` (end token before any delimiter), `length`, `given`, or `error: ...`."""
+    """`delimiter`, `end` (an end token or any other control token before any delimiter), `length`, `given`, or
+    `error: ...`."""
     num_tokens: int
     """Tokens generated, including those cut off."""
     reading: Reading | None
@@ -86,9 +87,19 @@ def score_seed(request_seed: int) -> int:
 
 
 def finish(rules: Rules, request: Request, ids: Sequence[int], *, at_length: bool) -> Draw:
-    """Generated ids (end token excluded) -> the draw without a reading, cut at the first delimiter unless free."""
-    cot_ids, found = (list(ids), False) if rules.free else rules.encoder.cut_at_delimiter(ids)
-    reason = "delimiter" if found else "length" if at_length else "end"
+    """Generated ids (end token excluded) -> the draw without a reading.
+
+    A CoT ends at its first control token, whether the engine stopped there or not, and before that at the first
+    delimiter: what comes later is read by nobody, neither for the score nor in stage 2. A free text is kept whole,
+    since only its words are read, never its ids.
+    """
+    if rules.free:
+        cot_ids, found, ended = list(ids), False, not at_length
+    else:
+        own = rules.encoder.before_control(ids)
+        cot_ids, found = rules.encoder.cut_at_delimiter(own)
+        ended = len(own) < len(ids) or not at_length
+    reason = "delimiter" if found else "end" if ended else "length"
     return Draw(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), reading=None)
 
 
