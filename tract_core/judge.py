@@ -103,7 +103,7 @@ class Judge:
             "expected_score": scoring.average(scores),
             "probs": probs,
             "label_mass": sum(probs) if probs else None,
-            "sd_scale": scoring.spread_over_scale(probs, values) if probs else None,
+            "sd_scale": scoring.spread_over_scale(probs, values) if probs and any(probs) else None,
             "sd_cots": statistics.stdev(scores) if len(scores) > 1 else None,
             "cot": cots[0]["cot"],
             "num_ok": sum(cot["status"] == "ok" for cot in cots),

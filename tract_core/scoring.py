@@ -47,6 +47,8 @@ PREDICTORS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
 }
 REPORTED = (*metrics.METRICS, "pearson_imputed")
 """What a metrics file says of each predictor."""
+LOW_MASS = 0.95
+"""Below this median label mass `describe` warns."""
 SAMPLED = "sampled"
 """The predictor that is not a function of the probabilities: the score token drawn by the engine."""
 
@@ -70,7 +72,10 @@ def predict(row: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Sc
     if predictor == SAMPLED:
         drawn: float | None = row["sampled_score"]
         return drawn
-    return None if row["probs"] is None else PREDICTORS[predictor](row["probs"], scale.values)
+    # Without any mass on the scores the expected score is 0 and everything else undefined.
+    if row["probs"] is None or (predictor != "rail" and not any(row["probs"])):
+        return None
+    return PREDICTORS[predictor](row["probs"], scale.values)
 
 
 def average(predictions: Sequence[float | None]) -> float | None:
@@ -126,11 +131,16 @@ def by_run(
 
 
 def describe(row: str, result: Mapping[str, Any]) -> str:
-    """One line for the stage's output: RAIL on the only benchmark, or its mean over several."""
+    """For the stage's output: RAIL on the only benchmark, or its mean over several; and low label mass."""
     benches = [bench for bench in result if bench != MEAN]
-    if len(benches) == 1:
-        return f"{row} on {benches[0]}: {_describe_rail(result[benches[0]]['rail'])}"
-    return f"{row}, mean over {len(benches)} benchmarks: {_describe_rail(result[MEAN]['rail'])}"
+    place = f" on {benches[0]}" if len(benches) == 1 else f", mean over {len(benches)} benchmarks"
+    found = result[benches[0] if len(benches) == 1 else MEAN]["rail"]
+    return f"{row}{place}: {_describe_rail(found)}" + "".join(
+        f"\n  warning: {bench}: the scores together have a median probability of {mass:.3f}, below {LOW_MASS}; the "
+        "rest pulls the expected score towards 0: train longer, or read rail_renormalized"
+        for bench in benches
+        if (mass := result[bench]["label_mass"]) is not None and mass < LOW_MASS
+    )
 
 
 def _describe_rail(found: Mapping[str, Any]) -> str:

@@ -166,6 +166,14 @@ def test_a_sampled_token_that_is_no_score_is_no_prediction():
     assert (result["n"], result["n_ok"], result["mae"]) == (2, 1, 0.0)
 
 
+def test_without_any_mass_on_the_scores_only_the_expected_score_is_defined():
+    rows = [row("a", 1.0, one_hot(1, 0.0)), row("b", 5.0, one_hot(5))]
+    found = evaluate(rows)
+    assert found["rail"]["n_ok"] == 2
+    assert {found[name]["n_ok"] for name in scoring.PREDICTORS if name != "rail"} == {1}
+    assert found["rail"]["mae"] == 0.5
+
+
 def test_a_score_read_from_free_text_has_no_probabilities_and_counts_as_sampled():
     rows = [
         row("a", 1.0, None, sampled=2.0),
@@ -229,6 +237,34 @@ def test_constant_predictions_are_said_in_the_line():
     line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
     assert "a1 on b: pearson undefined" in line
     assert "all predictions are equal" in line
+
+
+@pytest.mark.parametrize(
+    ("masses", "warned"),
+    [
+        ([0.9499, 0.9499, 1.0], True),
+        ([0.95, 0.95, 0.1], False),
+        ([1.0, 1.0, 0.94], False),
+        ([0.0, 0.0, 1.0], True),
+    ],
+)
+def test_a_median_label_mass_below_0_95_is_warned_of_and_stored(masses, warned):
+    """The rest of the probability is on tokens that are no score, whose logits are off the scale's grid."""
+    rows = [row(str(n), float(n), one_hot(n, mass)) for n, mass in enumerate(masses, start=1)]
+    rows += [row(str(n), float(n), one_hot(n), bench="c") for n in (1, 2)]
+    result = scoring.evaluate({7: rows}, ["b", "c"], SCALE, FLAG)
+    assert result["b"]["label_mass"] == sorted(masses)[1]
+    line, *warnings = scoring.describe("a1", result).splitlines()
+    assert "warning" not in line
+    shown = f"b: the scores together have a median probability of {sorted(masses)[1]:.3f}, below 0.95"
+    assert [shown in warning for warning in warnings] == ([True] if warned else [])
+
+
+def test_without_probabilities_there_is_no_label_mass_to_warn_of():
+    rows = [row(str(n), float(n), None, sampled=n) for n in (1, 2)]
+    result = scoring.evaluate({None: rows}, ["b"], SCALE, FLAG)
+    assert result["b"]["label_mass"] is None
+    assert "warning" not in scoring.describe("b5_free", result)
 
 
 def test_scatter_has_one_point_for_each_example():
