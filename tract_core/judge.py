@@ -95,9 +95,9 @@ class Judge:
 
     def _verdict(self, cots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = self._encoder.scale.values
-        read = [cot for cot in cots if cot.get("probs") is not None]
-        scores = [scoring.rail(cot["probs"], values) for cot in read]
-        probs = np.mean([cot["probs"] for cot in read], axis=0).tolist() if read else None
+        read = [probs for cot in cots if (probs := scoring.reading(cot)) is not None]
+        scores = [scoring.rail(probs, values) for probs in read]
+        probs = np.mean(read, axis=0).tolist() if read else None
         return {
             "id": cots[0]["id"],
             "expected_score": scoring.average(scores),

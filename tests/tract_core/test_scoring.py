@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import SCALE
-from tract_core import scoring
+from tract_core import scoring, tables
 from tract_core.config import Score
 
 FLAG, NULL = Score(on_truncated="score_and_flag"), Score(on_truncated="null")
@@ -164,6 +165,40 @@ def test_a_sampled_token_that_is_no_score_is_no_prediction():
     rows = [row("a", 1.0, one_hot(1), sampled=1.0), row("b", 5.0, one_hot(5), sampled=None)]
     result = evaluate(rows)["sampled"]
     assert (result["n"], result["n_ok"], result["mae"]) == (2, 1, 0.0)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("probs", [[NAN] * 5, [0.2, NAN, 0.2, 0.2, 0.2], [float("inf"), 0, 0, 0, 0]])
+def test_probabilities_that_are_not_finite_are_no_prediction_and_counted(probs):
+    """A model whose logits overflow: nothing that is read from them or drawn from them is a score."""
+    rows = [row("a", 1.0, probs, sampled=3.0), *(row(str(n), float(n), one_hot(n), sampled=n) for n in (2, 4))]
+    result = scoring.evaluate({7: rows}, ["b"], SCALE, FLAG)
+    for predictor in (*scoring.PREDICTORS, scoring.SAMPLED):
+        assert (result["b"][predictor]["n"], result["b"][predictor]["n_ok"]) == (3, 2)
+        assert result["b"][predictor]["mae"] == 0.0
+    assert result["b"]["label_mass"] == 1.0
+    assert json.loads(tables.to_json(result)) is not None
+    assert [point["rail"] for point in scoring.scatter({7: rows}, ["b"], SCALE, FLAG)] == [2.0, 4.0, None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([row("a", 1.0, one_hot(3)), row("b", 5.0, one_hot(3))], "all predictions are equal"),
+        ([row("a", 1.0, one_hot(1))], "needs 2 rows with a prediction, got 1"),
+        ([row("a", 1.0, [NAN] * 5), row("b", 5.0, [NAN] * 5)], "needs 2 rows with a prediction, got 0"),
+        ([row("a", 1.0, None), row("b", 5.0, None)], "needs 2 rows with a prediction, got 0"),
+        ([row("a", 3.0, one_hot(1)), row("b", 3.0, one_hot(2))], "all gold scores are equal"),
+    ],
+)
+def test_a_metrics_file_of_degenerate_predictions_is_valid_json_with_nulls_and_the_reason(rows, reason):
+    written = tables.to_json(scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
+    found = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["b"]["rail"]
+    assert found["pearson"] is found["spearman"] is found["kendall"] is None
+    assert reason in found["undefined"]
+    assert found["n"] == len(rows)
 
 
 def test_without_any_mass_on_the_scores_only_the_expected_score_is_defined():
