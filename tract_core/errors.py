@@ -4,7 +4,7 @@ import base64
 import os
 import re
 from collections.abc import Iterator, Sequence
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
 _SECRET = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET)S?(?:_|$)|APIKEY|PASSWORD|PASSWD|PASSPHRASE", flags=re.IGNORECASE)
@@ -47,7 +47,8 @@ def _secrets() -> Iterator[tuple[str, str]]:
     for name, value in os.environ.items():
         found = [value] if _SECRET.search(name) else []
         for credentials in _CREDENTIALS.findall(value):
-            found += [credentials, credentials.partition(":")[2]]
+            for plain in (credentials, unquote(credentials)):
+                found += [plain, plain.partition(":")[2]]
         yield from ((name, secret) for secret in found if len(secret) >= 8)
 
 

@@ -54,10 +54,12 @@ def test_a_secret_is_hidden_in_every_form_in_which_libraries_send_it(monkeypatch
     assert without_secrets(f"sent {form}!") == "sent [A_SECRET]!"
 
 
-@pytest.mark.parametrize("form", ["at http://user:a-password@proxy:80", "with a-password", "with dXNlcjphLXBhc3N3b3Jk"])
+@pytest.mark.parametrize(
+    "form", ["at http://user:a-pass%2Fword@proxy:80", "with a-pass/word", "with dXNlcjphLXBhc3Mvd29yZA"]
+)
 def test_the_password_in_the_url_of_a_proxy_is_hidden_alone_too(monkeypatch, form):
-    """The last is what stands in the header: user:a-password in base64."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:a-password@proxy:80")
+    """The last is what stands in the header: user:a-pass/word in base64."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:a-pass%2Fword@proxy:80")
     assert without_secrets(form) in ("at http://***@proxy:80", "at http://[HTTPS_PROXY]@proxy:80", "with [HTTPS_PROXY]")
 
 
