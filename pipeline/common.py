@@ -7,7 +7,6 @@ import select
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,17 +120,13 @@ def _dvc_process() -> int:
     return process
 
 
-class _Plain(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
-
-
 def _hide_secrets() -> None:
-    """Logs and tracebacks go to stderr without them."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Plain("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    sys.excepthook = lambda *error: sys.stderr.write(without_secrets("".join(traceback.format_exception(*error))))
+    """What Python writes to stdout and stderr goes there without them, whoever writes it.
+
+    Warnings, threads and the log handlers of libraries hold these streams already: so their `write` is replaced.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.write = lambda text, write=stream.write: write(without_secrets(text))
 
 
 def run(main: Callable[[], str]) -> None:
@@ -140,12 +135,13 @@ def run(main: Callable[[], str]) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _hide_secrets()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     name = Path(sys.argv[0]).stem
     _end_with_dvc()
     try:
         line = main()
     except UserError as error:
-        sys.stderr.write(without_secrets(f"\n{name}: {error}\n"))
+        sys.stderr.write(f"\n{name}: {error}\n")
         sys.exit(2)
     except SignalError as stop:
         sys.stderr.write(f"\n{name}: {stop}\n")

@@ -1,7 +1,8 @@
 """Appendix B.4: perplexity under p_0 of the annotator's CoTs, of p_s's and of p_tract's.
 
 Run:    dvc repro perplexity
-Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, artifacts/results/gap/tract/seed_N
+Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/a1/seed_N,
+        artifacts/results/gap/tract/seed_N
 Writes: artifacts/results/perplexity/seed_N.json
 """
 
@@ -14,6 +15,7 @@ from tract_core import config, examples, models, perplexity, tables
 def main() -> str:
     params, seed = config.load(), common.arguments("seed").seed
     seed_model, encoder = loading.seed_model_and_encoder(params)
+    loading.require_proof(seed_model)
     rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
     keep_bad = params.selfgen.on_bad_cot == "keep"
     sources = {

@@ -77,13 +77,13 @@ def audit(tmp_path):
     binaries = tmp_path / "work/audit-env/bin"
     binaries.mkdir(parents=True)
 
-    def run(**answers):
+    def run(installs=True, **answers):
         cases = "".join(
             f"*'-s {service} '*) echo '{text}'; exit {code};;\n" for service, (code, text) in answers.items()
         )
         lenient = "[[ $* == *--strict* ]] || { echo No known vulnerabilities found; exit 0; }"
         script = f'#!/bin/bash\n{lenient}\ncp "${{@: -1}}" {tmp_path}/asked.txt\ncase "$*" in\n{cases}esac\n'
-        for name, content in (("python", "#!/bin/bash\n"), ("pip-audit", script)):
+        for name, content in (("python", f"#!/bin/bash\nexit {int(not installs)}\n"), ("pip-audit", script)):
             (binaries / name).write_text(content)
             (binaries / name).chmod(0o755)
         return subprocess.run([tmp_path / "tools/audit.sh"], capture_output=True, text=True)
@@ -110,6 +110,13 @@ FOUND = (1, "Found 1 known vulnerability in 1 package")
 def test_an_audit_passes_only_if_a_database_answered_for_every_package(audit, answers, code, said):
     result = audit(**answers)
     assert (result.returncode, said in result.stdout + result.stderr) == (code, True)
+
+
+def test_an_audit_that_cannot_install_its_tool_has_not_checked(audit):
+    """pip exits 1, which for an audit means that something was found."""
+    result = audit(installs=False, pypi=CLEAN)
+    assert result.returncode == 2
+    assert "the lock was NOT checked: its tool (requirements-audit.txt) cannot be installed" in result.stderr
 
 
 def test_an_audit_asks_for_public_releases(audit, tmp_path):

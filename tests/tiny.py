@@ -5,6 +5,7 @@ The head size is 32, which vLLM's CPU attention accepts. The tokenizer learns it
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,23 @@ def save_tiny(folder: str | Path, *, seed: int = 0) -> Path:
     tokenizer.save_pretrained(folder)
     tiny_model(tokenizer, seed=seed).save_pretrained(folder)
     return Path(folder)
+
+
+HUB_COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def fill_hub_cache(cache: Path, name: str, folder: Path) -> Path:
+    """What the hub's client leaves behind of a model: blobs, links to them under a commit, `main` and `v1`."""
+    home = cache / f"models--{name.replace('/', '--')}"
+    snapshot = home / "snapshots" / HUB_COMMIT
+    for part in (home / "blobs", home / "refs", snapshot):
+        part.mkdir(parents=True)
+    for number, file in enumerate(sorted(folder.iterdir())):
+        shutil.copy(file, home / "blobs" / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    for revision in ("main", "v1"):
+        (home / "refs" / revision).write_text(HUB_COMMIT)
+    return snapshot
 
 
 if __name__ == "__main__":

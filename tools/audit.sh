@@ -6,8 +6,9 @@ cd "$(dirname "$0")/.."
 fail() { printf 'make audit: %s\n' "$*" >&2; exit 2; }
 
 env=work/audit-env # of its own: the tool's dependencies are none of the project's
-[ -x $env/bin/python ] || "${PYTHON:-python3}" -m venv $env
-$env/bin/python -m pip --disable-pip-version-check --no-input -q install -r requirements-audit.txt
+{ [ -x $env/bin/python ] || "${PYTHON:-python3}" -m venv $env; } &&
+  $env/bin/python -m pip --disable-pip-version-check --no-input -q install -r requirements-audit.txt ||
+  fail "the lock was NOT checked: its tool (requirements-audit.txt) cannot be installed; is a package index reachable?"
 
 list=$(mktemp)
 answer=$(mktemp)

@@ -1,11 +1,13 @@
 """What stage scripts turn into an exit code: 2 for what the user can fix, 128 + n after signal n."""
 
+import base64
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from urllib.parse import quote, quote_plus, unquote
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
-_SECRET = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)(?:_|$)", flags=re.IGNORECASE)
+_SECRET = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET)S?(?:_|$)|APIKEY|PASSWORD|PASSWD|PASSPHRASE", flags=re.IGNORECASE)
 
 
 class UserError(ValueError):
@@ -29,11 +31,33 @@ def list_some(lines: Sequence[str], *, limit: int = 20) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text without the user and password of URLs, and without the values of environment variables named as secrets.
+    """The text without the user and password of URLs, and without the secrets of the environment.
 
-    Libraries and servers put both into their messages: a proxy's URL, a header that comes back in an error.
+    Those are the values of variables named as secrets, and users with passwords in URLs of any variable, such as a
+    proxy's. Libraries and servers put them into their messages, also encoded for a URL or a header.
     """
-    for name, value in os.environ.items():
-        if _SECRET.search(name) and len(value) >= 8:  # shorter ones would tear ordinary words apart
-            text = text.replace(value, f"[{name}]")
+    forms = [(form, name) for name, value in _secrets() for form in _forms(value)]
+    for form, name in sorted(forms, key=lambda one: -len(one[0])):  # one secret may stand inside of another
+        text = text.replace(form, f"[{name}]")
     return _CREDENTIALS.sub("***", text)
+
+
+def _secrets() -> Iterator[tuple[str, str]]:
+    """Names and values; short values would tear ordinary words apart."""
+    for name, value in os.environ.items():
+        found = [value] if _SECRET.search(name) else []
+        for credentials in _CREDENTIALS.findall(value):
+            for plain in (credentials, unquote(credentials)):
+                found += [plain, plain.partition(":")[2]]
+        yield from ((name, secret) for secret in found if len(secret) >= 8)
+
+
+def _forms(value: str) -> set[str]:
+    """As it is, in a URL, and in base64 (behind `Basic` in a header)."""
+    encoded = base64.b64encode(value.encode(errors="surrogateescape")).decode().rstrip("=")
+    return {
+        value,
+        quote(value, safe="", errors="surrogateescape"),
+        quote_plus(value, errors="surrogateescape"),
+        encoded,
+    }

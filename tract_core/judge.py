@@ -95,15 +95,15 @@ class Judge:
 
     def _verdict(self, cots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = self._encoder.scale.values
-        read = [cot for cot in cots if cot.get("probs") is not None]
-        scores = [scoring.rail(cot["probs"], values) for cot in read]
-        probs = np.mean([cot["probs"] for cot in read], axis=0).tolist() if read else None
+        read = [probs for cot in cots if (probs := scoring.reading(cot)) is not None]
+        scores = [scoring.rail(probs, values) for probs in read]
+        probs = np.mean(read, axis=0).tolist() if read else None
         return {
             "id": cots[0]["id"],
             "expected_score": scoring.average(scores),
             "probs": probs,
             "label_mass": sum(probs) if probs else None,
-            "sd_scale": scoring.spread_over_scale(probs, values) if probs else None,
+            "sd_scale": scoring.spread_over_scale(probs, values) if probs and any(probs) else None,
             "sd_cots": statistics.stdev(scores) if len(scores) > 1 else None,
             "cot": cots[0]["cot"],
             "num_ok": sum(cot["status"] == "ok" for cot in cots),

@@ -5,8 +5,9 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,22 +173,35 @@ def merged_folder(seed: SeedModel, adapter: str | Path | None, dtype: str, work:
 
 
 def _from_hub(model: Model) -> SeedModel:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
     try:
-        folder = Path(snapshot_download(model.source, revision=model.revision, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        folder = _snapshot(model)
+    except Exception as error:  # the hub client's errors have no common base
         raise UserError(
             f"model.source {model.source!r} (revision {model.revision}): cannot be fetched from the hub "
-            f"and is no local folder: {error}"
+            f"and is no local folder: {type(error).__name__}: {error}"
         ) from None
     _require_plain(folder)
     commit = folder.name  # the hub's cache names a snapshot by its commit
     if model.revision != commit:
         logger.warning("model.source %s: revision %s is commit %s; pin that one", model.source, model.revision, commit)
     return SeedModel(folder=folder, identity=f"hub:{model.source}@{commit}")
+
+
+def _snapshot(model: Model) -> Path:
+    """The hub's folder, or the whole local copy of it where the hub cannot be reached."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    fetch = partial(snapshot_download, model.source, revision=model.revision, allow_patterns=patterns)
+    try:
+        return Path(fetch())
+    except OSError:
+        raise
+    except Exception:
+        # The client itself takes the copy where it cannot connect, but not where a proxy or a connection fails.
+        with suppress(OSError):
+            return Path(fetch(local_files_only=True))
+        raise
 
 
 def _converted_gguf(package: str, work: Path) -> Path:

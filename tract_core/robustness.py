@@ -61,7 +61,6 @@ def _record(
             groups.append(row["group_id"])
     moved_N = np.array([after - before for before, after in pairs])
     cots = [cot for row in present for cot in runs[_place(row, one)]]
-    masses = [cot["label_mass"] for cot in cots if cot["label_mass"] is not None]
     return {
         "attack": one.name,
         "about": one.about,
@@ -70,7 +69,7 @@ def _record(
         "attacked": fmean(after for _, after in pairs) if pairs else None,
         "raised": float(np.mean(moved_N >= step / 2)) if pairs else None,
         "largest": float(moved_N.max()) if pairs else None,
-        "label_mass": float(np.median(masses)) if masses else None,
+        "label_mass": scoring.median_mass(cots),
         "bad_cots": fmean(cot["status"] != "ok" for cot in cots) if cots else None,
         "n_left_out": len(examples) - len(present),
         "n_unscored": len(present) - len(pairs),

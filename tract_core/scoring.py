@@ -4,9 +4,10 @@ A predictor reads one CoT's probabilities; with K CoTs its values are averaged (
 failed count as unscored or are scored and flagged, as `score.on_truncated` says; they are never dropped.
 """
 
+import math
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,8 @@ PREDICTORS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
 }
 REPORTED = (*metrics.METRICS, "pearson_imputed")
 """What a metrics file says of each predictor."""
+LOW_MASS = 0.95
+"""Below this median label mass `describe` warns."""
 SAMPLED = "sampled"
 """The predictor that is not a function of the probabilities: the score token drawn by the engine."""
 
@@ -63,14 +66,30 @@ def usable(row: Mapping[str, Any], score: Score) -> bool:
     return row["status"] == "ok" or score.on_truncated == "score_and_flag"
 
 
+def reading(row: Mapping[str, Any]) -> list[float] | None:
+    """A CoT's probabilities over Y; None where it has none, or NaN because the model's logits were not finite."""
+    probs: list[float] | None = row.get("probs")
+    return probs if probs is not None and math.isfinite(sum(probs)) else None
+
+
+def median_mass(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Median probability of all scores together, over the CoTs that have a reading."""
+    masses = [sum(probs) for row in rows if (probs := reading(row)) is not None]
+    return float(np.median(masses)) if masses else None
+
+
 def predict(row: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Score) -> float | None:
     """One CoT's prediction in units of the scale, or None."""
-    if not usable(row, score):
+    probs = reading(row)
+    if not usable(row, score) or (probs is None and row["probs"] is not None):
         return None
     if predictor == SAMPLED:
         drawn: float | None = row["sampled_score"]
         return drawn
-    return None if row["probs"] is None else PREDICTORS[predictor](row["probs"], scale.values)
+    # Without any mass on the scores the expected score is 0 and everything else undefined.
+    if probs is None or (predictor != "rail" and not any(probs)):
+        return None
+    return PREDICTORS[predictor](probs, scale.values)
 
 
 def average(predictions: Sequence[float | None]) -> float | None:
@@ -126,11 +145,16 @@ def by_run(
 
 
 def describe(row: str, result: Mapping[str, Any]) -> str:
-    """One line for the stage's output: RAIL on the only benchmark, or its mean over several."""
+    """For the stage's output: RAIL on the only benchmark, or its mean over several; and low label mass."""
     benches = [bench for bench in result if bench != MEAN]
-    if len(benches) == 1:
-        return f"{row} on {benches[0]}: {_describe_rail(result[benches[0]]['rail'])}"
-    return f"{row}, mean over {len(benches)} benchmarks: {_describe_rail(result[MEAN]['rail'])}"
+    place = f" on {benches[0]}" if len(benches) == 1 else f", mean over {len(benches)} benchmarks"
+    found = result[benches[0] if len(benches) == 1 else MEAN]["rail"]
+    return f"{row}{place}: {_describe_rail(found)}" + "".join(
+        f"\n  warning: {bench}: the scores together have a median probability of {mass:.3f}, below {LOW_MASS}; the "
+        "rest pulls the expected score towards 0: train longer, or read rail_renormalized"
+        for bench in benches
+        if (mass := result[bench]["label_mass"]) is not None and mass < LOW_MASS
+    )
 
 
 def _describe_rail(found: Mapping[str, Any]) -> str:
@@ -159,10 +183,9 @@ def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Row]]:
 
 def _one_benchmark(runs: Mapping[int | None, Sequence[Row]], scale: ScoreScale, score: Score) -> dict[str, Any]:
     rows = [row for run in runs.values() for row in run]
-    masses = [row["label_mass"] for row in rows if row["label_mass"] is not None]
     return {
         **{name: _one_predictor(runs, name, scale, score) for name in [*PREDICTORS, SAMPLED]},
-        "label_mass": float(np.median(masses)) if masses else None,
+        "label_mass": median_mass(rows),
         "cots": {"n": len(rows), **count_statuses(rows)},
         "num_training_seeds": len(runs),
         "num_inference_seeds": len({row["run_seed"] for row in rows}),

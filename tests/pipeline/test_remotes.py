@@ -1,10 +1,10 @@
 """Artifacts through remotes: real servers where they are installed (tests/pipeline/servers.py)."""
 
 import json
+import re
 import shutil
 
 import pytest
-import yaml
 
 from tests.pipeline import servers
 from tests.pipeline.clone import Clone
@@ -134,9 +134,38 @@ def test_an_altered_object_of_the_remote_is_refused_when_it_is_pulled(clone, tmp
     assert not (second.folder / PREDICTIONS / "predictions.parquet").exists()
 
 
+ADAPTER = "artifacts/adapters/tract/seed_42"
+
+
 @TINY
-def test_an_altered_object_is_refused_by_the_stage_that_reads_it(clone, tmp_path):
-    """From a remote without `verify`, and from the cache itself: DVC takes both, the manifest does not."""
+def test_an_altered_object_of_a_remote_without_verify_is_refused_by_the_stage_that_reads_it(
+    clone, tmp_path, record_property
+):
+    """DVC pulls it without a word."""
+    with servers.folder(tmp_path) as storage:
+        connect(clone, storage)
+        clone.run("dvc", "remote", "modify", "storage", "verify", "false")
+        clone.run("git", "commit", "-aqm", "Trust")
+        clone.run("dvc", "push")
+        alter(tmp_path / "storage", clone, ADAPTER, "adapter_model.safetensors")
+        second = somebody_else(clone, tmp_path / "second", storage)
+        second.run("dvc", "pull")
+    shutil.copytree(clone.folder / "work/models", second.folder / "work/models")
+    second.set("infer.num_samples", 3)
+    before = second.lock()
+    refused = second.run("dvc", "repro", check=False)
+    assert re.findall(r"Running stage '([^']+)'", refused.stdout) == ["infer@tract-42"]
+    assert refused.returncode != 0
+    assert f"{ADAPTER}/adapter_model.safetensors: its sha256 is not the one recorded" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert second.lock() == before
+    assert not (second.folder / PREDICTIONS).exists()
+    record_property("faults_injected", 1)
+
+
+@TINY
+def test_an_altered_object_of_the_cache_is_refused_by_the_stage_that_reads_it(clone, record_property):
+    """Checked out again, DVC takes it for what it wrote."""
     alter(clone.folder / ".dvc/cache", clone, PREDICTIONS, "predictions.parquet")
     shutil.rmtree(clone.folder / PREDICTIONS)
     clone.run("dvc", "checkout")
@@ -145,5 +174,4 @@ def test_an_altered_object_is_refused_by_the_stage_that_reads_it(clone, tmp_path
     assert refused.returncode != 0
     assert f"{PREDICTIONS}/predictions.parquet: its sha256 is not the one recorded" in refused.stderr
     assert "metrics/tract.json" not in clone.run("git", "status", "--short").stdout
-    params = yaml.safe_load((clone.folder / "params.yaml").read_text())
-    assert params["score"]["on_truncated"] == "null"
+    record_property("faults_injected", 1)

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import SCALE
-from tract_core import scoring
+from tract_core import scoring, tables
 from tract_core.config import Score
 
 FLAG, NULL = Score(on_truncated="score_and_flag"), Score(on_truncated="null")
@@ -166,6 +167,48 @@ def test_a_sampled_token_that_is_no_score_is_no_prediction():
     assert (result["n"], result["n_ok"], result["mae"]) == (2, 1, 0.0)
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("probs", [[NAN] * 5, [0.2, NAN, 0.2, 0.2, 0.2], [float("inf"), 0, 0, 0, 0]])
+def test_probabilities_that_are_not_finite_are_no_prediction_and_counted(probs):
+    """A model whose logits overflow: nothing that is read from them or drawn from them is a score."""
+    rows = [row("a", 1.0, probs, sampled=3.0), *(row(str(n), float(n), one_hot(n), sampled=n) for n in (2, 4))]
+    result = scoring.evaluate({7: rows}, ["b"], SCALE, FLAG)
+    for predictor in (*scoring.PREDICTORS, scoring.SAMPLED):
+        assert (result["b"][predictor]["n"], result["b"][predictor]["n_ok"]) == (3, 2)
+        assert result["b"][predictor]["mae"] == 0.0
+    assert result["b"]["label_mass"] == 1.0
+    assert json.loads(tables.to_json(result)) is not None
+    assert [point["rail"] for point in scoring.scatter({7: rows}, ["b"], SCALE, FLAG)] == [2.0, 4.0, None]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([row("a", 1.0, one_hot(3)), row("b", 5.0, one_hot(3))], "all predictions are equal"),
+        ([row("a", 1.0, one_hot(1))], "needs 2 rows with a prediction, got 1"),
+        ([row("a", 1.0, [NAN] * 5), row("b", 5.0, [NAN] * 5)], "needs 2 rows with a prediction, got 0"),
+        ([row("a", 1.0, None), row("b", 5.0, None)], "needs 2 rows with a prediction, got 0"),
+        ([row("a", 3.0, one_hot(1)), row("b", 3.0, one_hot(2))], "all gold scores are equal"),
+    ],
+)
+def test_a_metrics_file_of_degenerate_predictions_is_valid_json_with_nulls_and_the_reason(rows, reason):
+    written = tables.to_json(scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
+    found = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["b"]["rail"]
+    assert found["pearson"] is found["spearman"] is found["kendall"] is None
+    assert reason in found["undefined"]
+    assert found["n"] == len(rows)
+
+
+def test_without_any_mass_on_the_scores_only_the_expected_score_is_defined():
+    rows = [row("a", 1.0, one_hot(1, 0.0)), row("b", 5.0, one_hot(5))]
+    found = evaluate(rows)
+    assert found["rail"]["n_ok"] == 2
+    assert {found[name]["n_ok"] for name in scoring.PREDICTORS if name != "rail"} == {1}
+    assert found["rail"]["mae"] == 0.5
+
+
 def test_a_score_read_from_free_text_has_no_probabilities_and_counts_as_sampled():
     rows = [
         row("a", 1.0, None, sampled=2.0),
@@ -229,6 +272,34 @@ def test_constant_predictions_are_said_in_the_line():
     line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
     assert "a1 on b: pearson undefined" in line
     assert "all predictions are equal" in line
+
+
+@pytest.mark.parametrize(
+    ("masses", "warned"),
+    [
+        ([0.9499, 0.9499, 1.0], True),
+        ([0.95, 0.95, 0.1], False),
+        ([1.0, 1.0, 0.94], False),
+        ([0.0, 0.0, 1.0], True),
+    ],
+)
+def test_a_median_label_mass_below_0_95_is_warned_of_and_stored(masses, warned):
+    """The rest of the probability is on tokens that are no score, whose logits are off the scale's grid."""
+    rows = [row(str(n), float(n), one_hot(n, mass)) for n, mass in enumerate(masses, start=1)]
+    rows += [row(str(n), float(n), one_hot(n), bench="c") for n in (1, 2)]
+    result = scoring.evaluate({7: rows}, ["b", "c"], SCALE, FLAG)
+    assert result["b"]["label_mass"] == sorted(masses)[1]
+    line, *warnings = scoring.describe("a1", result).splitlines()
+    assert "warning" not in line
+    shown = f"b: the scores together have a median probability of {sorted(masses)[1]:.3f}, below 0.95"
+    assert [shown in warning for warning in warnings] == ([True] if warned else [])
+
+
+def test_without_probabilities_there_is_no_label_mass_to_warn_of():
+    rows = [row(str(n), float(n), None, sampled=n) for n in (1, 2)]
+    result = scoring.evaluate({None: rows}, ["b"], SCALE, FLAG)
+    assert result["b"]["label_mass"] is None
+    assert "warning" not in scoring.describe("b5_free", result)
 
 
 def test_scatter_has_one_point_for_each_example():

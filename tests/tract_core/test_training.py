@@ -239,10 +239,14 @@ def test_no_success_before_the_last_step(examples, seed_model, tiny_encoder, tmp
         trainer.add_callback(StopEarly())
         return trainer
 
+    train(examples, seed_model, tiny_encoder, tmp_path / "earlier")
+    before = {path: path.read_bytes() for path in (tmp_path / "earlier.csv", *(tmp_path / "earlier").iterdir())}
     monkeypatch.setattr(training, "_build_trainer", stopping)
-    with pytest.raises(UserError, match="stopped at step 1 of 4; nothing was saved"):
-        train(examples, seed_model, tiny_encoder, tmp_path / "a")
-    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+    for name, lam in (("a", 1.0), ("earlier", 2.0)):
+        with pytest.raises(UserError, match="stopped at step 1 of 4; nothing was saved"):
+            train(examples, seed_model, tiny_encoder, tmp_path / name, lam=lam)
+    assert not list(tmp_path.glob("a*"))
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(examples, seed_model, tiny_encoder, tmp_path):
