@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tract_core import tables
-from tract_core.errors import SignalError, UserError, without_secrets
+from tract_core.errors import SignalError, UserError, is_disk_full, without_secrets
 from tract_core.tables import Row
 
 TRAIN_EXAMPLES = Path("artifacts/examples/train")
@@ -121,6 +121,16 @@ def _dvc_process() -> int:
     return process
 
 
+def _stop_at_signals() -> None:
+    """SIGTERM and SIGINT end the stage as an error does: drafts are removed, and what is finished is kept."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SignalError("stopped; what was finished is kept, and `dvc repro` goes on from it", number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
@@ -142,10 +152,16 @@ def run(main: Callable[[], str]) -> None:
     _hide_secrets()
     name = Path(sys.argv[0]).stem
     _end_with_dvc()
+    _stop_at_signals()
     try:
         line = main()
     except UserError as error:
         sys.stderr.write(without_secrets(f"\n{name}: {error}\n"))
+        sys.exit(2)
+    except OSError as error:  # outside of what `tables` writes, as in a library's cache
+        if not is_disk_full(error):
+            raise
+        sys.stderr.write(without_secrets(f"\n{name}: {error.filename or 'a file'}: the disk or its quota is full\n"))
         sys.exit(2)
     except SignalError as stop:
         sys.stderr.write(f"\n{name}: {stop}\n")

@@ -24,10 +24,15 @@ def tiny(tiny_folder):
     return models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
 
 
-def engine(tiny, *, batch_size=4, free=False, **sampling):
+def engine(tiny, *, free=False, max_length=2048, **sampling):
     model, encoder = tiny
-    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=2048, free=free)
-    return TransformersEngine(model, rules, batch_size=batch_size)
+    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=max_length, free=free)
+    return TransformersEngine(model, rules)
+
+
+def answers(engine, asked, *, score, batch_size=4):
+    batches = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
+    return [draw for draws in engine.generate(batches, score=score) for draw in draws]
 
 
 def requests(encoder, n=6, **changes):
@@ -36,7 +41,7 @@ def requests(encoder, n=6, **changes):
 
 
 def test_every_request_is_answered_once(tiny):
-    draws = list(engine(tiny).generate(requests(tiny[1]), score=True))
+    draws = answers(engine(tiny), requests(tiny[1]), score=True)
     assert Counter(draw.key for draw in draws) == Counter(str(i) for i in range(6))
     assert all(draw.reading is not None for draw in draws)
     assert all(draw.finish_reason in ("length", "end") for draw in draws)
@@ -47,7 +52,7 @@ def test_a_draw_does_not_depend_on_its_batch(tiny):
     runs = []
     for batch_size, order in [(1, 1), (4, 1), (6, -1)]:
         asked = requests(tiny[1])[::order]
-        runs.append({draw.key: draw for draw in engine(tiny, batch_size=batch_size).generate(asked, score=True)})
+        runs.append({draw.key: draw for draw in answers(engine(tiny), asked, score=True, batch_size=batch_size)})
     for run in runs[1:]:
         for key, draw in runs[0].items():
             assert run[key].cot_ids == draw.cot_ids
@@ -57,7 +62,7 @@ def test_a_draw_does_not_depend_on_its_batch(tiny):
 
 def test_another_seed_is_another_cot(tiny):
     asked = [Request(key=str(i), prompt_ids=tiny[1].prompt_ids(X), seed=i) for i in range(8)]
-    draws = list(engine(tiny).generate(asked, score=False))
+    draws = answers(engine(tiny), asked, score=False)
     assert len({tuple(draw.cot_ids) for draw in draws}) == 8
     assert all(draw.reading is None for draw in draws)
 
@@ -65,7 +70,7 @@ def test_another_seed_is_another_cot(tiny):
 def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
     model, encoder = tiny
     asked = requests(encoder, cot_ids=encoder.cot_ids("Clear and right."))
-    for request, draw in zip(asked, engine(tiny).generate(asked, score=True), strict=True):
+    for request, draw in zip(asked, answers(engine(tiny), asked, score=True), strict=True):
         context = encoder.scoring_context(request.prompt_ids, encoder.cot_ids("Clear and right."))
         exact = model(torch.tensor([context])).logits[0, -1].double().softmax(-1)
         expected = exact[list(encoder.score_tokens.label_ids)].tolist()
@@ -78,7 +83,7 @@ def test_without_cot_the_score_is_read_right_behind_the_prompt(tiny):
     encoder = Encoder(with_cot.tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)
     prompt = encoder.prompt_ids(X)
     request = Request(key="a", prompt_ids=prompt, seed=1, cot_ids=[])
-    (draw,) = engine((model, encoder)).generate([request], score=True)
+    (draw,) = answers(engine((model, encoder)), [request], score=True)
     exact = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
     assert draw.reading.probs == pytest.approx(exact[list(encoder.score_tokens.label_ids)].tolist(), abs=1e-7)
     assert (draw.cot_ids, draw.finish_reason, draw.num_tokens) == ([], "given", 0)
@@ -88,8 +93,8 @@ def test_given_and_drawn_cots_may_share_a_batch(tiny):
     drawn = requests(tiny[1], n=4)
     given_ids = tiny[1].cot_ids("Clear and right.")
     mixed = [dataclasses.replace(r, cot_ids=given_ids) if int(r.key) % 2 else r for r in drawn]
-    alone = {draw.key: draw for draw in engine(tiny).generate(drawn, score=False)}
-    for draw in engine(tiny).generate(mixed, score=True):
+    alone = {draw.key: draw for draw in answers(engine(tiny), drawn, score=False)}
+    for draw in answers(engine(tiny), mixed, score=True):
         expected = given_ids if int(draw.key) % 2 else alone[draw.key].cot_ids
         assert draw.cot_ids == expected
         assert (draw.finish_reason == "given") == bool(int(draw.key) % 2)
@@ -112,7 +117,7 @@ def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60, free=Fals
         return output
 
     monkeypatch.setattr(type(model), "forward", puppet)
-    (draw,) = run.generate([Request(key="a", prompt_ids=prompt, seed=1)], score=False)
+    (draw,) = answers(run, [Request(key="a", prompt_ids=prompt, seed=1)], score=False)
     return draw, encoder
 
 
@@ -220,7 +225,7 @@ def compare_engines(folder, tmp_path, *, limit):
     given = requests(encoder, cot_ids=encoder.cot_ids("The answer is clear, but it leaves out the wavelengths."))
     drawn = [Request(key=f"d{i}", prompt_ids=encoder.prompt_ids(X), seed=50 + i % 2) for i in range(4)]
     theirs = vllm_draws(folder, encoder, given + drawn, tmp_path, max_length=2048)
-    ours = {draw.key: draw for draw in engine((model, encoder)).generate(given, score=True)}
+    ours = {draw.key: draw for draw in answers(engine((model, encoder)), given, score=True)}
     for key, draw in ours.items():
         assert theirs[key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
     # A sampled CoT of vLLM, read again by transformers: the interleaved score has the same context.
@@ -228,7 +233,7 @@ def compare_engines(folder, tmp_path, *, limit):
         Request(key=request.key, prompt_ids=request.prompt_ids, seed=1, cot_ids=theirs[request.key]["cot_ids"])
         for request in drawn
     ]
-    for draw in engine((model, encoder)).generate(again, score=True):
+    for draw in answers(engine((model, encoder)), again, score=True):
         assert theirs[draw.key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
     assert theirs["d0"]["cot_ids"] == theirs["d2"]["cot_ids"]  # same prompt, same seed
     assert theirs["d0"]["cot_ids"] != theirs["d1"]["cot_ids"]
