@@ -14,6 +14,7 @@ from tract_core.encoding import Encoder
 from tract_core.engine import Request, Rules
 from tract_core.engine.base import score_seed
 from tract_core.engine.hf import TransformersEngine, _Sampler
+from tract_core.errors import UserError, is_out_of_memory
 
 SAMPLING = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, max_new_tokens=12)
 
@@ -250,3 +251,96 @@ def test_vllm_agrees_with_transformers_on_a_tiny_model(tiny_folder, tmp_path):
 @pytest.mark.timeout(600)
 def test_vllm_agrees_with_transformers_on_the_real_model(real_model, tmp_path):
     compare_engines(real_model.folder, tmp_path, limit=1e-4)
+
+
+def same_but(key, tiny, broken, whole):
+    """One request failed; the others have the CoTs of an undisturbed run, and its probabilities to rounding."""
+    assert Counter(draw.key for draw in broken) == Counter(draw.key for draw in whole)
+    expected = {draw.key: draw for draw in whole}
+    for draw in broken:
+        if draw.key == key:
+            assert (draw.failed, draw.cot_ids, draw.num_tokens, draw.reading) == (True, [], 0, None)
+        else:
+            assert (draw.failed, draw.cot_ids) == (False, expected[draw.key].cot_ids)
+            assert draw.reading.probs == pytest.approx(expected[draw.key].reading.probs, abs=1e-7)
+    return next(draw.finish_reason for draw in broken if draw.key == key)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_request_that_is_too_long_fails_alone_and_one_that_just_fits_does_not(tiny, given, record_property):
+    record_property("bad_inputs_tried", 1)
+    encoder = tiny[1]
+    asked = requests(encoder, **({"cot_ids": encoder.cot_ids("Clear and right.")} if given else {}))
+    cot = len(asked[0].cot_ids) if given else SAMPLING.max_new_tokens
+    fits = len(asked[0].prompt_ids) + cot + len(encoder.score_tokens.delimiter_ids) + 1
+    long = [dataclasses.replace(r, prompt_ids=[*r.prompt_ids, 5]) if r.key == "2" else r for r in asked]
+    broken = answers(engine(tiny, max_length=fits), long, score=True)
+    reason = same_but("2", tiny, broken, answers(engine(tiny), asked, score=True))
+    assert reason == f"error: {fits + 1} tokens with CoT and score, more than model.max_length ({fits})"
+
+
+def test_a_request_that_raises_an_error_fails_alone(tiny, caplog, record_property):
+    record_property("bad_inputs_tried", 1)
+    asked = requests(tiny[1])
+    odd = [dataclasses.replace(r, prompt_ids=[*r.prompt_ids[:-1], 10**6]) if r.key == "2" else r for r in asked]
+    broken = answers(engine(tiny), odd, score=True)
+    reason = same_but("2", tiny, broken, answers(engine(tiny), asked, score=True))
+    assert reason.startswith("error: IndexError: index out of range")
+    assert "a batch failed (index out of range in self); its requests are tried one by one" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["sampling", "reading"])
+def test_a_request_whose_logits_are_no_numbers_fails_alone(tiny, monkeypatch, when, record_property):
+    record_property("faults_injected", 1)
+    model, encoder = tiny
+    asked = requests(encoder)
+    whole = answers(engine(tiny), asked, score=True)
+    forward = type(model).forward
+    calls = []
+
+    def spoilt(self, input_ids=None, **kwargs):
+        output = forward(self, input_ids=input_ids, **kwargs)
+        calls.append(len(input_ids))
+        reading = kwargs.get("past_key_values") is None
+        if len(input_ids) == 4 and reading == (when == "reading"):
+            output.logits[2, ..., 7] = math.nan
+        return output
+
+    monkeypatch.setattr(type(model), "forward", spoilt)
+    reason = same_but("2", tiny, answers(engine(tiny), asked, score=True), whole)
+    assert reason == (
+        "error: the logits are not finite" if when == "sampling" else "error: the probabilities are not finite"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("tried to allocate 20 GiB"),
+        MemoryError("no memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_out_of_memory_names_the_knob_and_what_is_finished_was_handed_on(tiny, monkeypatch, error, record_property):
+    record_property("faults_injected", 1)
+    run, done = engine(tiny), []
+    compute = run._compute
+
+    def full(batch, *, score):
+        if len(done) == 4:
+            raise error
+        return compute(batch, score=score)
+
+    monkeypatch.setattr(run, "_compute", full)
+    asked = requests(tiny[1])
+    draws = run.generate([asked[:4], asked[4:]], score=True)
+    done += next(draws)
+    assert [draw.key for draw in done] == ["0", "1", "2", "3"]
+    with pytest.raises(UserError, match=r"out of memory with 2 sequences .* Lower engine\.batch_size .* are kept"):
+        next(draws)
+
+
+def test_a_cpu_that_has_no_memory_left_says_so_in_the_words_that_are_looked_for():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read when vllm is imported
+# The engine in this process: one of its own outlives a stage that is killed, and holds its memory. On a CPU it also
+# starts in a third of the time and draws as fast (EXPERIMENTS.md); on a GPU what it costs is not measured.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 from vllm import LLM, SamplingParams
 from vllm.inputs import TokensPrompt
@@ -77,10 +80,10 @@ class VllmEngine:
                 if finished and time.monotonic() - handed_on > _TOGETHER:
                     ready, finished, handed_on = finished, [], time.monotonic()
                     yield ready
-        except EngineDeadError as error:
+        except (EngineDeadError, RuntimeError, MemoryError) as error:
             raise UserError(
-                f"the vLLM engine died: {error}; what it said stands above. If it was memory, lower engine.batch_size "
-                "or engine.memory. Finished CoTs are kept, and a rerun asks for the others"
+                f"the vLLM engine died: {type(error).__name__}: {error}. If it was memory, lower engine.batch_size or "
+                "engine.memory. Finished CoTs are kept, and a rerun asks for the others"
             ) from None
         finally:
             if finished:  # also what was finished when a signal came or the engine died
