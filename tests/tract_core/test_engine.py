@@ -225,7 +225,14 @@ def compare_engines(folder, tmp_path, *, limit):
     model, encoder = models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
     given = requests(encoder, cot_ids=encoder.cot_ids("The answer is clear, but it leaves out the wavelengths."))
     drawn = [Request(key=f"d{i}", prompt_ids=encoder.prompt_ids(X), seed=50 + i % 2) for i in range(4)]
-    theirs = vllm_draws(folder, encoder, given + drawn, tmp_path, max_length=2048)
+    long = Request(key="long", prompt_ids=[5] * (2048 - SAMPLING.max_new_tokens), seed=1)
+    unknown = Request(key="unknown", prompt_ids=[5, 10**6], seed=1)
+    asked = [*given[:2], long, *given[2:], unknown, *drawn]
+    theirs = vllm_draws(folder, encoder, asked, tmp_path, max_length=2048)
+    assert theirs["long"]["finish_reason"].startswith("error: ")
+    assert "more than model.max_length (2048)" in theirs["long"]["finish_reason"]
+    assert "out of vocabulary" in theirs["unknown"]["finish_reason"]
+    assert theirs["long"]["probs"] is theirs["unknown"]["probs"] is None
     ours = {draw.key: draw for draw in answers(engine((model, encoder)), given, score=True)}
     for key, draw in ours.items():
         assert theirs[key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)

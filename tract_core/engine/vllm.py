@@ -106,7 +106,11 @@ class VllmEngine:
             for output in self.llm.llm_engine.step() if open_requests else []:
                 if not output.finished:
                     continue
-                key = output.request_id.removeprefix(_SCORE)
+                key, reason = output.request_id.removeprefix(_SCORE), output.outputs[0].finish_reason
+                if reason not in ("stop", "length"):
+                    del open_requests[key]
+                    yield failure(key, f"vLLM ended it with {reason!r}")
+                    continue
                 if output.request_id.startswith(_SCORE):
                     del open_requests[key]
                     yield self._with_reading(drawn.pop(key), output)
