@@ -11,7 +11,7 @@ import torch
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read when vllm is imported
 # The engine in this process: one of its own outlives a stage that is killed, and holds its memory. On a CPU it also
-# starts in a third of the time and draws as fast (EXPERIMENTS.md); on a GPU what it costs is not measured.
+# starts in a third of the time (EXPERIMENTS.md); on a GPU the cost is not measured.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 from vllm import LLM, SamplingParams
