@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tract_core import tables
-from tract_core.errors import SignalError, UserError, without_secrets
+from tract_core.errors import SignalError, UserError, is_disk_full, without_secrets
 from tract_core.tables import Row
 
 TRAIN_EXAMPLES = Path("artifacts/examples/train")
@@ -120,6 +120,16 @@ def _dvc_process() -> int:
     return process
 
 
+def _stop_at_signals() -> None:
+    """SIGTERM and SIGINT end the stage as an error does: drafts are removed, and what is finished is kept."""
+
+    def stop(number: int, frame: object) -> None:
+        raise SignalError("stopped; what was finished is kept, and `dvc repro` goes on from it", number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
 def _hide_secrets() -> None:
     """What Python writes to stdout and stderr goes there without them, whoever writes it.
 
@@ -138,10 +148,16 @@ def run(main: Callable[[], str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     name = Path(sys.argv[0]).stem
     _end_with_dvc()
+    _stop_at_signals()
     try:
         line = main()
     except UserError as error:
         sys.stderr.write(f"\n{name}: {error}\n")
+        sys.exit(2)
+    except OSError as error:  # outside of what `tables` writes, as in a library's cache
+        if not is_disk_full(error):
+            raise
+        sys.stderr.write(f"\n{name}: {error.filename or 'a file'}: the disk or its quota is full\n")
         sys.exit(2)
     except SignalError as stop:
         sys.stderr.write(f"\n{name}: {stop}\n")

@@ -40,7 +40,8 @@ def main() -> str:
     if out.suffix == ".jsonl":
         tables.write_text(out, "".join(json.dumps(verdict, ensure_ascii=False) + "\n" for verdict in verdicts))
     else:
-        pq.write_table(pa.Table.from_pylist(verdicts), out)
+        with tables.atomic_file(out) as draft:
+            pq.write_table(pa.Table.from_pylist(verdicts), draft)
     return f"{len(verdicts)} rows x {arguments.samples} CoTs -> {out}"
 
 

@@ -21,9 +21,11 @@ def main(job_file: str, answer_file: str) -> None:
         max_length=job["max_length"],
     )
     engine = VllmEngine(folder, rules, dtype="float32", batch_size=8, memory=1.0)
-    draws = engine.generate([Request(**request) for request in job["requests"]], score=True)
+    batches = engine.generate([[Request(**request) for request in job["requests"]]], score=True)
     answer = [
-        {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading.probs} for d in draws
+        {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading and d.reading.probs}
+        for draws in batches
+        for d in draws
     ]
     Path(answer_file).write_text(json.dumps(answer))
 

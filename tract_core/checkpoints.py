@@ -5,18 +5,16 @@ table starts clean, and the same run after a kill goes on. A checkpoint exists w
 last into a draft folder, which then gets its name.
 """
 
-import errno
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tract_core import tables
-from tract_core.errors import UserError
+from tract_core.errors import DiskFullError, UserError
+from tract_core.locks import held
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +52,7 @@ class Checkpoints:
             with tables.atomic_folder(self.folder / f"{_STEP}{step:08d}") as folder:
                 yield folder
                 tables.write_manifest(folder, {"step": step})
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
+        except DiskFullError:
             raise UserError(
                 f"{self.folder}: the disk is full at the checkpoint of step {step}; earlier ones are whole. "
                 f"Free at least {self._needed():,} bytes and run `dvc repro` again: it goes on from there"
@@ -89,24 +85,5 @@ def opened(home: Path, fingerprint: Mapping[str, Any], *, lock: bool = True) -> 
         UserError: another process trains the same thing here.
     """
     folder = home / tables.content_hash({**fingerprint, "format": FORMAT})[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    if not lock:
+    with held(folder, "is training this") if lock else nullcontext():
         yield Checkpoints(folder)
-        return
-    with folder.with_suffix(".lock").open("a+") as file:
-        _hold(file, folder)
-        for left in folder.glob(".*.draft-*"):  # of a process that was killed while it saved
-            shutil.rmtree(left)
-        yield Checkpoints(folder)
-
-
-def _hold(file: Any, folder: Path) -> None:
-    """A lock that the kernel drops when the process ends, however it ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        raise UserError(f"{folder}: process {file.read().strip()} is training this; wait for it or stop it") from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()

@@ -1,14 +1,15 @@
 """Who is asked what: keys, request seeds, resampling, statuses, and a store that loses nothing when killed.
 
 Every CoT has a key (source, id, k, run_seed). Its request seed is a hash of stage and key, so neighbouring
-seeds share no noise, and the order, the batch and the number of workers cannot change it.
+seeds share no noise, and the order, the batch and the number of workers cannot change it. What is computed together
+is fixed by the keys, too, so that a run that was killed and goes on ends with the same bytes (transformers engine).
 """
 
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,17 @@ from tract_core import free_decoding, models, tables
 from tract_core.config import Engine as EngineSettings
 from tract_core.config import Model, Sampling, Selfgen
 from tract_core.encoding import Encoder
-from tract_core.engine import Draw, Engine, Request, Rules, open_engine
+from tract_core.engine import Draw, Engine, Request, Rules, failure, open_engine
 from tract_core.errors import UserError, list_some
 from tract_core.examples import judge_input
 from tract_core.models import SeedModel
 from tract_core.scale import ScoreScale
+from tract_core.store import Store
 from tract_core.tables import Row
 
 logger = logging.getLogger(__name__)
 
-_FLUSH_EVERY = 32
+_FAILED = "%d request(s) failed; their rows have status `error` and no score, and a rerun of the stage asks again:\n%s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,34 +41,6 @@ class CotKey:
     id: str
     k: int
     run_seed: int
-
-
-class Store:
-    """Finished draws in a work folder, keyed by content, so that a killed or widened run repeats nothing.
-
-    The folder's name covers what all draws share (model, adapter, sampling, ids of scores and delimiter);
-    a draw's own key covers prompt ids, request seed and whether a score was read.
-    """
-
-    def __init__(self, shared: Mapping[str, Any], work: str | Path = "work") -> None:
-        self.folder = Path(work) / "generations" / tables.content_hash(dict(shared))[:16]
-        self.rows: dict[str, dict[str, Any]] = {}
-        self._unsaved: dict[str, dict[str, Any]] = {}
-        for shard in sorted(self.folder.glob("*.json")):
-            self.rows.update(json.loads(shard.read_text(encoding="utf-8")))
-
-    def add(self, key: str, row: dict[str, Any]) -> None:
-        """Keep one draw; every few draws go to disk together, atomically."""
-        self.rows[key] = self._unsaved[key] = row
-        if len(self._unsaved) >= _FLUSH_EVERY:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is not on disk yet as one more shard."""
-        if self._unsaved:
-            name = tables.content_hash(sorted(self._unsaved))[:16]
-            tables.write_text(self.folder / f"{name}.json", json.dumps(self._unsaved))
-            self._unsaved = {}
 
 
 class Generator:
@@ -105,8 +79,10 @@ class Generator:
         }
         self.store = Store(self.origin, work)
         rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
-        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, adapter, work)
+        home = self.store.folder
+        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, adapter, home)
         self._engine: Engine | None = None
+        self._batch_size = engine.batch_size
 
     def draw(
         self,
@@ -125,43 +101,73 @@ class Generator:
             score: also read the score (`probs`, `label_mass`, `sampled_score`).
             attempt: 0 for the first draw of a key; each further attempt has a request seed of its own.
             given: for each example (source, id) the ids of a CoT that is read instead of drawing one.
+
+        Raises:
+            UserError: every request failed, the engine cannot go on, the disk is full, or another process is drawing
+                the same. A request that fails alone is a row with status `error` and no score.
         """
         by_id = {(row["source"], row["id"]): row for row in examples}
         prompts = {place: self.encoder.prompt_ids(judge_input(row)) for place, row in by_id.items()}
-        requests: dict[str, Request] = {}
-        names = []
+        requests = dict[CotKey, Request]()
         for key in keys:
-            ids = prompts[(key.source, key.id)]
-            seed = request_seed(self.stage, key, attempt)
-            cot_ids = None if given is None else given[(key.source, key.id)]
-            names.append(tables.content_hash([ids, seed, score, cot_ids]))
-            requests[names[-1]] = Request(key=names[-1], prompt_ids=ids, seed=seed, cot_ids=cot_ids)
-        self._answer([request for name, request in requests.items() if name not in self.store.rows], score=score)
+            ids, seed = prompts[key.source, key.id], request_seed(self.stage, key, attempt)
+            cot_ids = None if given is None else given[key.source, key.id]
+            name = tables.content_hash([ids, seed, score, cot_ids])
+            requests[key] = Request(key=name, prompt_ids=ids, seed=seed, cot_ids=cot_ids)
+        failed = self._answer(_fixed_batches(requests, self._batch_size), score=score)
+        problems = [
+            f"{key.source}, id {key.id}, k {key.k}: {failed[request.key]['finish_reason']}"
+            for key, request in requests.items()
+            if request.key in failed
+        ]
+        if problems and len(problems) == len(requests) and attempt == 0:
+            raise UserError(f"all {len(problems)} requests failed:\n{list_some(problems, limit=5)}")
+        if problems:
+            logger.warning(_FAILED, len(problems), list_some(problems))
         return [
             {
                 "source": key.source,
                 "id": key.id,
                 "k": key.k,
                 "run_seed": key.run_seed,
-                "request_seed": requests[name].seed,
+                "request_seed": request.seed,
                 "attempt": attempt,
-                **self.store.rows[name],
+                **(failed.get(request.key) or self.store.rows[request.key]),
             }
-            for key, name in zip(keys, names, strict=True)
+            for key, request in requests.items()
         ]
 
-    def _answer(self, missing: Sequence[Request], *, score: bool) -> None:
-        if not missing:
-            return
+    def _answer(self, batches: Sequence[Sequence[Request]], *, score: bool) -> dict[str, dict[str, Any]]:
+        """Draw what the store does not hold. Failed requests are returned, not kept, so that a rerun asks again."""
+        failed = dict[str, dict[str, Any]]()
+        if not self._missing(batches):
+            return failed
+        with self.store.held():
+            missing = self._missing(batches)  # without what another process drew in the meantime
+            waiting = {request.key for batch in missing for request in batch}
+            with tqdm(total=len(waiting), unit="CoT", desc="CoTs") as progress:
+                for draws in self._started().generate(missing, score=score) if missing else []:
+                    for draw in draws:
+                        if draw.key not in waiting:
+                            raise RuntimeError(f"the engine answered {draw.key} twice, or was never asked for it")
+                        waiting.remove(draw.key)
+                    rows = {draw.key: self._row(draw, score=score) for draw in draws}
+                    failed |= {draw.key: rows.pop(draw.key) for draw in draws if draw.failed}
+                    self.store.add(rows)
+                    progress.update(len(draws))
+            unanswered = [failure(key, "the engine did not answer") for key in waiting]
+        return failed | {draw.key: self._row(draw, score=score) for draw in unanswered}
+
+    def _missing(self, batches: Sequence[Sequence[Request]]) -> list[list[Request]]:
+        left = [[request for request in batch if request.key not in self.store.rows] for batch in batches]
+        return [batch for batch in left if batch]
+
+    def _started(self) -> Engine:
         if self._engine is None:
             self._engine = self._open()
-        try:
-            for draw in _with_progress(self._engine, missing, score=score):
-                self.store.add(draw.key, self._row(draw))
-        finally:
-            self.store.flush()
+        return self._engine
 
-    def _row(self, draw: Draw) -> dict[str, Any]:
+    def _row(self, draw: Draw, *, score: bool) -> dict[str, Any]:
         row: dict[str, Any] = {
             "cot": self.encoder.decode(draw.cot_ids),
             "cot_ids": draw.cot_ids,
@@ -169,6 +175,8 @@ class Generator:
             "num_tokens": draw.num_tokens,
         }
         row["status"] = status_of(draw.finish_reason, row["cot"])
+        if score:
+            row |= {"probs": None, "label_mass": None, "sampled_score": None}
         if draw.reading is not None:
             sampled = draw.reading.sampled_id
             label_ids = self.encoder.score_tokens.label_ids
@@ -317,5 +325,12 @@ def share_reencoded_differently(rows: Sequence[Row], encoder: Encoder) -> float:
     return differing / max(1, len(rows))
 
 
-def _with_progress(engine: Engine, requests: Sequence[Request], *, score: bool) -> Iterator[Draw]:
-    yield from tqdm(engine.generate(requests, score=score), total=len(requests), unit="CoT", desc="CoTs")
+def _fixed_batches(requests: Mapping[CotKey, Request], size: int) -> list[list[Request]]:
+    """Batches that depend on the keys alone, not on their order nor on what is stored: the last bits depend on them.
+
+    Each is of one run seed and one k, so that more samples or seeds leave the batches of the others as they are.
+    """
+    groups = defaultdict[tuple[int, int], list[Request]](list)
+    for key in sorted(requests, key=lambda key: (key.run_seed, key.k, key.source, key.id)):
+        groups[key.run_seed, key.k].append(requests[key])
+    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]

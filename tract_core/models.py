@@ -166,10 +166,14 @@ def merged_folder(seed: SeedModel, adapter: str | Path | None, dtype: str, work:
         yield seed.folder
         return
     Path(work).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="merged-", dir=work) as folder:
-        load_merged(seed, adapter, dtype).save_pretrained(folder)
-        load_tokenizer(seed).save_pretrained(folder)
-        yield Path(folder)
+    # Named as other drafts are: whoever holds the folder next removes it if this process is killed.
+    with tempfile.TemporaryDirectory(prefix=".merged.draft-", dir=work) as name:
+        folder = Path(name)
+        merged = load_merged(seed, adapter, dtype)
+        with tables.naming_a_full_disk(folder, lambda: sum(p.nbytes for p in merged.parameters())):
+            merged.save_pretrained(folder)
+            load_tokenizer(seed).save_pretrained(folder)
+        yield folder
 
 
 def _from_hub(model: Model) -> SeedModel:

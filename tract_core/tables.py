@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tract_core.errors import UserError, list_some
+from tract_core.errors import DiskFullError, UserError, is_disk_full, list_some
 
 Row = dict[str, Any]
+_BLOCK = 4096
+"""The least that a file takes."""
 
 
 def _field(name: str, kind: pa.DataType, *, null: bool = False) -> pa.Field:
@@ -215,30 +217,77 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def atomic_folder(target: str | Path) -> Iterator[Path]:
-    """A draft folder beside the target that takes its place when the block ends without an error."""
+    """A draft folder beside the target that takes its place when the block ends without an error.
+
+    Raises:
+        DiskFullError: there is no room; what was at the target is whole.
+    """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.draft-{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+    draft = _draft(target)
     try:
-        yield draft
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(draft, target)
+        with naming_a_full_disk(target, lambda: max(_size(draft), _size(target))):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            yield draft
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+@contextmanager
+def atomic_file(target: str | Path) -> Iterator[Path]:
+    """The same for one file: its draft is on the disk before it takes the target's place."""
+    target = Path(target)
+    draft = _draft(target)
+    try:
+        with naming_a_full_disk(target, lambda: max(_size(draft), _size(target))):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Write a small file atomically (temporary file, fsync, rename)."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft-{os.getpid()}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    """Write a small file atomically."""
+    content = text.encode()
+    with naming_a_full_disk(Path(path), lambda: len(content)), atomic_file(path) as draft:
+        draft.write_bytes(content)
+
+
+@contextmanager
+def naming_a_full_disk(place: Path, needed: Callable[[], int]) -> Iterator[None]:
+    """Turn what libraries say where there is no room into one message.
+
+    Args:
+        place: what is written.
+        needed: its bytes as far as they are known, asked for while the half-written draft is still there.
+
+    Raises:
+        DiskFullError: there is no room.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(
+            f"{place}: the disk or its quota is full; nothing was changed there. Free at least "
+            f"{max(needed(), _BLOCK):,} bytes and run again"
+        ) from None
+
+
+def _draft(target: Path) -> Path:
+    return target.with_name(f".{target.name}.draft-{os.getpid()}")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

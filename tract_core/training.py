@@ -31,7 +31,7 @@ from tract_core.batching import Collate, EncodedDataset, EpochLoader, StepOrder
 from tract_core.checkpoints import Checkpoints
 from tract_core.config import Lora, Model, Prompt, Scale, Train
 from tract_core.encoding import Encoded, Encoder
-from tract_core.errors import SignalError, UserError
+from tract_core.errors import SignalError, UserError, is_out_of_memory
 from tract_core.models import SeedModel
 from tract_core.objectives import CotRaftLoss, Objective, cot_raft, denominators
 
@@ -376,7 +376,9 @@ def _run(trainer: _TractTrainer, store: Checkpoints) -> None:
     try:
         with saving.listening(alone=trainer.args.world_size == 1):
             trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise UserError(
             f"out of memory at step {trainer.state.global_step}: {error}. Lower train.micro_batch_size (the result "
             "stays the same) or set train.gradient_checkpointing: true; earlier steps are kept"

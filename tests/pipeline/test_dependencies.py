@@ -74,6 +74,7 @@ def test_imports_point_downwards_only():
         {
             "errors",
             "lines",
+            "locks",
             "config",
             "tables",
             "scale",
@@ -93,6 +94,7 @@ def test_imports_point_downwards_only():
             "scoring",
             "batching",
             "checkpoints",
+            "store",
             "models",
             "checks",
             "attacks",

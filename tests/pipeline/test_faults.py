@@ -1,6 +1,7 @@
 """Signals to real stages under a real `dvc repro`."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,18 +18,18 @@ def long(clone):
     return clone
 
 
-def start(clone):
-    """`dvc repro train_stage1` in a process of its own, once it has saved a few steps; and the stage's process."""
+def start(clone, stage="train_stage1", begun="work/training/*/step_0000000[5-9]"):
+    """`dvc repro STAGE` in a process of its own, once there are files of these names; and the stage's process."""
     dvc = subprocess.Popen(
-        ["dvc", "repro", "train_stage1"],
+        ["dvc", "repro", stage],
         cwd=clone.folder,
         env=clone.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_for(lambda: list(clone.folder.glob("work/training/*/step_0000000[5-9]")))
-    found = subprocess.run(["pgrep", "-f", "pipeline.train_stage1"], capture_output=True, text=True, check=True)
+    wait_for(lambda: list(clone.folder.glob(begun)))
+    found = subprocess.run(["pgrep", "-f", f"pipeline.{stage}"], capture_output=True, text=True, check=True)
     stages = [int(line) for line in found.stdout.split() if running_in(int(line), clone.folder)]
     return dvc, stages[-1]
 
@@ -77,3 +78,32 @@ def test_a_stage_does_not_outlive_a_dvc_that_is_killed(long, shell):
     assert not (long.folder / "artifacts/adapters/a1/seed_42").exists()
     (long.folder / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     assert "going on from step_" in long.run("dvc", "repro", "train_stage1").stderr
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_generation_that_is_ended_goes_on_and_ends_with_the_same_bytes(
+    clone, tmp_path, number, code, record_property
+):
+    record_property("faults_injected", 1)
+    table = "artifacts/results/predictions/tract/seed_42"
+    clone.set("infer.num_samples", 80)  # about 15 seconds
+    shutil.rmtree(clone.folder / "work/generations")
+    whole = clone.copy(tmp_path / "whole")
+    whole.repro("infer")
+    before = clone.lock()
+    dvc, stage = start(clone, "infer", "work/generations/*/*.json")
+    os.kill(stage, number)
+    output, _ = dvc.communicate(timeout=120)
+    assert dvc.returncode == 255
+    assert f"exited with {code}" in output
+    assert number == signal.SIGKILL or "stopped; what was finished is kept, and `dvc repro` goes on from it" in output
+    assert clone.lock() == before
+    assert not (clone.folder / table).exists()
+    kept = {shard.name for shard in clone.folder.glob("work/generations/*/*.json")}
+    drawn = {shard.name for shard in whole.folder.glob("work/generations/*/*.json")}
+    assert kept < drawn
+    again = clone.run("dvc", "repro", "infer")
+    assert f"/{6 * (len(drawn) - len(kept))} [" in again.stderr  # the bar counts what is asked, six rows a batch
+    assert clone.lock()[table] == whole.lock()[table] != before[table]
+    record_property("rows_lost", 0)

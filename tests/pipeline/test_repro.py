@@ -9,6 +9,7 @@ import pytest
 
 from tests.pipeline.rerun_table import LINES, families
 from tests.tiny import save_tiny
+from tract_core import tables
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
 
@@ -77,7 +78,7 @@ def test_more_samples_draw_only_the_new_ones(clone):
     store = clone.folder / "work" / "generations"
 
     def draws():
-        return sum(len(json.loads(file.read_text())) for file in store.glob("*/*.json"))
+        return sum(len(tables.read_json(file)) for file in store.glob("*/*.json"))
 
     before = draws()
     clone.set("infer.num_samples", 3)

@@ -14,6 +14,7 @@ from tract_core.encoding import Encoder
 from tract_core.engine import Request, Rules
 from tract_core.engine.base import score_seed
 from tract_core.engine.hf import TransformersEngine, _Sampler
+from tract_core.errors import UserError, is_out_of_memory
 
 SAMPLING = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, max_new_tokens=12)
 
@@ -24,10 +25,15 @@ def tiny(tiny_folder):
     return models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
 
 
-def engine(tiny, *, batch_size=4, free=False, **sampling):
+def engine(tiny, *, free=False, max_length=2048, **sampling):
     model, encoder = tiny
-    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=2048, free=free)
-    return TransformersEngine(model, rules, batch_size=batch_size)
+    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=max_length, free=free)
+    return TransformersEngine(model, rules)
+
+
+def answers(engine, asked, *, score, batch_size=4):
+    batches = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
+    return [draw for draws in engine.generate(batches, score=score) for draw in draws]
 
 
 def requests(encoder, n=6, **changes):
@@ -36,7 +42,7 @@ def requests(encoder, n=6, **changes):
 
 
 def test_every_request_is_answered_once(tiny):
-    draws = list(engine(tiny).generate(requests(tiny[1]), score=True))
+    draws = answers(engine(tiny), requests(tiny[1]), score=True)
     assert Counter(draw.key for draw in draws) == Counter(str(i) for i in range(6))
     assert all(draw.reading is not None for draw in draws)
     assert all(draw.finish_reason in ("length", "end") for draw in draws)
@@ -47,7 +53,7 @@ def test_a_draw_does_not_depend_on_its_batch(tiny):
     runs = []
     for batch_size, order in [(1, 1), (4, 1), (6, -1)]:
         asked = requests(tiny[1])[::order]
-        runs.append({draw.key: draw for draw in engine(tiny, batch_size=batch_size).generate(asked, score=True)})
+        runs.append({draw.key: draw for draw in answers(engine(tiny), asked, score=True, batch_size=batch_size)})
     for run in runs[1:]:
         for key, draw in runs[0].items():
             assert run[key].cot_ids == draw.cot_ids
@@ -57,7 +63,7 @@ def test_a_draw_does_not_depend_on_its_batch(tiny):
 
 def test_another_seed_is_another_cot(tiny):
     asked = [Request(key=str(i), prompt_ids=tiny[1].prompt_ids(X), seed=i) for i in range(8)]
-    draws = list(engine(tiny).generate(asked, score=False))
+    draws = answers(engine(tiny), asked, score=False)
     assert len({tuple(draw.cot_ids) for draw in draws}) == 8
     assert all(draw.reading is None for draw in draws)
 
@@ -65,7 +71,7 @@ def test_another_seed_is_another_cot(tiny):
 def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
     model, encoder = tiny
     asked = requests(encoder, cot_ids=encoder.cot_ids("Clear and right."))
-    for request, draw in zip(asked, engine(tiny).generate(asked, score=True), strict=True):
+    for request, draw in zip(asked, answers(engine(tiny), asked, score=True), strict=True):
         context = encoder.scoring_context(request.prompt_ids, encoder.cot_ids("Clear and right."))
         exact = model(torch.tensor([context])).logits[0, -1].double().softmax(-1)
         expected = exact[list(encoder.score_tokens.label_ids)].tolist()
@@ -78,7 +84,7 @@ def test_without_cot_the_score_is_read_right_behind_the_prompt(tiny):
     encoder = Encoder(with_cot.tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)
     prompt = encoder.prompt_ids(X)
     request = Request(key="a", prompt_ids=prompt, seed=1, cot_ids=[])
-    (draw,) = engine((model, encoder)).generate([request], score=True)
+    (draw,) = answers(engine((model, encoder)), [request], score=True)
     exact = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
     assert draw.reading.probs == pytest.approx(exact[list(encoder.score_tokens.label_ids)].tolist(), abs=1e-7)
     assert (draw.cot_ids, draw.finish_reason, draw.num_tokens) == ([], "given", 0)
@@ -88,8 +94,8 @@ def test_given_and_drawn_cots_may_share_a_batch(tiny):
     drawn = requests(tiny[1], n=4)
     given_ids = tiny[1].cot_ids("Clear and right.")
     mixed = [dataclasses.replace(r, cot_ids=given_ids) if int(r.key) % 2 else r for r in drawn]
-    alone = {draw.key: draw for draw in engine(tiny).generate(drawn, score=False)}
-    for draw in engine(tiny).generate(mixed, score=True):
+    alone = {draw.key: draw for draw in answers(engine(tiny), drawn, score=False)}
+    for draw in answers(engine(tiny), mixed, score=True):
         expected = given_ids if int(draw.key) % 2 else alone[draw.key].cot_ids
         assert draw.cot_ids == expected
         assert (draw.finish_reason == "given") == bool(int(draw.key) % 2)
@@ -112,7 +118,7 @@ def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60, free=Fals
         return output
 
     monkeypatch.setattr(type(model), "forward", puppet)
-    (draw,) = run.generate([Request(key="a", prompt_ids=prompt, seed=1)], score=False)
+    (draw,) = answers(run, [Request(key="a", prompt_ids=prompt, seed=1)], score=False)
     return draw, encoder
 
 
@@ -227,8 +233,15 @@ def compare_engines(folder, tmp_path, *, limit):
     model, encoder = models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
     given = requests(encoder, cot_ids=encoder.cot_ids("The answer is clear, but it leaves out the wavelengths."))
     drawn = [Request(key=f"d{i}", prompt_ids=encoder.prompt_ids(X), seed=50 + i % 2) for i in range(4)]
-    theirs = vllm_draws(folder, encoder, given + drawn, tmp_path, max_length=2048)
-    ours = {draw.key: draw for draw in engine((model, encoder)).generate(given, score=True)}
+    long = Request(key="long", prompt_ids=[5] * (2048 - SAMPLING.max_new_tokens), seed=1)
+    unknown = Request(key="unknown", prompt_ids=[5, 10**6], seed=1)
+    asked = [*given[:2], long, *given[2:], unknown, *drawn]
+    theirs = vllm_draws(folder, encoder, asked, tmp_path, max_length=2048)
+    assert theirs["long"]["finish_reason"].startswith("error: ")
+    assert "more than model.max_length (2048)" in theirs["long"]["finish_reason"]
+    assert "out of vocabulary" in theirs["unknown"]["finish_reason"]
+    assert theirs["long"]["probs"] is theirs["unknown"]["probs"] is None
+    ours = {draw.key: draw for draw in answers(engine((model, encoder)), given, score=True)}
     for key, draw in ours.items():
         assert theirs[key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
     # A sampled CoT of vLLM, read again by transformers: the interleaved score has the same context.
@@ -236,7 +249,7 @@ def compare_engines(folder, tmp_path, *, limit):
         Request(key=request.key, prompt_ids=request.prompt_ids, seed=1, cot_ids=theirs[request.key]["cot_ids"])
         for request in drawn
     ]
-    for draw in engine((model, encoder)).generate(again, score=True):
+    for draw in answers(engine((model, encoder)), again, score=True):
         assert theirs[draw.key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
     assert theirs["d0"]["cot_ids"] == theirs["d2"]["cot_ids"]  # same prompt, same seed
     assert theirs["d0"]["cot_ids"] != theirs["d1"]["cot_ids"]
@@ -253,3 +266,96 @@ def test_vllm_agrees_with_transformers_on_a_tiny_model(tiny_folder, tmp_path):
 @pytest.mark.timeout(600)
 def test_vllm_agrees_with_transformers_on_the_real_model(real_model, tmp_path):
     compare_engines(real_model.folder, tmp_path, limit=1e-4)
+
+
+def same_but(key, tiny, broken, whole):
+    """One request failed; the others have the CoTs of an undisturbed run, and its probabilities to rounding."""
+    assert Counter(draw.key for draw in broken) == Counter(draw.key for draw in whole)
+    expected = {draw.key: draw for draw in whole}
+    for draw in broken:
+        if draw.key == key:
+            assert (draw.failed, draw.cot_ids, draw.num_tokens, draw.reading) == (True, [], 0, None)
+        else:
+            assert (draw.failed, draw.cot_ids) == (False, expected[draw.key].cot_ids)
+            assert draw.reading.probs == pytest.approx(expected[draw.key].reading.probs, abs=1e-7)
+    return next(draw.finish_reason for draw in broken if draw.key == key)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_request_that_is_too_long_fails_alone_and_one_that_just_fits_does_not(tiny, given, record_property):
+    record_property("bad_inputs_tried", 1)
+    encoder = tiny[1]
+    asked = requests(encoder, **({"cot_ids": encoder.cot_ids("Clear and right.")} if given else {}))
+    cot = len(asked[0].cot_ids) if given else SAMPLING.max_new_tokens
+    fits = len(asked[0].prompt_ids) + cot + len(encoder.score_tokens.delimiter_ids) + 1
+    long = [dataclasses.replace(r, prompt_ids=[*r.prompt_ids, 5]) if r.key == "2" else r for r in asked]
+    broken = answers(engine(tiny, max_length=fits), long, score=True)
+    reason = same_but("2", tiny, broken, answers(engine(tiny), asked, score=True))
+    assert reason == f"error: {fits + 1} tokens with CoT and score, more than model.max_length ({fits})"
+
+
+def test_a_request_that_raises_an_error_fails_alone(tiny, caplog, record_property):
+    record_property("bad_inputs_tried", 1)
+    asked = requests(tiny[1])
+    odd = [dataclasses.replace(r, prompt_ids=[*r.prompt_ids[:-1], 10**6]) if r.key == "2" else r for r in asked]
+    broken = answers(engine(tiny), odd, score=True)
+    reason = same_but("2", tiny, broken, answers(engine(tiny), asked, score=True))
+    assert reason.startswith("error: IndexError: index out of range")
+    assert "a batch failed (index out of range in self); its requests are tried one by one" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["sampling", "reading"])
+def test_a_request_whose_logits_are_no_numbers_fails_alone(tiny, monkeypatch, when, record_property):
+    record_property("faults_injected", 1)
+    model, encoder = tiny
+    asked = requests(encoder)
+    whole = answers(engine(tiny), asked, score=True)
+    forward = type(model).forward
+    calls = []
+
+    def spoilt(self, input_ids=None, **kwargs):
+        output = forward(self, input_ids=input_ids, **kwargs)
+        calls.append(len(input_ids))
+        reading = kwargs.get("past_key_values") is None
+        if len(input_ids) == 4 and reading == (when == "reading"):
+            output.logits[2, ..., 7] = math.nan
+        return output
+
+    monkeypatch.setattr(type(model), "forward", spoilt)
+    reason = same_but("2", tiny, answers(engine(tiny), asked, score=True), whole)
+    assert reason == (
+        "error: the logits are not finite" if when == "sampling" else "error: the probabilities are not finite"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("tried to allocate 20 GiB"),
+        MemoryError("no memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_out_of_memory_names_the_knob_and_what_is_finished_was_handed_on(tiny, monkeypatch, error, record_property):
+    record_property("faults_injected", 1)
+    run, done = engine(tiny), []
+    compute = run._compute
+
+    def full(batch, *, score):
+        if len(done) == 4:
+            raise error
+        return compute(batch, score=score)
+
+    monkeypatch.setattr(run, "_compute", full)
+    asked = requests(tiny[1])
+    draws = run.generate([asked[:4], asked[4:]], score=True)
+    done += next(draws)
+    assert [draw.key for draw in done] == ["0", "1", "2", "3"]
+    with pytest.raises(UserError, match=r"out of memory with 2 sequences .* Lower engine\.batch_size .* are kept"):
+        next(draws)
+
+
+def test_a_cpu_that_has_no_memory_left_says_so_in_the_words_that_are_looked_for():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)

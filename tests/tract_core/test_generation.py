@@ -1,14 +1,18 @@
 import dataclasses
+import errno
 import json
+import os
+import random
+import signal
 
 import pytest
 
 from tests.conftest import SCALE, STYLE, X
-from tract_core import config, generation, tables
+from tract_core import config, generation, scoring, tables
 from tract_core.encoding import Encoder
-from tract_core.engine import Draw, Reading
+from tract_core.engine import Draw, Reading, failure
 from tract_core.engine.base import given
-from tract_core.errors import UserError
+from tract_core.errors import SignalError, UserError
 from tract_core.examples import pair_with_own_cots
 from tract_core.generation import CotKey, Generator, request_seed
 from tract_core.models import SeedModel
@@ -23,29 +27,37 @@ def feedback(request):
 
 
 class FakeEngine:
-    """Answers from a table of finish reasons by attempt; counts what it was asked."""
+    """Answers with a finish reason for each request, from a list or a function; counts what it was asked."""
 
     def __init__(self, encoder, reasons=("delimiter",), die_after=None, write=feedback):
         self.encoder, self.reasons, self.die_after, self.write = encoder, reasons, die_after, write
-        self.asked, self.rules = [], None
+        self.asked, self.batches, self.rules = [], [], None
 
-    def generate(self, requests, *, score):
+    def generate(self, batches, *, score):
+        self.batches += batches
+        requests = [request for batch in batches for request in batch]
         for number, request in enumerate(reversed(requests)):  # out of order, as vLLM may answer
             if self.die_after is not None and number == self.die_after:
                 raise KeyboardInterrupt
             self.asked.append(request)
-            reason = self.reasons[request.seed % len(self.reasons)]
-            text = "" if reason == "empty" else self.write(request)
-            drawn = Draw(
-                key=request.key,
-                cot_ids=self.encoder.cot_ids(text),
-                finish_reason="delimiter" if reason == "empty" else reason,
-                num_tokens=5,
-                reading=None,
-            )
-            reading = Reading(probs=[0.1, 0.1, 0.1, 0.1, 0.5], sampled_id=self.encoder.score_tokens.label_ids[4])
-            answer = drawn if request.cot_ids is None else given(request)
-            yield dataclasses.replace(answer, reading=reading if score else None)
+            yield [self.answer(request, score=score)]
+
+    def answer(self, request, *, score):
+        reasons = self.reasons
+        reason = reasons(request) if callable(reasons) else reasons[request.seed % len(reasons)]
+        if reason.startswith("error: "):
+            return failure(request.key, reason.removeprefix("error: "))
+        text = "" if reason == "empty" else self.write(request)
+        drawn = Draw(
+            key=request.key,
+            cot_ids=self.encoder.cot_ids(text),
+            finish_reason="delimiter" if reason == "empty" else reason,
+            num_tokens=5,
+            reading=None,
+        )
+        reading = Reading(probs=[0.1, 0.1, 0.1, 0.1, 0.5], sampled_id=self.encoder.score_tokens.label_ids[4])
+        answer = drawn if request.cot_ids is None else given(request)
+        return dataclasses.replace(answer, reading=reading if score else None)
 
 
 def examples(n):
@@ -158,7 +170,7 @@ def test_other_settings_never_share_a_store(make, encoder, monkeypatch):
 
 @pytest.mark.parametrize(
     ("reason", "status"),
-    [("delimiter", "ok"), ("length", "truncated"), ("end", "no_delimiter"), ("empty", "empty"), ("error: x", "error")],
+    [("delimiter", "ok"), ("length", "truncated"), ("end", "no_delimiter"), ("empty", "empty")],
 )
 def test_statuses(make, encoder, reason, status):
     (row,) = infer(make(FakeEngine(encoder, [reason]))[0], examples(1), num_samples=1)
@@ -204,9 +216,9 @@ def test_a_sampled_token_off_the_scale_is_null(make, encoder, monkeypatch):
     fake = FakeEngine(encoder)
     original = fake.generate
 
-    def off_scale(requests, *, score):
-        for draw in original(requests, score=score):
-            yield Draw(**{**vars(draw), "reading": Reading(probs=draw.reading.probs, sampled_id=0)})
+    def off_scale(batches, *, score):
+        for draws in original(batches, score=score):
+            yield [dataclasses.replace(d, reading=Reading(probs=d.reading.probs, sampled_id=0)) for d in draws]
 
     fake.generate = off_scale
     (row,) = infer(make(fake)[0], examples(1), num_samples=1)
@@ -219,10 +231,11 @@ def test_share_reencoded_differently(encoder):
     assert generation.share_reencoded_differently([same, other], encoder) == 0.5
 
 
-def test_store_shards_are_plain_json(make, tmp_path):
+def test_store_shards_are_plain_json_with_a_checksum(make, tmp_path):
     infer(make()[0], examples(2))
-    (shard,) = (tmp_path / "generations").glob("*/*.json")
-    assert len(json.loads(shard.read_text())) == 4
+    shards = list((tmp_path / "generations").glob("*/*.json"))
+    assert sum(len(tables.read_json(shard)) for shard in shards) == 4
+    assert all("sha256" in json.loads(shard.read_text()) for shard in shards)
 
 
 @pytest.mark.parametrize("num_samples", [1, 8])
@@ -322,7 +335,6 @@ def test_no_reply_is_drawn_more_often_than_allowed_or_needed(make, encoder, max_
         ("end", "Good. [RESULT] 9", "no_delimiter", None),
         ("end", "[RESULT] 4", "ok", 4.0),
         ("end", "", "empty", None),
-        ("error: too long", "", "error", None),
     ],
 )
 def test_a_free_reply_is_ok_where_its_score_is_read_and_else_keeps_its_status(
@@ -383,3 +395,265 @@ def test_a_question_asked_again_is_drawn_anew_and_a_later_run_repeats_the_replie
     ask, fake = make_asker()
     assert [ask("Second?"), ask("First?"), ask("First?"), ask("First?")] == [replies[i] for i in (1, 0, 2, 3)]
     assert fake.asked == []
+
+
+def bad(seeds):
+    """An engine's reasons by request seed: those given fail."""
+    return lambda request: "error: too long" if request.seed in seeds else "delimiter"
+
+
+def seeds_of(*ids, stage="infer", k=0, run_seed=1, attempt=0):
+    return {request_seed(stage, CotKey(source="train", id=i, k=k, run_seed=run_seed), attempt) for i in ids}
+
+
+@pytest.mark.parametrize("free", [False, True])
+def test_a_request_that_fails_is_a_row_without_a_score_and_the_others_are_as_ever(
+    make, encoder, free, caplog, record_property
+):
+    record_property("bad_inputs_tried", 1)
+    rows = examples(5)
+
+    def draw(fake):
+        generator, fake = make(fake, free=free)
+        if free:
+            return infer_freely(generator, rows, max_retries=1), fake
+        return infer(generator, rows, num_samples=1), fake
+
+    def write(request):
+        return "Good. [RESULT] 4"
+
+    drawn, fake = draw(FakeEngine(encoder, bad(seeds_of("e3") | seeds_of("e3", attempt=1)), write=write))
+    failed, others = drawn[3], [row for row in drawn if row["id"] != "e3"]
+    assert (failed["status"], failed["finish_reason"], failed["cot"], failed["num_tokens"]) == (
+        "error",
+        "error: too long",
+        "",
+        0,
+    )
+    assert failed["probs"] is failed["label_mass"] is failed["sampled_score"] is None
+    assert all(row["status"] == "ok" for row in others)
+    assert "4 ok, 1 error" in generation.describe(drawn)
+    assert "train, id e3, k 0: error: too long" in caplog.text
+    again, fake = draw(FakeEngine(encoder, write=write))  # nothing that failed is kept
+    assert {request.seed for request in fake.asked} == seeds_of("e3")
+    assert [row for row in again if row["id"] != "e3"] == others
+    assert again[3]["status"] == "ok"
+
+
+def test_metrics_count_rows_without_a_score_and_leave_them_out(make, encoder, tmp_path):
+    fake = FakeEngine(encoder, bad(seeds_of("e3") | seeds_of("e3", k=1) | seeds_of("e1", k=1)))
+    rows = [{**row, "source": "bench"} for row in infer(make(fake)[0], examples(6))]
+    tables.write(tmp_path / "predictions", "predictions", rows, {})
+    runs = {42: tables.read(tmp_path / "predictions", "predictions")}
+    for policy in ("score_and_flag", "null"):
+        found = scoring.evaluate(runs, ["bench"], SCALE, config.Score(on_truncated=policy))["bench"]
+        assert found["cots"] == {"n": 12, "ok": 9, "truncated": 0, "no_delimiter": 0, "empty": 0, "error": 3}
+        for predictor in ("rail", "sampled"):
+            assert (found[predictor]["n"], found[predictor]["n_ok"]) == (6, 5)
+
+
+def test_a_stage_of_which_every_request_fails_is_stopped_with_the_reasons(make, encoder):
+    fake = FakeEngine(encoder, ["error: the engine has no memory"])
+    with pytest.raises(UserError, match=r"all 6 requests failed:\n  train, id e0, k 0: error: the engine has no"):
+        infer(make(fake)[0], examples(3))
+    generator, _ = make(FakeEngine(encoder, bad(seeds_of("e1"))))
+    infer(generator, examples(2), num_samples=1)
+    generator, _ = make(FakeEngine(encoder, bad(seeds_of("e1"))))
+    infer(generator, examples(2), num_samples=1)  # the one that is asked fails, the other is stored
+
+
+class Answering(FakeEngine):
+    """Hands its answers to a function that may reorder, repeat, lose or invent some."""
+
+    def __init__(self, encoder, disturb):
+        super().__init__(encoder)
+        self.disturb = disturb
+
+    def generate(self, batches, *, score):
+        self.asked = [request for batch in batches for request in batch]
+        yield from self.disturb([self.answer(request, score=score) for request in self.asked])
+
+
+def shuffled(draws):
+    random.Random(5).shuffle(draws)
+    return [draws[:3], [], draws[3:4], draws[4:]]
+
+
+def test_answers_in_any_order_and_grouping_make_the_same_table(make, encoder, tmp_path):
+    tables.write(tmp_path / "a", "predictions", infer(make()[0], examples(4)), {})
+    other = config.Engine(name="vllm", batch_size=4, memory=1.0)
+    rows = infer(make(Answering(encoder, shuffled), engine=other)[0], examples(4))
+    tables.write(tmp_path / "b", "predictions", rows, {})
+    assert (tmp_path / "a/predictions.parquet").read_bytes() == (tmp_path / "b/predictions.parquet").read_bytes()
+
+
+def test_a_request_without_an_answer_is_a_row_that_says_so_and_is_asked_again(make, encoder):
+    rows = infer(make(Answering(encoder, lambda draws: [draws[:-1]]))[0], examples(3), num_samples=1)
+    assert [row["finish_reason"] for row in rows] == ["delimiter"] * 2 + ["error: the engine did not answer"]
+    generator, fake = make()
+    assert infer(generator, examples(3), num_samples=1)[:2] == rows[:2]
+    assert [request.seed for request in fake.asked] == [rows[2]["request_seed"]]
+
+
+@pytest.mark.parametrize(
+    "disturb",
+    [
+        lambda draws: [[*draws, draws[0]]],
+        lambda draws: [draws, draws[:1]],
+        lambda draws: [draws, [dataclasses.replace(draws[0], key="another")]],
+    ],
+)
+def test_an_answer_that_comes_twice_or_was_not_asked_for_stops_the_run(make, encoder, disturb):
+    with pytest.raises(RuntimeError, match=r"the engine answered .* twice, or was never asked for it"):
+        infer(make(Answering(encoder, disturb))[0], examples(3))
+    generator, _ = make()
+    assert all(row["status"] == "ok" for row in infer(generator, examples(3)))
+
+
+def batches_of(made, rows, *, seeds=(1,), num_samples=2):
+    """Request seeds of the batches that an engine gets where nothing is stored."""
+    generator, fake = made
+    generator.store.rows = {}
+    infer(generator, rows, seeds, num_samples)
+    return [[request.seed for request in batch] for batch in fake.batches]
+
+
+def test_batches_depend_on_the_keys_alone(make):
+    rows = examples(10)
+    batches = batches_of(make(), rows)
+    assert [len(batch) for batch in batches] == [4, 4, 2, 4, 4, 2]
+    assert batches_of(make(), rows[::-1]) == batches
+    wider = batches_of(make(), rows, seeds=[2, 1], num_samples=3)
+    assert [batch for batch in wider if batch in batches] == batches
+    assert len(wider) == 2 * 3 * 3
+
+
+def test_other_order_and_batch_size_ask_with_the_same_seeds(make):
+    rows = examples(7)
+    first = batches_of(make(), rows)
+    other = batches_of(make(engine=ENGINE.model_copy(update={"batch_size": 3})), rows[::-1])
+    assert [len(batch) for batch in other] == [3, 3, 1, 3, 3, 1]
+    assert sorted(seed for batch in first for seed in batch) == sorted(seed for batch in other for seed in batch)
+
+
+def test_neighbouring_run_seeds_share_no_request_seed(make):
+    generator, fake = make()
+    rows = infer(generator, examples(5), seeds=[1, 2, 3], num_samples=8)
+    assert len({row["request_seed"] for row in rows}) == len({r.seed for r in fake.asked}) == 5 * 3 * 8
+
+
+def shards(folder):
+    return sorted((folder / "generations").glob("*/*.json"))
+
+
+def cut(shard):
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+
+
+def flip(shard):
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"Feedback") + 2] ^= 1  # still JSON, and a plausible CoT
+    shard.write_bytes(content)
+
+
+def empty(shard):
+    shard.write_bytes(b"")
+
+
+def without_checksum(shard):
+    shard.write_text(json.dumps(tables.read_json(shard)))
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, without_checksum])
+def test_a_damaged_shard_is_not_used_and_its_draws_are_made_again(make, tmp_path, damage, caplog, record_property):
+    record_property("faults_injected", 1)
+    rows = infer(make()[0], examples(4))
+    broken = shards(tmp_path)[2]
+    (lost,) = tables.read_json(broken).values()
+    damage(broken)
+    generator, fake = make()
+    again = infer(generator, examples(4))
+    record_property("rows_lost", len(rows) - len(again))
+    assert again == rows
+    assert [request.seed for request in fake.asked] == [
+        row["request_seed"] for row in rows if row["cot"] == lost["cot"]
+    ]
+    assert f"shard {broken.name} is not used, and its CoTs are drawn again: {broken}: " in caplog.text
+    generator, fake = make()
+    assert (infer(generator, examples(4)), fake.asked) == (rows, [])  # the shard is whole again
+
+
+def test_drafts_of_a_killed_process_are_removed(make, tmp_path):
+    infer(make()[0], examples(1))
+    folder = shards(tmp_path)[0].parent
+    (folder / ".abc.json.draft-77").write_text("{")
+    (folder / ".merged.draft-x7").mkdir()
+    (folder / ".merged.draft-x7/model.safetensors").write_text("x")
+    infer(make()[0], examples(2))
+    assert list(folder.glob(".*")) == []
+
+
+def test_a_second_run_on_one_store_is_refused_and_names_the_holder(make, encoder):
+    fake = FakeEngine(encoder)
+    generator, _ = make(fake)
+    original = fake.generate
+
+    def generate(batches, *, score):
+        other, _ = make(FakeEngine(encoder))
+        with pytest.raises(UserError, match=f"process {os.getpid()} is drawing the same CoTs; wait for it or stop it"):
+            infer(other, examples(3))
+        yield from original(batches, score=score)
+
+    fake.generate = generate
+    infer(generator, examples(2))
+    generator, fake = make()
+    infer(generator, examples(2))  # what is finished can be read by all
+    assert fake.asked == []
+
+
+def test_what_another_process_drew_in_the_meantime_is_not_drawn_again(make):
+    first, _ = make()
+    second, fake = make()  # opened before the first has drawn anything; this fake answers both
+    infer(first, examples(3))
+    infer(second, examples(4))
+    assert len(fake.asked) == 2 * 3 + 2
+
+
+def test_a_signal_in_the_middle_of_writing_loses_nothing(make, monkeypatch):
+    write, calls = tables.write_json, []
+
+    def interrupted(path, content):
+        calls.append(path)
+        if len(calls) == 3:
+            raise SignalError("stopped", signal.SIGTERM)
+        write(path, content)
+
+    monkeypatch.setattr(tables, "write_json", interrupted)
+    with pytest.raises(SignalError):
+        infer(make()[0], examples(4))
+    generator, fake = make()
+    infer(generator, examples(4))
+    assert len(fake.asked) == 8 - 3
+
+
+def test_a_full_disk_says_where_and_how_much_and_keeps_what_is_there(make, monkeypatch, tmp_path, record_property):
+    record_property("faults_injected", 1)
+    fsync, calls = os.fsync, []
+
+    def full(number):
+        calls.append(number)
+        if len(calls) > 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        UserError, match=r"generations/.*\.json: the disk or its quota is full; .* at least [\d,]+ bytes"
+    ):
+        infer(make()[0], examples(4))
+    monkeypatch.undo()
+    assert len(shards(tmp_path)) == 2
+    assert not list(shards(tmp_path)[0].parent.glob(".*"))
+    generator, fake = make()
+    infer(generator, examples(4))
+    assert len(fake.asked) == 8 - 2

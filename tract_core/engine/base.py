@@ -1,6 +1,8 @@
 """The protocol of an engine and the values that pass through it."""
 
+import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,6 +48,11 @@ class Draw:
     reading: Reading | None
     """The score, where it was asked for and the request did not fail."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether the request could not be answered."""
+        return self.finish_reason.startswith("error")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -67,16 +74,32 @@ class Rules:
         """Token ids of the scores."""
         return self.encoder.score_tokens.label_ids
 
+    def refusal(self, request: Request, *, score: bool) -> str | None:
+        """Why a request cannot be answered, or None: nothing is cut, so what may not fit is not begun."""
+        cot = self.sampling.max_new_tokens if request.cot_ids is None else len(request.cot_ids)
+        tail = len(self.encoder.score_tokens.delimiter_ids) + 1 if score else 0
+        needed = len(request.prompt_ids) + cot + tail
+        if needed > self.max_length:
+            return f"{needed} tokens with CoT and score, more than model.max_length ({self.max_length})"
+        return None
+
 
 class Engine(Protocol):
     """Draws CoTs and reads scores."""
 
-    def generate(self, requests: Sequence[Request], *, score: bool) -> Iterator[Draw]:
-        """Answer each request once, in any order, as soon as it is done.
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
+        """Answer each request once, in any order; a request that fails is answered too, and the others go on.
 
         Args:
-            requests: with distinct keys.
+            batches: requests with distinct keys. An engine whose last bits depend on what is computed together
+                computes each batch by itself; another one may take them as one list.
             score: also read the score behind prompt + CoT + delimiter.
+
+        Yields:
+            What was finished together, soon after it was.
+
+        Raises:
+            UserError: the engine cannot go on; the message has the remedy.
         """
         ...
 
@@ -101,6 +124,18 @@ def finish(rules: Rules, request: Request, ids: Sequence[int], *, at_length: boo
         ended = len(own) < len(ids) or not at_length
     reason = "delimiter" if found else "end" if ended else "length"
     return Draw(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), reading=None)
+
+
+def with_reading(draw: Draw, probs: list[float], sampled_id: int) -> Draw:
+    """The draw with its score; without one where the model's logits were no numbers."""
+    if not all(math.isfinite(p) for p in probs):
+        return failure(draw.key, "the probabilities are not finite")
+    return dataclasses.replace(draw, reading=Reading(probs=probs, sampled_id=sampled_id))
+
+
+def failure(key: str, reason: str) -> Draw:
+    """The answer to a request that could not be answered."""
+    return Draw(key=key, cot_ids=[], finish_reason=f"error: {reason}", num_tokens=0, reading=None)
 
 
 def given(request: Request) -> Draw:

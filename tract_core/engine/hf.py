@@ -3,7 +3,7 @@
 Shapes: B sequences of a batch, T tokens, V vocabulary.
 """
 
-import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,29 +20,54 @@ from transformers import (
 )
 
 from tract_core.config import Sampling
-from tract_core.engine.base import Draw, Reading, Request, Rules, finish, given, score_seed
+from tract_core.engine.base import Draw, Request, Rules, failure, finish, given, score_seed, with_reading
+from tract_core.errors import UserError, is_out_of_memory
 from tract_core.objectives import expected_score
+
+logger = logging.getLogger(__name__)
 
 
 class TransformersEngine:
     """Batched `generate` with a random stream of its own for each request."""
 
-    def __init__(self, model: PreTrainedModel, rules: Rules, *, batch_size: int) -> None:
+    def __init__(self, model: PreTrainedModel, rules: Rules) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model: Any = model.to(device).eval()
-        self.rules, self.batch_size, self.device = rules, batch_size, device
+        self.rules, self.device = rules, device
+
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
+        """See Engine; answers come batch by batch. Padding changes a draw's last bits, so batches stay as they are."""
+        for batch in batches:
+            refusals = {request.key: self.rules.refusal(request, score=score) for request in batch}
+            fitting = [request for request in batch if refusals[request.key] is None]
+            refused = [failure(key, reason) for key, reason in refusals.items() if reason is not None]
+            yield [*refused, *(self._answer(fitting, score=score) if fitting else [])]
+
+    def _answer(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+        """One batch, or where it fails, each of its requests by itself."""
+        try:
+            return self._compute(batch, score=score)
+        except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+            if is_out_of_memory(error):
+                longest = max(len(request.prompt_ids) for request in batch)
+                raise UserError(
+                    f"out of memory with {len(batch)} sequences of up to {longest} tokens and a CoT: {error}. Lower "
+                    "engine.batch_size and run again; finished CoTs are kept"
+                ) from None
+            if len(batch) == 1:
+                return [failure(batch[0].key, f"{type(error).__name__}: {error}")]
+            logger.warning("a batch failed (%s); its requests are tried one by one", error)
+            return [draw for request in batch for draw in self._answer([request], score=score)]
 
     @torch.inference_mode()
-    def generate(self, requests: Sequence[Request], *, score: bool) -> Iterator[Draw]:
-        """See Engine; answers come batch by batch, in order."""
-        for start in range(0, len(requests), self.batch_size):
-            batch = requests[start : start + self.batch_size]
-            to_sample = [request for request in batch if request.cot_ids is None]
-            draws = {draw.key: draw for draw in self._sample(to_sample)} if to_sample else {}
-            done = [draws.get(request.key) or given(request) for request in batch]
-            readings = self._read(batch, done) if score else [None] * len(batch)
-            for draw, reading in zip(done, readings, strict=True):
-                yield dataclasses.replace(draw, reading=reading)
+    def _compute(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+        to_sample = [request for request in batch if request.cot_ids is None]
+        drawn = {draw.key: draw for draw in self._sample(to_sample)} if to_sample else {}
+        draws = [drawn.get(request.key) or given(request) for request in batch]
+        read = [request for request, draw in zip(batch, draws, strict=True) if score and not draw.failed]
+        left = [draw for draw in draws if not score or draw.failed]
+        whole = [draw for draw in draws if score and not draw.failed]
+        return [*left, *(self._read(read, whole) if read else [])]
 
     def _sample(self, batch: Sequence[Request]) -> list[Draw]:
         input_ids_BT, mask_BT = _left_pad([request.prompt_ids for request in batch], self.device)
@@ -64,7 +89,10 @@ class TransformersEngine:
             ),
         )
         new_BT = output_BT[:, input_ids_BT.shape[1] :].tolist()
-        return [self._finish(request, ids) for request, ids in zip(batch, new_BT, strict=True)]
+        return [
+            failure(request.key, "the logits are not finite") if broken else self._finish(request, ids)
+            for request, ids, broken in zip(batch, new_BT, sampler.broken_B.tolist(), strict=True)
+        ]
 
     def _finish(self, request: Request, padded: list[int]) -> Draw:
         # A row that stopped early is padded with a stop id, so the first stop id ends the row either way.
@@ -73,7 +101,7 @@ class TransformersEngine:
         at_length = length >= self.rules.sampling.max_new_tokens
         return finish(self.rules, request, padded[:length], at_length=at_length)
 
-    def _read(self, batch: Sequence[Request], draws: Sequence[Draw]) -> list[Reading]:
+    def _read(self, batch: Sequence[Request], draws: Sequence[Draw]) -> list[Draw]:
         contexts = [
             self.rules.encoder.scoring_context(request.prompt_ids, draw.cot_ids)
             for request, draw in zip(batch, draws, strict=True)
@@ -87,10 +115,8 @@ class TransformersEngine:
         probs_BY = expected_score(logits_BV, ids_Y, torch.zeros(len(ids_Y), device=self.device)).probs_BY
         sampler = _Sampler([score_seed(request.seed) for request in batch], mask_BT, self.rules.sampling)
         sampled_B = sampler(input_ids_BT, logits_BV.float()).argmax(-1)
-        return [
-            Reading(probs=probs, sampled_id=sampled)
-            for probs, sampled in zip(probs_BY.double().tolist(), sampled_B.tolist(), strict=True)
-        ]
+        probs, sampled = probs_BY.double().tolist(), sampled_B.tolist()
+        return [with_reading(*one) for one in zip(draws, probs, sampled, strict=True)]
 
 
 class _Sampler(LogitsProcessor):
@@ -104,8 +130,11 @@ class _Sampler(LogitsProcessor):
         self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.mask_BT, self.sampling = mask_BT, sampling
         self.top_p = TopPLogitsWarper(sampling.top_p)
+        self.broken_B = torch.zeros(len(seeds), dtype=torch.bool, device=mask_BT.device)
+        """Rows that had logits which are no numbers; their draws mean nothing."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.broken_B |= ~scores.amax(-1).isfinite()
         logits_BV = self._penalized(input_ids, scores.float()) / self.sampling.temperature
         if self.sampling.top_p < 1:
             logits_BV = self.top_p(input_ids, logits_BV)

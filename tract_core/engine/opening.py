@@ -20,18 +20,18 @@ def open_engine(
 ) -> Engine:
     """Start the engine that `settings.name` says on p_0 plus an adapter (None: p_0 itself).
 
-    Adapters are merged first, for vLLM into a folder below `work`: on a CPU an adapter served as such more
+    Adapters are merged first, for vLLM into a draft below `work`: on a CPU an adapter served as such more
     than doubles the time of vLLM's prefill.
 
     Raises:
-        UserError: vLLM is asked for but not installed.
+        UserError: vLLM is asked for but not installed, or does not start, or the disk is full.
     """
     # Imported here: vLLM costs many seconds, and the transformers engine must work without it.
     if settings.name == "transformers":
         from tract_core.engine.hf import TransformersEngine
 
         merged = models.load_merged(seed_model, adapter, model.dtype)
-        return TransformersEngine(merged, rules, batch_size=settings.batch_size)
+        return TransformersEngine(merged, rules)
     try:
         from tract_core.engine.vllm import VllmEngine
     except ImportError as error:

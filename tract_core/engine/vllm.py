@@ -1,8 +1,8 @@
 """The vLLM engine: continuous batching, and each score read from the prefix cache right after its CoT."""
 
-import dataclasses
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,20 @@ from typing import Any
 import torch
 
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read when vllm is imported
+# The engine in this process: one of its own outlives a stage that is killed, and holds its memory. On a CPU it also
+# starts in a third of the time (EXPERIMENTS.md); on a GPU the cost is not measured.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 from vllm import LLM, SamplingParams
 from vllm.inputs import TokensPrompt
+from vllm.v1.engine.exceptions import EngineDeadError
 
-from tract_core.engine.base import Draw, Reading, Request, Rules, finish, given, score_seed
+from tract_core.engine.base import Draw, Request, Rules, failure, finish, given, score_seed, with_reading
+from tract_core.errors import UserError
 
 _SCORE = "score|"
+_TOGETHER = 2.0
+"""Seconds for which finished draws are gathered before they are handed on, and so kept."""
 
 
 class VllmEngine:
@@ -44,52 +51,93 @@ class VllmEngine:
             if on_cpu
             else {"gpu_memory_utilization": memory}
         )
-        self.llm = LLM(
-            model=str(folder),
-            dtype=dtype,
-            max_model_len=rules.max_length,
-            max_num_seqs=batch_size,
-            enforce_eager=on_cpu,
-            enable_prefix_caching=True,
-            generation_config="vllm",
-            trust_remote_code=False,
-            load_format="safetensors",
-            disable_log_stats=True,
-            **options,
-        )
+        try:
+            self.llm = LLM(
+                model=str(folder),
+                dtype=dtype,
+                max_model_len=rules.max_length,
+                max_num_seqs=batch_size,
+                enforce_eager=on_cpu,
+                enable_prefix_caching=True,
+                generation_config="vllm",
+                trust_remote_code=False,
+                load_format="safetensors",
+                disable_log_stats=True,
+                **options,
+            )
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise UserError(
+                f"vLLM does not start: {error}. If it is memory, lower engine.batch_size or change engine.memory "
+                f"({memory:g}: GiB of KV cache on a CPU, share of the memory on a GPU)"
+            ) from None
 
-    def generate(self, requests: Sequence[Request], *, score: bool) -> Iterator[Draw]:
-        """See Engine; answers come as they finish."""
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
+        """See Engine; answers come as they finish, whatever their batch."""
+        finished, handed_on = list[Draw](), time.monotonic()
+        try:
+            for draw in self._draws([request for batch in batches for request in batch], score=score):
+                finished += [] if draw is None else [draw]
+                if finished and time.monotonic() - handed_on > _TOGETHER:
+                    ready, finished, handed_on = finished, [], time.monotonic()
+                    yield ready
+        except (EngineDeadError, RuntimeError, MemoryError) as error:
+            raise UserError(
+                f"the vLLM engine died: {type(error).__name__}: {error}. If it was memory, lower engine.batch_size or "
+                "engine.memory. Finished CoTs are kept, and a rerun asks for the others"
+            ) from None
+        finally:
+            if finished:  # also what was finished when a signal came or the engine died
+                yield finished
+
+    def _draws(self, requests: Sequence[Request], *, score: bool) -> Iterator[Draw | None]:
+        """Draws as they finish, and None after each step."""
         waiting = list(reversed(requests))
-        by_key = {request.key: request for request in requests}
+        open_requests = dict[str, Request]()
         drawn: dict[str, Draw] = {}
-        engine = self.llm.llm_engine
-        open_requests = 0
         while waiting or open_requests:
             # Fed a batch at a time: a million queued requests would cost memory and lose the prefix cache.
-            while waiting and open_requests < 2 * self.batch_size:
+            while waiting and len(open_requests) < 2 * self.batch_size:
                 request = waiting.pop()
-                if request.cot_ids is None:
-                    self._add(request.key, request.prompt_ids, self._sampling(request))
+                refusal = self._begin(request, drawn, score=score)
+                if refusal is None:
+                    open_requests[request.key] = request
                 else:
-                    drawn[request.key] = given(request)
-                    self._ask_score(request, drawn[request.key])
-                open_requests += 1
-            for output in engine.step():
+                    yield failure(request.key, refusal)
+            for output in self.llm.llm_engine.step() if open_requests else []:
                 if not output.finished:
                     continue
-                key = output.request_id.removeprefix(_SCORE)
-                if output.request_id.startswith(_SCORE):
-                    open_requests -= 1
-                    yield dataclasses.replace(drawn.pop(key), reading=self._reading(output))
+                key, reason = output.request_id.removeprefix(_SCORE), output.outputs[0].finish_reason
+                if reason not in ("stop", "length"):
+                    del open_requests[key]
+                    yield failure(key, f"vLLM ended it with {reason!r}")
                     continue
-                draw = self._draw(by_key[key], output)
+                if output.request_id.startswith(_SCORE):
+                    del open_requests[key]
+                    yield self._with_reading(drawn.pop(key), output)
+                    continue
+                draw = self._draw(open_requests[key], output)
                 if score:
                     drawn[key] = draw
-                    self._ask_score(by_key[key], draw)
+                    self._ask_score(open_requests[key], draw)
                 else:
-                    open_requests -= 1
+                    del open_requests[key]
                     yield draw
+            yield None
+
+    def _begin(self, request: Request, drawn: dict[str, Draw], *, score: bool) -> str | None:
+        """Hand a request to vLLM, or say why not: one that does not fit would end the engine for all."""
+        refusal = self.rules.refusal(request, score=score)
+        if refusal is not None:
+            return refusal
+        try:
+            if request.cot_ids is None:
+                self._add(request.key, request.prompt_ids, self._sampling(request))
+            else:
+                drawn[request.key] = given(request)
+                self._ask_score(request, drawn[request.key])
+        except ValueError as error:  # vLLM's own validation, before the engine sees the request
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def _add(self, key: str, ids: list[int], parameters: SamplingParams) -> None:
         self.llm.llm_engine.add_request(key, TokensPrompt(prompt_token_ids=ids), parameters)
@@ -133,8 +181,8 @@ class VllmEngine:
             ids.pop()
         return finish(self.rules, request, ids, at_length=completion.finish_reason == "length")
 
-    def _reading(self, output: Any) -> Reading:
+    def _with_reading(self, draw: Draw, output: Any) -> Draw:
         completion = output.outputs[0]
         logprobs = completion.logprobs[0]
         probs = [math.exp(logprobs[token].logprob) for token in self.rules.label_ids]
-        return Reading(probs=probs, sampled_id=int(completion.token_ids[0]))
+        return with_reading(draw, probs, int(completion.token_ids[0]))

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from tract_core import tables
 from tract_core.lines import LINES, MEAN
 from tract_core.report import paper
 from tract_core.report.cells import METRICS, finite
@@ -99,7 +100,8 @@ def write_figures(statistics: Mapping[str, Any], folder: str | Path) -> list[Pat
     for panel in panels(statistics):
         for suffix in ("svg", "png") if panel.draw else ():
             file = folder / f"{panel.name}.{suffix}"
-            file.write_bytes(_save(panel, suffix))
+            with tables.atomic_file(file) as draft:
+                draft.write_bytes(_save(panel, suffix))
             written.append(file)
     return written
 
