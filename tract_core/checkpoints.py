@@ -31,14 +31,24 @@ class Checkpoints:
         self.folder = folder
 
     def newest(self) -> Path | None:
-        """The newest checkpoint that is whole; those that are not are skipped, and the reason is logged."""
-        for checkpoint in sorted(self._all(), reverse=True):
+        """The newest checkpoint that is whole, or None where there is none; a damaged one is skipped and logged.
+
+        Raises:
+            UserError: all are damaged: hours may be lost, so starting anew is the user's to say.
+        """
+        found = sorted(self._all(), reverse=True)
+        for checkpoint in found:
             try:
                 tables.verify_manifest(checkpoint)
             except UserError as error:
                 logger.warning("checkpoint %s is not used: %s", checkpoint.name, error)
             else:
                 return checkpoint
+        if found:
+            raise UserError(
+                f"{self.folder}: no checkpoint is whole (the reasons stand above); remove the folder to train from the "
+                "first step, or restore its files"
+            )
         return None
 
     @contextmanager

@@ -67,12 +67,14 @@ def test_sigterm_saves_and_the_next_run_ends_with_the_same_bytes(long, tmp_path)
         assert long.lock()[path] == whole.lock()[path] != before[path]
 
 
-@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
-def test_a_stage_does_not_outlive_a_dvc_that_is_killed(long, shell):
+@pytest.mark.parametrize(
+    ("shell", "number"), [("/bin/bash", signal.SIGKILL), ("/bin/sh", signal.SIGKILL), ("/bin/sh", signal.SIGTERM)]
+)
+def test_a_stage_does_not_outlive_a_dvc_that_is_ended(long, shell, number):
     """dash, Debian's sh, stays between `dvc` and the stage; bash becomes the stage."""
     long.env["SHELL"] = shell
     dvc, stage = start(long)
-    dvc.kill()
+    dvc.send_signal(number)
     dvc.wait()
     wait_for(lambda: not running_in(stage, long.folder))
     assert not (long.folder / "artifacts/adapters/a1/seed_42").exists()

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def test_a_damaged_checkpoint_is_skipped_with_the_reason(
     assert contents(tmp_path) == uninterrupted
 
 
-def test_two_checkpoints_are_kept_and_none_that_is_whole_starts_from_the_beginning(
+def test_two_checkpoints_are_kept_and_training_starts_anew_only_when_told_where_none_is_whole(
     examples, seed_model, encoder, tmp_path, uninterrupted
 ):
     folder = stopped_at(4, examples, seed_model, encoder, tmp_path)
@@ -203,6 +204,10 @@ def test_two_checkpoints_are_kept_and_none_that_is_whole_starts_from_the_beginni
     assert kept == ["step_00000003", "step_00000004"]
     for name in kept:
         flip(folder / name / "state.pt")
+    with pytest.raises(UserError, match=f"{folder.name}: no checkpoint is whole .* remove the folder"):
+        train(examples, seed_model, encoder, tmp_path)
+    assert not (tmp_path / "adapter").exists()
+    shutil.rmtree(folder)
     with doing(Do()) as second:
         train(examples, seed_model, encoder, tmp_path)
     assert second.taken == [1, 2, 3, 4, 5, 6]
