@@ -88,6 +88,7 @@ def test_a_generation_that_is_ended_goes_on_and_ends_with_the_same_bytes(
     clone, tmp_path, number, code, record_property
 ):
     record_property("faults_injected", 1)
+    clone.env["SHELL"] = "/bin/bash"  # becomes the stage; dash would turn -9 into 137
     table = "artifacts/results/predictions/tract/seed_42"
     clone.set("infer.num_samples", 80)  # about 15 seconds
     shutil.rmtree(clone.folder / "work/generations")

@@ -106,6 +106,28 @@ def test_parts_of_batches_would_not_end_with_the_same_bytes(whole, tiny_folder, 
     assert (tmp_path / table).read_bytes() != (expected / table).read_bytes()
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_generation_with_its_code_and_keeps_what_is_finished(
+    number, code, tiny_folder, tmp_path, record_property
+):
+    record_property("faults_injected", 1)
+    command = [sys.executable, "-m", "tests.generation_child", "transformers", str(tiny_folder), str(tmp_path), "50"]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not stored(tmp_path):
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.05)
+    os.kill(child.pid, number)
+    _, message = child.communicate(timeout=60)
+    assert child.returncode == code
+    assert message.endswith("generation_child: stopped; what was finished is kept, and `dvc repro` goes on from it\n")
+    assert "Traceback" not in message
+    assert 0 <= len(asked(tmp_path)) - len(stored(tmp_path)) <= 4  # the batch in flight
+    assert not (tmp_path / "table").exists()
+    assert list(tmp_path.rglob(".*.draft-*")) == []
+
+
 def with_mark(mark):
     """Processes that were started with this value in their environment."""
     found = []
