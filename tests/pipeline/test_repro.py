@@ -34,6 +34,13 @@ def test_nothing_to_do_runs_nothing_within_three_seconds(clone):
     assert clone.run("dvc", "status", "-q", check=False).returncode == 0
 
 
+def test_a_draft_of_a_killed_process_makes_nothing_stale(clone):
+    left = clone.folder / "artifacts/results/predictions/tract/.seed_42.draft-7"
+    left.mkdir()
+    (left / "predictions.parquet").write_text("half")
+    assert clone.repro() == set()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
