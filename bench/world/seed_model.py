@@ -48,7 +48,8 @@ def check(model: nn.Module, seed: int, number: int = 1000) -> dict[str, float]:
 
     Returns:
         `adjective_r`: correlation of a facet's quality with the expected level of the adjective behind prompt and
-        facet (about .86); `digit_r`: of the gold score with the expected score (about 0).
+        facet (about .86); `digit_sd`: standard deviation of the expected score (near 0, since nothing moves it);
+        `digit_r`: its correlation with the gold score (by chance).
     """
     rng = random.Random(f"check|{seed}")
     drawn = [items.item(rng, items.TRIPLES, items.IN_DISTRIBUTION) for _ in range(number)]
@@ -57,6 +58,7 @@ def check(model: nn.Module, seed: int, number: int = 1000) -> dict[str, float]:
     digit = _expected_level(model, [[*x.prompt, *words.DELIMITER] for x in drawn], [[d] for d in words.DIGITS])
     return {
         "adjective_r": _r(adjective, [x.latent[facet] for x, facet in zip(drawn, facets, strict=True)]),
+        "digit_sd": float(np.std(digit)),
         "digit_r": _r(digit, [x.gold for x in drawn]),
     }
 
