@@ -178,6 +178,16 @@ def test_only_the_training_seeds_differ_from_the_preset():
     assert changed == {**yaml.safe_load(text), "seeds": [7]}
 
 
+def test_the_targets_are_every_judge_of_every_training_seed_and_those_that_others_learn_from_come_first():
+    found = run.targets(PRESET)
+    assert [target for target in found if target.startswith("infer@")][:2] == ["infer@a1-21", "infer@b2-21"]
+    wanted = {f"infer@{row}-{seed}" for row in PRESET.matrix.trained for seed in PRESET.seeds}
+    wanted |= {f"gap@{row}-{seed}" for row in ("a1", "tract") for seed in PRESET.seeds}
+    wanted |= {f"curve@{row}-{seed}" for row in ("b2", "tract") for seed in PRESET.seeds}
+    wanted |= {f"perplexity@perplexity-{seed}" for seed in PRESET.seeds}
+    assert sorted(found) == sorted(wanted)
+
+
 # What the prototype measured with LoRA.
 HOLDING = {
     ("tract", "rail", 1): 0.817,
