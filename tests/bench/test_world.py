@@ -169,7 +169,7 @@ def test_the_seed_model_is_determined_by_its_seed_and_small(tmp_path):
 def test_the_check_of_the_seed_model_sees_that_an_untrained_one_knows_nothing(tmp_path):
     found = seed_model.make(tmp_path, seed=1, steps=1)
     assert abs(found["adjective_r"]) < 0.15
-    assert found["digit_sd"] < 0.05
+    assert abs(found["digit_r"]) < 0.15
 
 
 def test_only_the_training_seeds_differ_from_the_preset():
