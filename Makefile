@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env repro repro-tiny test test-faults check preset format plan lock audit
+.PHONY: env repro repro-tiny world world-claims test test-faults check preset format plan lock audit
 env: $(READY)
 
 $(READY): $(REQUIREMENTS)
@@ -24,6 +24,13 @@ repro-tiny: env  ## every stage in about a minute on a random model
 	test -d work/models/tiny || python -m tests.tiny work/models/tiny
 	dvc repro
 	python -m pipeline.show
+
+world: env  ## the synthetic task of docs/world.md, from nothing to its report; SEEDS="21" runs one training seed
+	python -m bench.world.run $(if $(SEEDS),--seeds $(SEEDS))
+	python -m bench.world.claims --report
+
+world-claims: env  ## after `make world`: fails where a claim of docs/world.md does not hold
+	python -m bench.world.claims
 
 preset: env  ## make preset P=NAME: params.yaml becomes presets/NAME.yaml
 	@test -f "presets/$(P).yaml" || { echo "make preset P=NAME with NAME one of: $(basename $(notdir $(wildcard presets/*.yaml)))" >&2; exit 2; }

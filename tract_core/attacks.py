@@ -118,15 +118,14 @@ def attack_all(examples: Sequence[Row], encoder: Encoder, *, max_length: int, ma
     """Every example under every attack, in the order of the examples.
 
     Left out, and named in the log, are those that the attack makes longer than `max_length`, and those whose
-    shipped prompt (`prompt.source: dataset`) does not hold the response exactly once.
+    shipped prompt (`prompt.source`) does not hold the response exactly once.
     """
     style, fitting, left_out = encoder.style, list[Row](), list[str]()
-    needs_prompt = style.source == "dataset" and style.cot
     for row in examples:
         for attack in ATTACKS:
             changed = attacked(row, attack, top=style.labels[-1], delimiter=style.delimiter)
             name = f"{changed['source']}, id {row['id']}"
-            if needs_prompt and changed["prompt"] is None:
+            if style.shipped and changed["prompt"] is None:
                 left_out.append(f"{name}: its prompt does not hold the response exactly once")
             elif (length := checks.length(encoder, changed, max_new_tokens)) > max_length:
                 left_out.append(f"{name}: {length} tokens, model.max_length is {max_length}")

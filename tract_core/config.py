@@ -42,8 +42,9 @@ class Model(Section):
 class Prompt(Section):
     """How an example becomes the user turn."""
 
-    source: Literal["template", "dataset"]
-    """`template`: our rendering of the fields; `dataset`: the prompt that the file ships."""
+    source: Literal["template", "dataset", "verbatim"]
+    """`template`: our rendering of the fields; `dataset`: the prompt that the file ships, ours without CoT;
+    `verbatim`: the file's in both cases, with the delimiter at its end where no CoT follows."""
     format_text: Literal["authors", "aligned"]
     """Whether the template asks for `[RESULT]` (as the released prompts do) or for what the target is."""
     use_reference: bool

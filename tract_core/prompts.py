@@ -2,7 +2,8 @@
 
 The section headings are those of the benchmark files of prometheus-eval, so that one reader understands
 both; the wording of the task description is this project's own. `prompt.source: dataset` uses the wording
-that a file ships instead.
+that a file ships instead (without CoT still ours, since theirs ask for feedback), `verbatim` its prompt for both, with
+the delimiter at its end where no CoT follows.
 """
 
 import re
@@ -45,6 +46,11 @@ class PromptStyle:
     cot: bool = True
     """Whether a CoT stands before the score; without one the prompt itself asks for the score."""
 
+    @property
+    def shipped(self) -> bool:
+        """Whether the prompt is the data set's own."""
+        return self.source == "verbatim" or (self.source == "dataset" and self.cot)
+
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeInput:
@@ -57,19 +63,19 @@ class JudgeInput:
     descriptions: tuple[str, ...]
     """One description for each score of Y, in the order of Y."""
     prompt: str | None = None
-    """The prompt as the data set rendered it, for `source: dataset`."""
+    """The prompt as the data set rendered it, for `source: dataset` and `verbatim`."""
 
 
 def render(x: JudgeInput, style: PromptStyle) -> str:
     """The user turn for one example, without trailing white space.
 
     Raises:
-        UserError: `source: dataset` and the example ships no prompt.
+        UserError: `source: dataset` or `verbatim` and the example ships no prompt.
     """
-    if style.source == "dataset" and style.cot:
+    if style.shipped:
         if x.prompt is None:
-            raise UserError("prompt.source is `dataset`, but this example ships no prompt; use `template`")
-        return x.prompt.rstrip()
+            raise UserError(f"prompt.source is `{style.source}`, but this example ships no prompt; use `template`")
+        return (x.prompt if style.cot else f"{x.prompt.rstrip()}{style.delimiter}").rstrip()
     low, high = style.labels[0], style.labels[-1]
     reference = x.reference if style.use_reference else None
     format_text = _FORMAT[style.format_text].format(low=low, high=high, delimiter=style.delimiter)

@@ -83,6 +83,14 @@ def test_without_cot_the_prompt_of_the_data_set_and_the_format_text_are_not_used
     assert render(X, dataclasses.replace(DIRECT, format_text="authors")) == render(X, DIRECT)
 
 
+def test_verbatim_keeps_the_prompt_of_the_data_set_and_ends_it_with_the_delimiter_where_no_cot_follows():
+    x = dataclasses.replace(X, prompt="Is it right? ")
+    assert render(x, dataclasses.replace(STYLE, source="verbatim")) == "Is it right?"
+    assert render(x, dataclasses.replace(DIRECT, source="verbatim")) == "Is it right? So the overall score is"
+    with pytest.raises(UserError, match="`verbatim`, but this example ships no prompt"):
+        render(X, dataclasses.replace(DIRECT, source="verbatim"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
