@@ -111,9 +111,7 @@ def report(times: dict[str, Times], losses: dict[str, float], notes: list[str], 
     first = next(iter(times.values()))
     table = []
     for name, found in times.items():
-        row = {"tool": name, "s a step": found.spread(), "tokens/s": f"{tokens / found.median:.0f}"}
-        row["time, times ours"] = f"{found.median / first.median:.2f}"
-        table.append(row | {"by processor time": f"{sum(found.cpu) / sum(first.cpu):.2f}"})
+        table.append({"tool": name, **found.columns(first), "tokens/s": f"{tokens / found.median:.0f}"})
     said = ", ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
     small, large = train_step.shapes()
     ratios = [
