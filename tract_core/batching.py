@@ -1,6 +1,6 @@
 """Encoded examples -> micro-batches: the order of the data, who gets what, and collation to tensors.
 
-Shapes: B examples of the micro-batch, T tokens (padded on the right), S kept positions, N target tokens.
+Shapes: B examples of the micro-batch, T tokens of all of them (one row, no padding), N target tokens.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ class StepOrder(Sampler[list[Item]]):
 
     Each optimizer step takes the next `batch_size` examples of a seeded permutation, whatever the number of
     ranks and the micro-batch size; the last step of an epoch takes what is left. Inside a step the longest come
-    first, so that a micro-batch holds examples of like length and little padding: the step's sums do not depend on
-    how it is split. Ranks that would get fewer examples than others get fillers, since all ranks must take the same
-    number of micro-batches.
+    first, so that ranks wait little for each other and too little memory shows at once: the step's sums do not depend
+    on how it is split. Ranks that would get fewer examples than others get fillers, since all ranks must take the
+    same number of micro-batches.
     """
 
     def __init__(
@@ -92,41 +92,38 @@ class EpochLoader(DataLoader[Any]):
 
 @dataclass(frozen=True, kw_only=True)
 class Collate:
-    """Examples -> tensors for `training.LossModule`.
+    """Examples -> tensors for `training.LossModule`: all sequences in one row, one behind the other.
 
     Target tokens are the CoT, the delimiter, the score and the end token. Only the positions that predict
     a target are kept, so the model computes no logits for the prompt.
     """
 
-    pad_id: int
     ce_on_score: bool
     ce_on_eos: bool
 
-    def __call__(self, items: Sequence[tuple[Encoded, bool]]) -> dict[str, torch.Tensor]:
-        examples = [example for example, _ in items]
-        longest = max(len(example.input_ids) for example in examples)
-        first = min(example.num_prompt for example in examples) - 1
-        kept = longest - 1 - first
-        rows: list[int] = []
+    def __call__(self, items: Sequence[tuple[Encoded, bool]]) -> dict[str, Any]:
+        positions: list[int] = []
         targets: list[int] = []
         ce_mask: list[bool] = []
         score_rows: list[int] = []
-        for b, (example, counts) in enumerate(items):
-            for position in range(example.num_prompt, len(example.input_ids)):
-                if position == example.score_position:
-                    score_rows.append(len(rows))
-                rows.append(b * kept + position - 1 - first)
-                targets.append(example.input_ids[position])
-                ce_mask.append(counts and self._carries_ce(position, example))
+        start = 0
+        for example, counts in items:
+            score_rows.append(len(targets) + example.score_position - example.num_prompt)
+            places = range(example.num_prompt, len(example.input_ids))
+            positions += [start + place - 1 for place in places]
+            targets += example.input_ids[example.num_prompt :]
+            ce_mask += [counts and self._carries_ce(place, example) for place in places]
+            start += len(example.input_ids)
+        lengths = tuple(len(example.input_ids) for example, _ in items)
         return {
-            "input_ids": torch.tensor([_pad(example.input_ids, longest, self.pad_id) for example in examples]),
-            "attention_mask": torch.tensor([_pad([1] * len(e.input_ids), longest, 0) for e in examples]),
-            "positions_S": torch.arange(first, longest - 1),
-            "rows_N": torch.tensor(rows),
+            "input_ids": torch.tensor([[token for example, _ in items for token in example.input_ids]]),
+            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+            "lengths": lengths,
+            "positions_N": torch.tensor(positions),
             "targets_N": torch.tensor(targets),
             "ce_mask_N": torch.tensor(ce_mask),
             "score_rows_B": torch.tensor(score_rows),
-            "gold_B": torch.tensor([example.gold for example in examples]),
+            "gold_B": torch.tensor([example.gold for example, _ in items]),
             "counts_B": torch.tensor([counts for _, counts in items]),
         }
 
@@ -134,7 +131,3 @@ class Collate:
         if position == example.score_position:
             return self.ce_on_score
         return position < example.score_position or self.ce_on_eos
-
-
-def _pad(ids: list[int], length: int, filler: int) -> list[int]:
-    return ids + [filler] * (length - len(ids))

@@ -18,7 +18,7 @@ from tract_core.locks import held
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Part of every fingerprint; raise it when the code computes other weights or writes other files."""
 _KEPT = 2
 _STEP = "step_"

@@ -118,7 +118,10 @@ class Train(Section):
     batch_size: int = Field(ge=1)
     """Examples per optimizer step over all ranks and accumulation steps."""
     micro_batch_size: int = Field(ge=1)
-    """Examples per forward pass on one rank; changes memory and speed, not the result."""
+    """Examples per forward pass on one rank, in one row without padding; changes memory and speed, not the result.
+
+    Must be 1 for architectures whose layers carry something from one sequence into the next (training says so).
+    """
     scheduler: Literal["cosine", "linear", "constant_with_warmup"]
     warmup_ratio: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tract_core import checkpoints, models, tables
+from tract_core import checkpoints, models, packing, tables
 from tract_core.batching import Collate, EncodedDataset, EpochLoader, StepOrder
 from tract_core.checkpoints import Checkpoints
 from tract_core.config import Lora, Model, Prompt, Scale, Train
@@ -59,7 +59,7 @@ class Recipe:
 
 
 class LossModule(nn.Module):
-    """Model and objective in one forward: logits for target rows only, then `objectives.cot_raft`."""
+    """Model and objective in one forward: no padding, logits for target rows only, then `objectives.cot_raft`."""
 
     def __init__(
         self, model: nn.Module, objective: Objective, label_ids: Sequence[int], values: Sequence[float]
@@ -74,9 +74,9 @@ class LossModule(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor,
-        positions_S: Tensor,
-        rows_N: Tensor,
+        position_ids: Tensor,
+        lengths: tuple[int, ...],
+        positions_N: Tensor,
         targets_N: Tensor,
         ce_mask_N: Tensor,
         score_rows_B: Tensor,
@@ -86,9 +86,12 @@ class LossModule(nn.Module):
     ) -> CotRaftLoss:
         """A collated micro-batch and the step's counts (CE tokens, examples) -> its part of the step's loss."""
         output = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=positions_S, use_cache=False
+            input_ids=input_ids,
+            position_ids=position_ids,
+            lengths=lengths,
+            logits_to_keep=positions_N,
+            use_cache=False,
         )
-        logits_NV = output.logits.flatten(0, 1)[rows_N]
         divisors = denominators(
             self.objective.normalization,
             num_ce_tokens=step_counts[0],
@@ -96,7 +99,7 @@ class LossModule(nn.Module):
             authors_batch=self.objective.authors_batch,
         )
         loss = cot_raft(
-            logits_NV,
+            output.logits[0],
             targets_N,
             ce_mask_N,
             score_rows_B,
@@ -193,18 +196,30 @@ class _TractTrainer(Trainer):
 
     def get_train_dataloader(self) -> EpochLoader:
         # Not prepared by accelerate: it would deal the batches to ranks a second time.
-        return EpochLoader(self.train_dataset, batch_sampler=self._order, collate_fn=self.data_collator)
+        return EpochLoader(
+            self.train_dataset,
+            batch_sampler=self._order,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.device.type == "cuda",
+        )
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor]:
         """The micro-batches of one optimizer step, and its counts (CE tokens, examples) over all ranks."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        counts = [[int(batch["ce_mask_N"].sum()), int(batch["counts_B"].sum())] for batch in batches]
-        mine = torch.tensor(counts, dtype=torch.float64 if device.type == "cpu" else torch.float32).sum(0).to(device)
+        counts = [torch.stack([batch["ce_mask_N"].sum(), batch["counts_B"].sum()]) for batch in batches]
+        mine = torch.stack(counts).sum(0).to(torch.float64 if device.type == "cpu" else torch.float32)
+        mine = mine.to(device, non_blocking=True)
         total = self.accelerator.reduce(mine, reduction="sum")
         assert isinstance(total, Tensor)
         return batches, total
+
+    def _prepare_input(self, data: Any) -> Any:
+        # As the Trainer's own, but it waits for each copy; the loader pins what it makes.
+        if isinstance(data, Mapping):
+            return {name: self._prepare_input(value) for name, value in data.items()}
+        return data.to(self.args.device, non_blocking=True) if isinstance(data, Tensor) else data
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -414,6 +429,7 @@ def _build_trainer(
         model = models.add_lora(base, recipe.lora, recipe.run_seed)
     else:
         model = models.continue_lora(base, start, seed_model, recipe.lora, recipe.run_seed)
+    packing.use(base)
     if settings.gradient_checkpointing:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -430,13 +446,14 @@ def _build_trainer(
         model=LossModule(model, objective, encoder.score_tokens.label_ids, encoder.scale.values),
         args=arguments,
         train_dataset=EncodedDataset(examples),
-        # The pad id is never attended to nor predicted, so any valid id will do.
-        data_collator=Collate(pad_id=0, ce_on_score=objective.ce_on_score, ce_on_eos=objective.ce_on_eos),
+        data_collator=Collate(ce_on_score=objective.ce_on_score, ce_on_eos=objective.ce_on_eos),
         order=order,
         store=store,
         callbacks=[_Progress()],
     )
     trainer.remove_callback(PrinterCallback)
+    if settings.micro_batch_size > 1:
+        packing.prove(model)
     return trainer
 
 

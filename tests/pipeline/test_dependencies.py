@@ -80,6 +80,7 @@ def test_imports_point_downwards_only():
             "scale",
             "prompts",
             "objectives",
+            "packing",
             "metrics",
             "raw",
             "free_decoding",

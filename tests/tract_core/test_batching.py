@@ -57,23 +57,24 @@ def test_inside_a_step_the_longest_come_first_over_all_ranks(micro, world):
         assert lengths == sorted(lengths, reverse=True)
 
 
-COLLATE = Collate(pad_id=0, ce_on_score=False, ce_on_eos=True)
+COLLATE = Collate(ce_on_score=False, ce_on_eos=True)
 SHORT = Encoded(id="a", input_ids=[1, 2, 11, 12, 5, 9], num_prompt=2, score_position=4, gold=2.0)
 LONG = Encoded(id="b", input_ids=[1, 2, 3, 13, 14, 15, 6, 9], num_prompt=3, score_position=6, gold=3.0)
 
 
 def test_rows_predict_exactly_the_targets():
     batch = COLLATE([(SHORT, True), (LONG, True)])
-    positions, width = batch["positions_S"], len(batch["positions_S"])
-    assert positions.tolist() == [1, 2, 3, 4, 5, 6]
-    predicted = []
-    for row, target in zip(batch["rows_N"].tolist(), batch["targets_N"].tolist(), strict=True):
-        b, place = row // width, positions[row % width].item()
-        assert batch["input_ids"][b, place + 1] == target
-        predicted.append((b, target))
-    assert predicted == [(0, 11), (0, 12), (0, 5), (0, 9), (1, 13), (1, 14), (1, 15), (1, 6), (1, 9)]
+    assert batch["positions_N"].tolist() == [1, 2, 3, 4, 8, 9, 10, 11, 12]
+    assert batch["targets_N"].tolist() == [11, 12, 5, 9, 13, 14, 15, 6, 9]
+    assert torch.equal(batch["input_ids"][0, batch["positions_N"] + 1], batch["targets_N"])
     assert batch["targets_N"][batch["score_rows_B"]].tolist() == [5, 6]
-    assert batch["attention_mask"].sum(1).tolist() == [6, 8]
+
+
+def test_sequences_stand_one_behind_the_other_without_padding():
+    batch = COLLATE([(SHORT, True), (LONG, True)])
+    assert batch["input_ids"].tolist() == [SHORT.input_ids + LONG.input_ids]
+    assert batch["position_ids"].tolist() == [[*range(6), *range(8)]]
+    assert batch["lengths"] == (6, 8)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_rows_predict_exactly_the_targets():
     ],
 )
 def test_which_tokens_carry_cross_entropy(on_score, on_eos, expected):
-    batch = Collate(pad_id=0, ce_on_score=on_score, ce_on_eos=on_eos)([(SHORT, True)])
+    batch = Collate(ce_on_score=on_score, ce_on_eos=on_eos)([(SHORT, True)])
     assert batch["ce_mask_N"].int().tolist() == expected
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback
 
 from tests import reference
@@ -367,3 +368,74 @@ def test_ce_without_cots_learns_score_and_end_token(direct_examples, seed_model,
     assert [count for _, count in parts] == [2] * 8
     (record,) = records(tmp_path / "a")
     assert record["loss"] == pytest.approx(sum(total for total, _ in parts) / 16, rel=1e-5)
+
+
+class CountWaits(TorchDispatchMode):
+    """Operations that make the host wait for the device: they read a value, or have a size that depends on values.
+
+    AdamW keeps the count of its steps on the host, on a GPU too; reading it is no wait.
+    """
+
+    READS = frozenset({"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal", "aten._unique2"})
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.host = [], set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        masked = "aten.index" in str(func) and any(t is not None and t.dtype == torch.bool for t in args[1])
+        read = str(func).rpartition(".")[0] in self.READS
+        if masked or (read and args[0].data_ptr() not in self.host):
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class WaitsOfSteps(TrainerCallback):
+    """What was counted from the end of one step to the end of the next, logging left out."""
+
+    def __init__(self, mode):
+        self.mode, self.steps = mode, []
+
+    def on_step_begin(self, args, state, control, optimizer=None, **kwargs):
+        counters = (state["step"] for state in optimizer.state.values())
+        self.mode.host = {counter.data_ptr() for counter in counters}
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.steps.append(list(self.mode.found))
+        self.mode.found.clear()
+
+
+def waits(examples, seed_model, encoder, *, logging_steps, **changes):
+    """Of each step of one epoch but the first, before which AdamW has no counters to tell apart."""
+    trainer = training._build_trainer([*examples, *examples], recipe(epochs=1, **changes), seed_model, encoder, None)
+    trainer.args.logging_steps = logging_steps
+    with CountWaits() as mode:
+        counter = WaitsOfSteps(mode)
+        trainer.add_callback(counter)
+        trainer.train()
+    assert len(counter.steps) == 3  # 8 + 8 + 6 examples
+    return counter.steps[1:]
+
+
+@pytest.mark.parametrize("micro", [1, 2, 8])
+def test_the_host_never_waits_for_the_device_between_two_logs(micro, examples, seed_model, tiny_encoder):
+    assert waits(examples, seed_model, tiny_encoder, micro_batch_size=micro, logging_steps=100) == [[], []]
+
+
+def test_a_log_waits_once_and_reads_twice_more_what_is_there_by_then(examples, seed_model, tiny_encoder):
+    # The loss and the norm of the gradient; `tolist` of the five sums does not show here.
+    found = waits(examples, seed_model, tiny_encoder, logging_steps=1)
+    assert found == [["aten._local_scalar_dense.default"] * 2] * 2
+
+
+def test_a_wait_is_seen(examples, seed_model, tiny_encoder, monkeypatch):
+    step = training._TractTrainer.compute_loss
+
+    def waiting(self, *args, **kwargs):
+        loss = step(self, *args, **kwargs)
+        loss.item()
+        return loss
+
+    monkeypatch.setattr(training._TractTrainer, "compute_loss", waiting)
+    found = waits(examples, seed_model, tiny_encoder, logging_steps=100)
+    assert [len(step) for step in found] == [4, 3]  # one for each micro-batch of 2 examples

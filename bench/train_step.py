@@ -1,0 +1,242 @@
+"""One optimizer step of ours beside the released loss semantics: same weights, rows, threads and optimizer.
+
+    OMP_NUM_THREADS=1 python -m bench.train_step                # all cases: about 20 minutes
+    OMP_NUM_THREADS=1 python -m bench.train_step --cases b1 --repeats 5
+    python -m bench.train_step --cases memory
+
+On a GPU, where there is one, in bfloat16 (bench/gpu.sh; `memory` is for CPUs).
+Loss and gradients are checked to be equal before anything is timed. Cases: `b1` (prompt 1,300, completion 250), `b4`
+and `b8` (lengths of real judge prompts, scaled), `memory` (batch 4 of 1,300 + 250; peaks of child processes).
+"""
+
+import argparse
+import json
+import resource
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from transformers import AutoConfig, MistralConfig
+
+from bench import measuring, released
+from tract_core import config, cost, models, packing
+from tract_core.batching import Collate
+from tract_core.cost import GIB, Shape, Sizes
+from tract_core.encoding import Encoded
+from tract_core.objectives import Objective
+from tract_core.training import LossModule
+
+OURS, FULL, RELEASED = "ours", "full logits, padded", "full logits, padded, recompute"
+LABELS, VALUES = [33, 34, 35, 36, 37], [1.0, 2.0, 3.0, 4.0, 5.0]  # ids of "1" to "5" in SmolLM2's vocabulary
+_SCALE = 0.15
+# (prompt, completion) in tokens of SmolLM2: 8 of the 32 rows that preset `vicuna` trains on, as they come.
+_REAL = [(1180, 164), (955, 166), (899, 150), (844, 146), (1309, 166), (882, 90), (897, 92), (1210, 100)]
+_SCALED = [(round(_SCALE * p), round(_SCALE * c)) for p, c in _REAL]
+_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+_DTYPE, _TOLERANCE = ("bfloat16", 3e-2) if _DEVICE == "cuda" else ("float32", 1e-4)
+CASES = {"b1": [(1300, 250)], "b4": _SCALED[:4], "b8": _SCALED, "memory": [(1300, 250)] * 4}
+
+
+def _moved(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.to(_DEVICE) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+
+
+def rows(lengths: Sequence[tuple[int, int]]) -> list[Encoded]:
+    """Random ids of the given lengths: time does not depend on what they say."""
+    draw = torch.Generator().manual_seed(0)
+    result = []
+    for number, (prompt, completion) in enumerate(lengths):
+        ids = torch.randint(100, 40000, (prompt + completion,), generator=draw).tolist()
+        ids[-2] = LABELS[number % 5]
+        example = {"num_prompt": prompt, "score_position": len(ids) - 2, "gold": float(1 + number * 2 % 5)}
+        result.append(Encoded(id=str(number), input_ids=ids, **example))
+    return result
+
+
+class Step:
+    """One model with LoRA that every variant trains a step of."""
+
+    def __init__(self, lengths: Sequence[tuple[int, int]]) -> None:
+        params = config.load("presets/laptop.yaml")
+        self.base = models.load_model(models.resolve(params.model), _DTYPE).to(_DEVICE)
+        self.model = models.add_lora(self.base, params.lora, 1)
+        for name, parameter in self.model.named_parameters():
+            if "lora_B" in name:  # B starts at 0, and then A has no gradient to compare
+                torch.nn.init.normal_(parameter, std=0.01)
+        self.examples = rows(lengths)
+        batch = len(lengths)
+        objective = Objective.create(
+            lam=1.0, normalization="authors", authors_batch=batch, ce_on_score="auto", ce_on_eos=True
+        )
+        self.module = LossModule(self.model, objective, LABELS, VALUES).to(_DEVICE)
+        self.ours = _moved(Collate(ce_on_score=False, ce_on_eos=True)([(row, True) for row in self.examples]))
+        self.counts = torch.tensor([float(self.ours["ce_mask_N"].sum()), float(batch)], device=_DEVICE)
+        self.padded = _moved(released.collate(self.examples))
+        self.scores = (torch.tensor(LABELS, device=_DEVICE), torch.tensor(VALUES, device=_DEVICE))
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=0.0)  # the weights stay equal for all variants
+        self.model.train()
+
+    def loss(self, variant: str) -> torch.Tensor:
+        """Forward of one variant."""
+        if variant == OURS:
+            packing.use(self.base)
+            self.model.gradient_checkpointing_disable()
+            return self.module(**self.ours, step_counts=self.counts).total
+        self.base.set_attn_implementation("sdpa")
+        if variant == RELEASED:
+            self.model.enable_input_require_grads()
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            self.model.gradient_checkpointing_disable()
+        inputs = {name: self.padded[name] for name in ("input_ids", "attention_mask")}
+        logits = self.model(**inputs, use_cache=False).logits
+        labels, gold = self.padded["labels"], self.padded["gold"]
+        return released.loss(logits, labels, gold, *self.scores)
+
+    def gradient(self, variant: str) -> tuple[float, torch.Tensor]:
+        """Loss, and the gradient of all trained weights as one vector."""
+        self.optimizer.zero_grad()
+        loss = self.loss(variant)
+        loss.backward()
+        if variant == RELEASED:
+            self.model.disable_input_require_grads()
+        return loss.item(), torch.cat([p.grad.flatten() for p in self.trained])
+
+    def run(self, variant: str) -> None:
+        """A whole optimizer step."""
+        self.gradient(variant)
+        torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self.optimizer.step()
+        if _DEVICE == "cuda":
+            torch.cuda.synchronize()
+
+
+def check_equal(step: Step, variants: Sequence[str]) -> dict[str, float]:
+    """Relative differences of loss and gradient to ours; stops where they are more than float32's rounding."""
+    loss, gradient = step.gradient(OURS)
+    found = {}
+    for variant in variants:
+        other, theirs = step.gradient(variant)
+        found[f"{variant}: loss"] = abs(other - loss) / abs(loss)
+        found[f"{variant}: gradient"] = ((theirs - gradient).norm() / gradient.norm()).item()
+    if max(found.values()) > _TOLERANCE:
+        raise SystemExit(f"not the same loss: {found}")
+    return found
+
+
+def flop(shape: Shape, variant: str, lengths: Sequence[tuple[int, int]]) -> float:
+    """Of the model tract_core/cost.py; recompute runs the layers once more, not the head."""
+    if variant == OURS:
+        return sum(cost.training_flop(shape, Sizes(prompt=p, cot=c)) for p, c in lengths)
+    longest = max(p + c for p, c in lengths)
+    one = cost.training_flop(shape, Sizes(prompt=0, cot=longest))
+    again = cost.forward_flop(shape, longest, 0) if variant == RELEASED else 0.0
+    return len(lengths) * (one + again)
+
+
+def shapes() -> tuple[Shape, Shape]:
+    """SmolLM2-135M and Mistral-7B."""
+    folder = models.resolve(config.load("presets/laptop.yaml").model).folder
+    return Shape.create(AutoConfig.from_pretrained(folder)), Shape.create(MistralConfig())
+
+
+def time_case(name: str, repeats: int) -> None:
+    lengths, variants = CASES[name], [OURS, FULL, RELEASED]
+    step = Step(lengths)
+    equal = check_equal(step, variants[1:])
+    runs: dict[str, Callable[[], object]] = {variant: partial(step.run, variant) for variant in variants}
+    times = measuring.interleaved(runs, repeats)
+    small, large = shapes()
+    table = []
+    for variant in variants:
+        ratios = [flop(shape, variant, lengths) / flop(shape, OURS, lengths) for shape in (small, large)]
+        row = {"variant": variant, **times[variant].columns(times[OURS])}
+        table.append(row | {"FLOP model": f"{ratios[0]:.2f}", "FLOP model, Mistral-7B": f"{ratios[1]:.2f}"})
+    tokens, padded = sum(p + c for p, c in lengths), len(lengths) * max(p + c for p, c in lengths)
+    notes = [
+        f"Rows (prompt, completion): {lengths}; {tokens} tokens, {padded} padded.",
+        f"Equal before timing, relative differences: {', '.join(f'{k} {v:.1e}' for k, v in equal.items())}.",
+        "Ratios to ours are of processor time; the clock also counts what else ran on the machine. The columns of the "
+        "FLOP model are projections; the one for Mistral-7B says what the ratio would be there.",
+    ]
+    data = {variant: vars(times[variant]) for variant in variants}
+    measuring.write(f"train_step_{name}", f"Train step, {name}", table, notes, data)
+
+
+def memory_case() -> None:
+    """Peak resident size of a child that does one step, and of one that does the loss head alone."""
+    lengths, table, data = CASES["memory"], [], {}
+    for variant in (OURS, FULL, RELEASED):
+        peak, _ = measuring.child_peak("bench.train_step", "--child", variant)
+        head = {}
+        if variant != RELEASED:
+            top, before = measuring.child_peak("bench.train_step", "--child", variant, "--head")
+            head = {"head": top - before["before"]}
+        data[variant] = {"total": peak, **head}
+    for variant, found in data.items():
+        head = found.get("head", data[FULL]["head"])
+        row = {"variant": variant, "total peak, GiB": f"{found['total'] / GIB:.2f}"}
+        row["times ours"] = f"{found['total'] / data[OURS]['total']:.2f}"
+        row |= {"loss head, GiB": f"{head / GIB:.2f}", "head, times ours": f"{head / data[OURS]['head']:.2f}"}
+        table.append(row)
+    notes = [
+        f"Rows (prompt, completion): {lengths}. Measured as ru_maxrss of a child process that does one step (imports "
+        "and weights included). The loss head is a child of its own: hidden states in, their gradient out, less what "
+        "the process held before."
+    ]
+    measuring.write("train_memory", "Peak memory of a train step, batch 4", table, notes, data)
+
+
+def child(variant: str, *, head: bool) -> None:
+    """What `memory_case` measures."""
+    if not head:
+        Step(CASES["memory"]).run(variant)
+        print(json.dumps({}))
+        return
+    step = Step(CASES["memory"])
+    out = step.base.get_output_embeddings()
+    keep = step.ours["positions_N"] if variant == OURS else torch.arange(step.padded["input_ids"].numel())
+    hidden = torch.randn(1, len(keep), step.base.config.hidden_size, requires_grad=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    if variant == OURS:
+        fake = _Head(out, hidden)
+        LossModule(fake, step.module.objective, LABELS, VALUES)(**step.ours, step_counts=step.counts).total.backward()
+    else:
+        logits = out(hidden).view(len(step.examples), -1, out.out_features)
+        labels, gold = step.padded["labels"], step.padded["gold"]
+        released.loss(logits, labels, gold, *step.scores).backward()
+    print(json.dumps({"before": before}))
+
+
+class _Head(torch.nn.Module):
+    """The output head alone, with the call of a model."""
+
+    def __init__(self, out: torch.nn.Module, hidden: torch.Tensor) -> None:
+        super().__init__()
+        self.out, self.hidden = out, hidden
+
+    def forward(self, **inputs: Any) -> Any:
+        return argparse.Namespace(logits=self.out(self.hidden))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cases", nargs="+", choices=sorted(CASES), default=list(CASES))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--child", choices=[OURS, FULL, RELEASED])
+    parser.add_argument("--head", action="store_true")
+    given = parser.parse_args()
+    if given.child:
+        child(given.child, head=given.head)
+        return
+    for name in given.cases:
+        if name == "memory":
+            memory_case()
+        else:
+            time_case(name, given.repeats)
+
+
+if __name__ == "__main__":
+    main()
