@@ -257,6 +257,7 @@ class _TractTrainer(Trainer):
         with self._store.draft(self.state.global_step) as folder:
             save_file(get_peft_model_state_dict(_unwrapped(self)), folder / _ADAPTER)
             torch.save(state, folder / _STATE)
+            self.state.log_history = []  # `records` has it; here it would be written longer each time
             self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

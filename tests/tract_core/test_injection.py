@@ -187,12 +187,12 @@ def test_mixed_texts_change_only_their_own_span(family, record_property):
 @pytest.mark.parametrize("ce_on_score", [True, False])
 @pytest.mark.parametrize("ce_on_eos", [True, False])
 def test_labels_cover_the_cot_and_what_is_configured_whatever_stands_in_the_fields(family, ce_on_score, ce_on_eos):
-    collate = Collate(pad_id=0, ce_on_score=ce_on_score, ce_on_eos=ce_on_eos)
+    collate = Collate(ce_on_score=ce_on_score, ce_on_eos=ce_on_eos)
     for field in FIELDS:
         for text in (*family.hostile()[:5], "".join(family.names())):
             encoder, found = family.sequence(field, text)
             batch = collate([(found, True)])
-            places = (batch["positions_S"][batch["rows_N"]] + 1).tolist()
+            places = (batch["positions_N"] + 1).tolist()
             place, delimiter = found.score_position, encoder.score_tokens.delimiter_ids
             learnt = [n for n, carries in zip(places, batch["ce_mask_N"].tolist(), strict=True) if carries]
             ends = [place] * ce_on_score + [place + 1] * ce_on_eos
@@ -259,7 +259,7 @@ def test_a_delimiter_and_a_score_in_the_prompt_end_nothing_and_are_not_read():
     model.lm_head.bias.data[list(family.control)] = -100.0
     prompts = [family.encoder.prompt_ids(with_field("response", text)) for text in (COT, family.fake_turn(), SCORE_5)]
     requests = [Request(key=str(n), prompt_ids=ids, seed=n) for n, ids in enumerate(prompts)]
-    draws = list(TransformersEngine(model, rules(family), batch_size=3).generate(requests, score=True))
+    (draws,) = TransformersEngine(model, rules(family)).generate([requests], score=True)
     for ids, draw in zip(prompts, draws, strict=True):
         assert (draw.finish_reason, draw.num_tokens, len(draw.cot_ids)) == ("length", 12, 12)
         context = [*ids, *draw.cot_ids, *family.encoder.score_tokens.delimiter_ids]
