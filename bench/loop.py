@@ -1,13 +1,16 @@
-"""What our training loop adds to the bare model, for each optimizer step, and what a checkpoint costs.
+"""What our training loop adds to the bare model, for each optimizer step.
 
-    python -m bench.loop
+    OMP_NUM_THREADS=1 python -m bench.loop
 
 The seed model's 30 layers made narrow (width 64), so that the modules and the LoRA weights are as many, and little of
 a step is arithmetic. Bare: forward, loss, backward, clipping and AdamW over micro-batches that are there already.
 Ours: the Trainer with its loader, packing, counts, callbacks and log.
 """
 
+import itertools
+import statistics
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,12 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from bench import measuring, train_step
-from tract_core import checkpoints, config, models, training
-from tract_core.checkpoints import Checkpoints
+from tract_core import config, models, training
 from tract_core.encoding import Encoded, Encoder
 from tract_core.models import SeedModel
 from tract_core.objectives import Objective
 
-_EXAMPLES, _EPOCHS = 16, 2
-_STEPS = _EXAMPLES // 8 * _EPOCHS
+_EXAMPLES, _EPOCHS = 16, 4
 
 
 def narrow(folder: Path) -> SeedModel:
@@ -42,72 +43,65 @@ def recipe() -> training.Recipe:
     return training.Recipe(**sections, train=settings, objective=objective, run_seed=1)
 
 
-def bare(trainer: Any) -> None:
-    """The steps of one training, without Trainer."""
+def bare(trainer: Any, steps: list[list[Any]]) -> list[float]:
+    """Processor seconds of each step without Trainer."""
     model = trainer.model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
-    for step in _BATCHES:
+    ends = []
+    for step in steps:
         counts = torch.tensor([sum(float(b[name].sum()) for b in step) for name in ("ce_mask_N", "counts_B")])
         for batch in step:
             model(**batch, step_counts=counts).total.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
+        ends.append(time.process_time())
+    return [b - a for a, b in itertools.pairwise(ends)]
 
 
-_BATCHES: list[list[Any]] = []
+class _Ends(TrainerCallback):
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.ends.append(time.process_time())
 
 
-class _NoCheckpoints(TrainerCallback):
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_save = False
-
-
-def build(examples: list[Encoded], seed_model: SeedModel, store: Checkpoints | None) -> Any:
+def ours(examples: list[Encoded], seed_model: SeedModel) -> tuple[Any, list[float]]:
+    """Processor seconds from step to step of a training that logs at each step and keeps no checkpoint."""
     encoder = Encoder.create(models.load_tokenizer(seed_model), recipe().prompt, recipe().scale)
-    trainer = training._build_trainer(examples, recipe(), seed_model, encoder, None, store)
-    trainer.add_callback(training._Saving() if store is not None else _NoCheckpoints())
-    return trainer
+    trainer = training._build_trainer(examples, recipe(), seed_model, encoder, None)
+    ends = _Ends()
+    trainer.add_callback(ends)
+    trainer.train()
+    return trainer, [b - a for a, b in itertools.pairwise(ends.ends)]
 
 
 def main() -> None:
+    found: dict[str, list[float]] = {"bare model, optimizer included": [], "our loop": []}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        seed_model = narrow(folder / "model")
+        seed_model = narrow(Path(name) / "model")
         examples = train_step.rows([(90, 10 + i % 4) for i in range(_EXAMPLES)])
-        trainer = build(examples, seed_model, None)
-        batches = list(trainer.get_train_dataloader()) * _EPOCHS
-        _BATCHES.extend(batches[i : i + 4] for i in range(0, len(batches), 4))
-
-        def saving() -> None:
-            with checkpoints.opened(folder / "work", {}) as store:
-                build(examples, seed_model, store).train()
-
-        def building() -> None:
-            with checkpoints.opened(folder / "work", {}) as store:
-                build(examples, seed_model, store)
-
-        runs = {
-            "bare": lambda: bare(trainer),
-            "ours": lambda: trainer.train(),
-            "building it": building,
-            "building it, and a checkpoint at each step": saving,
-        }
-        times = measuring.interleaved(runs, 5)
-    each = {name: found.median / _STEPS for name, found in times.items()}
-    loop = each["ours"] - each["bare"]
-    save = each["building it, and a checkpoint at each step"] - each["building it"] - each["ours"]
+        for _ in range(5):
+            trainer, steps = ours(examples, seed_model)
+            batches = list(trainer.get_train_dataloader()) * _EPOCHS
+            found["our loop"] += steps
+            found["bare model, optimizer included"] += bare(
+                trainer, [batches[i : i + 4] for i in range(0, len(batches), 4)]
+            )
+    medians = {name: 1000 * statistics.median(seconds) for name, seconds in found.items()}
     table = [
-        {"what": "bare model, optimizer included", "ms a step": f"{1000 * each['bare']:.1f}"},
-        {"what": "added by our loop, 4 micro-batches", "ms a step": f"{1000 * loop:.1f}"},
-        {"what": "added by a checkpoint at a step", "ms a step": f"{1000 * save:.1f}"},
+        {"what": name, "ms a step": f"{medians[name]:.1f} ({1000 * min(s):.1f} to {1000 * max(s):.1f})"}
+        for name, s in found.items()
     ]
+    low, high = medians.values()
+    table.append({"what": "added", "ms a step": f"{high - low:.1f} ({(high - low) / low:.1%})"})
     notes = [
-        f"{_STEPS} steps of 8 examples of 100 tokens in micro-batches of 2; 5 runs each, in turn; start and end of the "
-        "training are in it. A checkpoint is made at each record of the log: at most 200 in a run."
+        f"Processor time of one thread, {len(found['our loop'])} steps of 8 examples of 100 tokens in micro-batches of "
+        "2, with a log at each step and without checkpoints."
     ]
-    measuring.write("train_loop", "What the training loop adds", table, notes, {k: vars(v) for k, v in times.items()})
+    measuring.write("train_loop", "What the training loop adds", table, notes, found)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from tract_core.objectives import Objective
 from tract_core.training import LossModule
 
 OURS, FULL, RELEASED = "ours", "full logits, padded", "full logits, padded, recompute"
+AGAIN, SINGLY = "ours, recompute", "ours, in micro-batches of 1"
 LABELS, VALUES = [33, 34, 35, 36, 37], [1.0, 2.0, 3.0, 4.0, 5.0]  # ids of "1" to "5" in SmolLM2's vocabulary
 _SCALE = 0.15
 # (prompt, completion) in tokens of SmolLM2: 8 of the 32 rows that preset `vicuna` trains on, as they come.
@@ -70,7 +71,9 @@ class Step:
             lam=1.0, normalization="authors", authors_batch=batch, ce_on_score="auto", ce_on_eos=True
         )
         self.module = LossModule(self.model, objective, LABELS, VALUES).to(_DEVICE)
-        self.ours = _moved(Collate(ce_on_score=False, ce_on_eos=True)([(row, True) for row in self.examples]))
+        collate = Collate(ce_on_score=False, ce_on_eos=True)
+        self.ours = _moved(collate([(row, True) for row in self.examples]))
+        self.singly = [_moved(collate([(row, True)])) for row in self.examples]
         self.counts = torch.tensor([float(self.ours["ce_mask_N"].sum()), float(batch)], device=_DEVICE)
         self.padded = _moved(released.collate(self.examples))
         self.scores = (torch.tensor(LABELS, device=_DEVICE), torch.tensor(VALUES, device=_DEVICE))
@@ -80,27 +83,33 @@ class Step:
 
     def loss(self, variant: str) -> torch.Tensor:
         """Forward of one variant."""
-        if variant == OURS:
-            packing.use(self.base)
-            self.model.gradient_checkpointing_disable()
-            return self.module(**self.ours, step_counts=self.counts).total
-        self.base.set_attn_implementation("sdpa")
-        if variant == RELEASED:
+        if variant in (RELEASED, AGAIN):
             self.model.enable_input_require_grads()
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         else:
             self.model.gradient_checkpointing_disable()
+        if variant in (OURS, AGAIN):
+            packing.use(self.base)
+            return self.module(**self.ours, step_counts=self.counts).total
+        self.base.set_attn_implementation("sdpa")
         inputs = {name: self.padded[name] for name in ("input_ids", "attention_mask")}
         logits = self.model(**inputs, use_cache=False).logits
         labels, gold = self.padded["labels"], self.padded["gold"]
         return released.loss(logits, labels, gold, *self.scores)
+
+    def run_singly(self) -> None:
+        """The forward and backward passes of the same step, an example at a time."""
+        packing.use(self.base)
+        for batch in self.singly:
+            self.module(**batch, step_counts=self.counts).total.backward()
+        self.optimizer.step()
 
     def gradient(self, variant: str) -> tuple[float, torch.Tensor]:
         """Loss, and the gradient of all trained weights as one vector."""
         self.optimizer.zero_grad()
         loss = self.loss(variant)
         loss.backward()
-        if variant == RELEASED:
+        if variant in (RELEASED, AGAIN):
             self.model.disable_input_require_grads()
         return loss.item(), torch.cat([p.grad.flatten() for p in self.trained])
 
@@ -168,19 +177,19 @@ def time_case(name: str, repeats: int) -> None:
 def memory_case() -> None:
     """Peak resident size of a child that does one step, and of one that does the loss head alone."""
     lengths, table, data = CASES["memory"], [], {}
-    for variant in (OURS, FULL, RELEASED):
+    for variant in (OURS, FULL, RELEASED, AGAIN, SINGLY):
         peak, _ = measuring.child_peak("bench.train_step", "--child", variant)
         head = {}
-        if variant != RELEASED:
+        if variant in (OURS, FULL):
             top, before = measuring.child_peak("bench.train_step", "--child", variant, "--head")
             head = {"head": top - before["before"]}
         data[variant] = {"total": peak, **head}
     for variant, found in data.items():
-        head = found.get("head", data[FULL]["head"])
+        head = found.get("head", data[FULL if variant == RELEASED else OURS]["head"])
         row = {"variant": variant, "total peak, GiB": f"{found['total'] / GIB:.2f}"}
         row["times ours"] = f"{found['total'] / data[OURS]['total']:.2f}"
         row |= {"loss head, GiB": f"{head / GIB:.2f}", "head, times ours": f"{head / data[OURS]['head']:.2f}"}
-        table.append(row)
+        table.append(row if variant != SINGLY else row | {"loss head, GiB": "-", "head, times ours": "-"})
     notes = [
         f"Rows (prompt, completion): {lengths}. Measured as ru_maxrss of a child process that does one step (imports "
         "and weights included). The loss head is a child of its own: hidden states in, their gradient out, less what "
@@ -192,7 +201,8 @@ def memory_case() -> None:
 def child(variant: str, *, head: bool) -> None:
     """What `memory_case` measures."""
     if not head:
-        Step(CASES["memory"]).run(variant)
+        step = Step(CASES["memory"])
+        step.run_singly() if variant == SINGLY else step.run(variant)
         print(json.dumps({}))
         return
     step = Step(CASES["memory"])
@@ -225,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", nargs="+", choices=sorted(CASES), default=list(CASES))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--child", choices=[OURS, FULL, RELEASED])
+    parser.add_argument("--child", choices=[OURS, FULL, RELEASED, AGAIN, SINGLY])
     parser.add_argument("--head", action="store_true")
     given = parser.parse_args()
     if given.child:
