@@ -15,6 +15,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # read when vllm is import
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 from vllm import LLM, SamplingParams
+from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -135,7 +136,7 @@ class VllmEngine:
             else:
                 drawn[request.key] = given(request)
                 self._ask_score(request, drawn[request.key])
-        except ValueError as error:  # vLLM's own validation, before the engine sees the request
+        except (ValueError, VLLMClientError) as error:  # vLLM's own validation, before the engine sees the request
             return f"{type(error).__name__}: {error}"
         return None
 
