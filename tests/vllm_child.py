@@ -20,7 +20,7 @@ def main(job_file: str, answer_file: str) -> None:
         sampling=config.Sampling.model_validate(job["sampling"]),
         max_length=job["max_length"],
     )
-    engine = VllmEngine(folder, rules, dtype="float32", batch_size=8, memory=1.0)
+    engine = VllmEngine(folder, rules, dtype="float32", batch_size=8, memory="auto")
     batches = engine.generate([[Request(**request) for request in job["requests"]]], score=True)
     answer = [
         {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading and d.reading.probs}

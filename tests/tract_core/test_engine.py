@@ -12,7 +12,7 @@ from tests.conftest import SCALE, STYLE, X
 from tract_core import config, models
 from tract_core.encoding import Encoder
 from tract_core.engine import Request, Rules
-from tract_core.engine.base import score_seed
+from tract_core.engine.base import cache_bytes, score_seed
 from tract_core.engine.hf import TransformersEngine, _Sampler
 from tract_core.errors import UserError, is_out_of_memory
 
@@ -266,6 +266,13 @@ def test_vllm_agrees_with_transformers_on_a_tiny_model(tiny_folder, tmp_path):
 @pytest.mark.timeout(600)
 def test_vllm_agrees_with_transformers_on_the_real_model(real_model, tmp_path):
     compare_engines(real_model.folder, tmp_path, limit=1e-4)
+
+
+def test_the_cache_holds_the_tokens_asked_for_but_takes_at_most_half_of_what_is_free(tiny_folder):
+    token = 2 * 2 * 2 * 32  # keys and values, layers, heads, head size
+    assert cache_bytes(tiny_folder, "float32", 1000, free=10**9) == 1000 * token * 4
+    assert cache_bytes(tiny_folder, "bfloat16", 1000, free=10**9) == 1000 * token * 2
+    assert cache_bytes(tiny_folder, "float32", 1000, free=10**6) == 500_000
 
 
 def same_but(key, tiny, broken, whole):

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,9 +17,10 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 from vllm import LLM, SamplingParams
 from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
+from vllm.utils.cpu_resource_utils import get_memory_node_info
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from tract_core.engine.base import Draw, Request, Rules, failure, finish, given, score_seed, with_reading
+from tract_core.engine.base import Draw, Request, Rules, cache_bytes, failure, finish, given, score_seed, with_reading
 from tract_core.errors import UserError
 
 _SCORE = "score|"
@@ -30,7 +31,9 @@ _TOGETHER = 2.0
 class VllmEngine:
     """One vLLM engine on a merged model folder."""
 
-    def __init__(self, folder: Path, rules: Rules, *, dtype: str, batch_size: int, memory: float) -> None:
+    def __init__(
+        self, folder: Path, rules: Rules, *, dtype: str, batch_size: int, memory: float | Literal["auto"]
+    ) -> None:
         """Start the engine (half a minute on a CPU).
 
         Args:
@@ -38,19 +41,26 @@ class VllmEngine:
             rules: encoder, sampling and length.
             dtype: `float32` or `bfloat16`.
             batch_size: sequences decoded together.
-            memory: KV cache in GiB on a CPU; share of the device's memory on a GPU.
+            memory: KV cache in GiB on a CPU; share of the device's memory on a GPU; `auto` as in config.Engine.
         """
         self.rules, self.batch_size = rules, batch_size
         on_cpu = not torch.cuda.is_available()
         if on_cpu:
-            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(math.ceil(memory))
+            os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over `memory`
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+            free = get_memory_node_info().available_memory
+            tokens = batch_size * rules.max_length
+            cache = cache_bytes(folder, dtype, tokens, free) if memory == "auto" else int(memory * 2**30)
         # Per-request seeds and chunked prefill kill the engine on a CPU; without chunks a prefill
         # must fit one step.
         options: dict[str, Any] = (
-            {"enable_chunked_prefill": False, "max_num_batched_tokens": max(4096, rules.max_length)}
+            {
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(4096, rules.max_length),
+                "kv_cache_memory_bytes": cache,
+            }
             if on_cpu
-            else {"gpu_memory_utilization": memory}
+            else {"gpu_memory_utilization": 0.9 if memory == "auto" else memory}
         )
         try:
             self.llm = LLM(
@@ -69,7 +79,7 @@ class VllmEngine:
         except (RuntimeError, ValueError, MemoryError) as error:
             raise UserError(
                 f"vLLM does not start: {error}. If it is memory, lower engine.batch_size or change engine.memory "
-                f"({memory:g}: GiB of KV cache on a CPU, share of the memory on a GPU)"
+                f"({memory}: GiB of KV cache on a CPU, share of the memory on a GPU)"
             ) from None
 
     def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
