@@ -20,14 +20,15 @@ def main(job_file: str, answer_file: str) -> None:
         sampling=config.Sampling.model_validate(job["sampling"]),
         max_length=job["max_length"],
     )
-    engine = VllmEngine(folder, rules, dtype="float32", batch_size=8, memory=1.0)
+    engine = VllmEngine(folder, rules, dtype="float32", batch_size=job["batch_size"], memory=job["memory"])
     batches = engine.generate([[Request(**request) for request in job["requests"]]], score=True)
-    answer = [
+    draws = [
         {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading and d.reading.probs}
         for draws in batches
         for d in draws
     ]
-    Path(answer_file).write_text(json.dumps(answer))
+    blocks = engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks
+    Path(answer_file).write_text(json.dumps({"draws": draws, "cached": engine.cached_tokens, "blocks": blocks}))
 
 
 if __name__ == "__main__":

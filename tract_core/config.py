@@ -357,8 +357,9 @@ class Engine(Section):
     name: Literal["vllm", "transformers"]
     batch_size: int = Field(ge=1)
     """Sequences generated together."""
-    memory: float = Field(gt=0)
-    """vLLM's KV cache: GiB on a CPU; share of the device's memory on a GPU."""
+    memory: Annotated[float, Field(gt=0)] | Literal["auto"]
+    """vLLM's: GiB of KV cache on a CPU; share of the device's memory, weights included, on a GPU. `auto`: on a CPU room
+    for `batch_size` sequences of `model.max_length`, at most half of what is free; on a GPU 0.9."""
 
 
 class Score(Section):

@@ -265,7 +265,8 @@ def training_bytes(shape: Shape, device: Device, settings: Settings) -> float:
 def drawing_bytes(shape: Shape, device: Device, settings: Settings) -> float:
     """Memory of a stage that generates or reads: weights, and keys and values of a full batch at its longest.
 
-    vLLM on a GPU takes the share `engine.memory` whatever is needed; less than this leaves it a smaller batch.
+    vLLM on a GPU takes the share `engine.memory` (`auto`: 0.9) whatever is needed; less than this leaves it a smaller
+    batch.
     """
     tokens = settings.batch * (settings.longest.prompt + settings.longest.cot)
     return device.bytes_per_number * (shape.total + tokens * 2 * shape.num_layers * shape.kv_width)

@@ -12,7 +12,7 @@ from tests.conftest import SCALE, STYLE, X
 from tract_core import config, models
 from tract_core.encoding import Encoder
 from tract_core.engine import Request, Rules
-from tract_core.engine.base import score_seed
+from tract_core.engine.base import cache_bytes, score_seed
 from tract_core.engine.hf import TransformersEngine, _Sampler
 from tract_core.errors import UserError, is_out_of_memory
 
@@ -205,8 +205,8 @@ def test_the_score_is_drawn_with_noise_of_its_own():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def vllm_draws(folder, encoder, asked, tmp_path, *, max_length):
-    """Draws of the vLLM engine, from a process of its own: vLLM wants to own the main module."""
+def vllm_answer(folder, asked, tmp_path, *, memory, batch_size=8):
+    """Draws of the vLLM engine, and its cache, from a process of its own: vLLM wants to own the main module."""
     import json
     import subprocess
     import sys
@@ -217,14 +217,16 @@ def vllm_draws(folder, encoder, asked, tmp_path, *, max_length):
         json.dumps(
             {
                 "folder": str(folder),
-                "max_length": max_length,
+                "max_length": 2048,
+                "batch_size": batch_size,
+                "memory": memory,
                 "requests": [vars(request) for request in asked],
                 "sampling": SAMPLING.resolved(),
             }
         )
     )
     subprocess.run([sys.executable, "-m", "tests.vllm_child", str(job), str(answer)], check=True, timeout=500)
-    return {draw["key"]: draw for draw in json.loads(answer.read_text())}
+    return json.loads(answer.read_text())
 
 
 def compare_engines(folder, tmp_path, *, limit):
@@ -236,7 +238,10 @@ def compare_engines(folder, tmp_path, *, limit):
     long = Request(key="long", prompt_ids=[5] * (2048 - SAMPLING.max_new_tokens), seed=1)
     unknown = Request(key="unknown", prompt_ids=[5, 10**6], seed=1)
     asked = [*given[:2], long, *given[2:], unknown, *drawn]
-    theirs = vllm_draws(folder, encoder, asked, tmp_path, max_length=2048)
+    answer = vllm_answer(folder, asked, tmp_path, memory="auto")
+    # Room for all 8 sequences at their longest, in blocks of 128: the memory of this machine is enough for that.
+    assert answer["blocks"] == 8 * 2048 // 128
+    theirs = {draw["key"]: draw for draw in answer["draws"]}
     assert theirs["long"]["finish_reason"].startswith("error: ")
     assert "more than model.max_length (2048)" in theirs["long"]["finish_reason"]
     assert "out of vocabulary" in theirs["unknown"]["finish_reason"]
@@ -266,6 +271,33 @@ def test_vllm_agrees_with_transformers_on_a_tiny_model(tiny_folder, tmp_path):
 @pytest.mark.timeout(600)
 def test_vllm_agrees_with_transformers_on_the_real_model(real_model, tmp_path):
     compare_engines(real_model.folder, tmp_path, limit=1e-4)
+
+
+def test_the_cache_holds_the_tokens_asked_for_but_takes_at_most_half_of_what_is_free(tiny_folder):
+    token = 2 * 2 * 2 * 32  # keys and values, layers, heads, head size
+    assert cache_bytes(tiny_folder, "float32", 1000, free=10**9) == 1000 * token * 4
+    assert cache_bytes(tiny_folder, "bfloat16", 1000, free=10**9) == 1000 * token * 2
+    assert cache_bytes(tiny_folder, "float32", 1000, free=10**6) == 500_000
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_reads_a_prompt_once_for_all_its_samples_and_scores_though_few_prompts_fit_its_cache(
+    tiny, tiny_folder, tmp_path
+):
+    """The generator's order, one sample of each prompt after the other, and three times as many prompts as fit."""
+    pytest.importorskip("vllm", reason="vLLM is not installed; run `make env`")
+    encoder = tiny[1]
+    once = [encoder.prompt_ids(dataclasses.replace(X, instruction=f"once {n} " * 60)) for n in range(16)]
+    often = [encoder.prompt_ids(dataclasses.replace(X, instruction=f"often {n} " * 60)) for n in range(16)]
+    prompts = [*once, *often, *often, *often]
+    asked = [Request(key=str(i), prompt_ids=ids, seed=i) for i, ids in enumerate(prompts)]
+    cached = vllm_answer(tiny_folder, asked, tmp_path, memory=0.0031, batch_size=4)
+    assert cached["blocks"] == 25
+    in_blocks = [len(ids) // 128 * 128 for ids in prompts]
+    assert sum(in_blocks[:32]) > 3 * 128 * cached["blocks"]
+    assert cached["cached"]["CoT"] >= sum(in_blocks[32:])
+    assert cached["cached"]["score"] >= sum(in_blocks)
 
 
 def same_but(key, tiny, broken, whole):

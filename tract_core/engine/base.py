@@ -5,7 +5,11 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+import torch
+from transformers import AutoConfig
 
 from tract_core.config import Sampling
 from tract_core.encoding import Encoder
@@ -142,3 +146,12 @@ def given(request: Request) -> Draw:
     """The draw of a request that brings its CoT."""
     assert request.cot_ids is not None
     return Draw(key=request.key, cot_ids=request.cot_ids, finish_reason="given", num_tokens=0, reading=None)
+
+
+def cache_bytes(folder: Path, dtype: str, tokens: int, free: int) -> int:
+    """Keys and values of so many tokens of the model in a folder, at most half of the `free` bytes."""
+    model = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    width = (getattr(model, "num_key_value_heads", None) or model.num_attention_heads) * head
+    each = 2 * model.num_hidden_layers * width * getattr(torch, dtype).itemsize
+    return min(tokens * each, free // 2)
