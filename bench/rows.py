@@ -4,10 +4,11 @@
 
 Raw rows are made text of the size of Feedback Collection's (about 1,000 words a row, 20 rows a task); predictions are
 made, one CoT of 150 tokens each; `compare` draws 1,000 resamples of tasks with 5 responses. Each stage runs as a
-process, as `dvc repro` starts it, so its imports count.
+process, as `dvc repro` starts it, so its imports count. Writes bench/results/rows.md and .json.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -20,31 +21,51 @@ from pathlib import Path
 
 import yaml
 
+from bench import measuring
 from bench.statistics import ROOT, example, prediction
 from pipeline import common
 from tract_core import tables
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 STAGES = {"prepare": [], "score": ["--row", "tract"], "compare": []}
+TITLE = "Stages without a model, by rows"
+NOTE = (
+    "`compare` holds one term that grows with the square of the rows: Kendall's tau-b of each of 1,000 resamples, by "
+    "the signs of all pairs of rows."
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    print(f"{'rows':>8}  {'stage':<8}{'median s':>9}{'spread':>14}{'GiB':>6}")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    seconds: dict[tuple[int, str], list[float]] = {}
+    memory: dict[tuple[int, str], float] = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for size in SIZES:
             make_raw(size)
             for stage, arguments in STAGES.items():
                 if stage == "score":
                     make_predictions(size)
                 runs = [seconds_and_gib(stage, *arguments) for _ in range(repeats)]
-                seconds = sorted(run[0] for run in runs)
-                spread = f"{seconds[0]:.1f} to {seconds[-1]:.1f}"
-                memory = max(run[1] for run in runs)
-                print(f"{size:>8}  {stage:<8}{statistics.median(seconds):>9.1f}{spread:>14}{memory:>6.1f}", flush=True)
+                seconds[size, stage] = [run[0] for run in runs]
+                memory[size, stage] = max(run[1] for run in runs)
+                print(f"{size} rows, {stage}: {seconds[size, stage]}", file=sys.stderr, flush=True)
+    measuring.write("rows", TITLE, table(seconds, memory), [NOTE], list(zip(seconds, seconds.values(), strict=True)))
+
+
+def table(seconds: dict[tuple[int, str], list[float]], memory: dict[tuple[int, str], float]) -> list[dict[str, object]]:
+    """One line for each number of rows: median and spread of the seconds, and the memory, of each stage."""
+    return [
+        {"rows": f"{size:,}"}
+        | {
+            f"{stage}, s": f"{statistics.median(found):.1f} ({min(found):.1f} to {max(found):.1f})"
+            for stage in STAGES
+            if (found := seconds[size, stage])
+        }
+        | {f"{stage}, GiB": f"{memory[size, stage]:.1f}" for stage in STAGES}
+        for size in SIZES
+    ]
 
 
 def make_raw(size: int) -> None:
