@@ -228,7 +228,8 @@ def main() -> None:
     mean = statistics.mean(found["lengths"])
     notes = [
         f"{repeats} interleaved repeats; {kind} of {lengths[0]} to {lengths[-1]} tokens; CoTs of {COT} tokens. "
-        f"K=1: {CASES['K=1'][0]} prompts; K=8: {CASES['K=8'][0]} prompt; one at a time: {_SINGLES} CoTs a repeat. vllm {vllm.__version__}.",
+        f"K=1: {CASES['K=1'][0]} prompts; K=8: {CASES['K=8'][0]} prompt; one at a time: {_SINGLES} CoTs a repeat. "
+        f"vllm {vllm.__version__}.",
         f"Before timing: probabilities within {found['error']:.1e} of the float32 softmax; K=8 CoTs that ended as they "
         f"liked had {mean:.0f} tokens on average ({min(found['lengths'])} to {max(found['lengths'])}); found in the "
         f"prefix cache: {found['cached']['CoT']:.1%} of the CoTs' prompts, {found['cached']['score']:.1%} of the "
