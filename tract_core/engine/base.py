@@ -153,5 +153,5 @@ def cache_bytes(folder: Path, dtype: str, tokens: int, free: int) -> int:
     model = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
     width = (getattr(model, "num_key_value_heads", None) or model.num_attention_heads) * head
-    each = 2 * model.num_hidden_layers * width * getattr(torch, dtype).itemsize
+    each: int = 2 * model.num_hidden_layers * width * getattr(torch, dtype).itemsize
     return min(tokens * each, free // 2)

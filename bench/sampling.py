@@ -1,0 +1,244 @@
+"""K CoTs with their scores: our engine beside itself without sharing, and beside transformers' `generate`.
+
+    python -m bench.sampling [--repeats 3]
+
+SmolLM2-135M, real judge prompts of about 1,300 tokens (vicuna_eval.json in TRACT_REFERENCE_DIR; made text without it),
+exactly 250 tokens for each CoT, so that all variants do the same work. Without sharing: vLLM reads no prefix cache, and
+the scores are a second pass. transformers: one padded batch, or one CoT after the other (two of them), then one forward
+pass to the score; both get the last position's logits alone, which is kind to them.
+First the probabilities are compared with a float32 softmax over the vocabulary, behind CoTs that end as they like.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import os
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import vllm
+from transformers import GenerationConfig
+
+from bench import fits, measuring
+from bench.measuring import Times
+from bench.rows import words
+from tract_core import config, cost, datasets, models
+from tract_core.cost import DEVICES, Settings, Sizes, Work
+from tract_core.encoding import Encoder
+from tract_core.engine import Draw, Request, Rules
+from tract_core.engine.hf import _left_pad
+from tract_core.engine.vllm import VllmEngine
+from tract_core.examples import judge_input
+from tract_core.prompts import JudgeInput
+from tract_core.scale import ScoreScale
+
+OURS, UNSHARED, BATCHED, SINGLE = "ours", "vLLM without sharing", "transformers, batched", "transformers, one at a time"
+PROMPT, COT = 1300, 250
+CASES = {"K=1": (4, 1), "K=8": (1, 8)}
+"""Prompts and CoTs for each."""
+_SINGLES = 2
+
+
+class FixedEngine(VllmEngine):
+    """Ours with CoTs of one length (None: they end as they like), and with the prefix cache out of use if asked."""
+
+    length: int | None = None
+    sharing = True
+
+    def _settings(self, seed: int) -> dict[str, Any]:
+        return {**super()._settings(seed), "skip_reading_prefix_cache": not self.sharing}
+
+    def _sampling(self, request: Request) -> Any:
+        parameters = super()._sampling(request)
+        if self.length is not None:
+            parameters.max_tokens = parameters.min_tokens = self.length
+        return parameters
+
+    def draw(self, requests: Sequence[Request], *, score: bool) -> list[Draw]:
+        """All at once, with a prefix cache that knows nothing yet."""
+        assert self.llm.reset_prefix_cache()
+        return [draw for draws in self.generate([requests], score=score) for draw in draws]
+
+    def shared(self, requests: Sequence[Request], length: int | None) -> list[Draw]:
+        self.length, self.sharing = length, True
+        return self.draw(requests, score=True)
+
+    def unshared(self, requests: Sequence[Request], length: int) -> list[Draw]:
+        """All CoTs, then all scores, every prompt read anew."""
+        self.length, self.sharing = length, False
+        cots = {draw.key: draw.cot_ids for draw in self.draw(requests, score=False)}
+        return self.draw([dataclasses.replace(r, cot_ids=cots[r.key]) for r in requests], score=True)
+
+
+class Peer:
+    """transformers' `generate` with its own sampler, and a forward pass to the score."""
+
+    def __init__(self, model: Any, rules: Rules) -> None:
+        self.model, self.rules = model.eval(), rules
+
+    @torch.inference_mode()
+    def run(self, requests: Sequence[Request], length: int) -> None:
+        ids_BT, mask_BT = _left_pad([request.prompt_ids for request in requests], "cpu")
+        sampling = self.rules.sampling
+        settings = GenerationConfig(
+            max_new_tokens=length,
+            min_new_tokens=length,
+            do_sample=True,
+            top_k=0,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            eos_token_id=self.rules.encoder.stop_ids,
+            pad_token_id=self.rules.encoder.stop_ids[0],
+        )
+        output_BT = self.model.generate(input_ids=ids_BT, attention_mask=mask_BT, generation_config=settings)
+        cots = output_BT[:, ids_BT.shape[1] :].tolist()
+        self.probabilities(
+            [
+                self.rules.encoder.scoring_context(request.prompt_ids, cot)
+                for request, cot in zip(requests, cots, strict=True)
+            ]
+        )
+
+    @torch.inference_mode()
+    def probabilities(self, contexts: Sequence[list[int]]) -> list[list[float]]:
+        """Softmax over the whole vocabulary in float32, at the score."""
+        ids_BT, mask_BT = _left_pad(contexts, "cpu")
+        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+        logits_BV = self.model(
+            input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
+        ).logits[:, -1]
+        return logits_BV.float().softmax(-1)[:, list(self.rules.label_ids)].tolist()
+
+    def one_by_one(self, requests: Sequence[Request], length: int) -> None:
+        for request in requests[:_SINGLES]:
+            self.run([request], length)
+
+
+def judged(encoder: Encoder, params: config.Params) -> tuple[list[list[int]], str]:
+    """Prompts, the ones nearest to 1,300 tokens first, and where they come from."""
+    folder = Path(os.environ.get("TRACT_REFERENCE_DIR", "../shared")) / "data"
+    if not (folder / "vicuna_eval.json").exists():
+        return [encoder.prompt_ids(made(random.Random(number))) for number in range(4)], "made text"
+    data = params.data.model_copy(update={"folder": str(folder)})
+    scale = ScoreScale.create(params.scale.values, params.scale.labels)
+    examples = datasets.prepare(data, scale, params.prompt.delimiter).benchmarks["vicuna_heldout"]
+    prompts = [encoder.prompt_ids(judge_input(row)) for row in examples]
+    return sorted(prompts, key=lambda ids: abs(len(ids) - PROMPT)), "real judge prompts"
+
+
+def made(rng: random.Random) -> JudgeInput:
+    return JudgeInput(
+        instruction=words(50, rng),
+        response=words(80, rng),
+        reference=words(80, rng),
+        criteria=words(10, rng),
+        descriptions=tuple(words(5, rng) for _ in range(5)),
+    )
+
+
+def requests_of(prompts: Sequence[list[int]], case: str) -> list[Request]:
+    count, samples = CASES[case]
+    return [
+        Request(key=f"{case} {n} {k}", prompt_ids=prompts[n], seed=1000 * n + k)
+        for k in range(samples)
+        for n in range(count)
+    ]
+
+
+def after_warm_up(run: Callable[[Sequence[Request], int], object], requests: Sequence[Request]) -> Callable[[], object]:
+    """The first run, which `interleaved` leaves out, draws eight tokens only: the machine is shared."""
+    lengths = itertools.chain([8], itertools.repeat(COT))
+    return lambda: run(requests, next(lengths))
+
+
+def check(engine: FixedEngine, peer: Peer, requests: Sequence[Request]) -> dict[str, Any]:
+    """CoTs as they end by themselves: their lengths, what the prefix cache held, and the probabilities' error."""
+    draws = engine.shared(requests, None)
+    worst = 0.0
+    for draw in draws[:4]:
+        prompt = next(request.prompt_ids for request in requests if request.key == draw.key)
+        (exact,) = peer.probabilities([engine.rules.encoder.scoring_context(prompt, draw.cot_ids)])
+        assert draw.reading is not None
+        worst = max(worst, *(abs(a - b) for a, b in zip(draw.reading.probs, exact, strict=True)))
+    if worst > 1e-4:
+        raise SystemExit(f"probabilities differ by {worst:.1e} from the full softmax; nothing is timed")
+    cached = {kind: engine.cached_tokens[kind] / total for kind, total in engine.prompt_tokens.items()}
+    lengths = [draw.num_tokens for draw in draws]
+    return {"error": worst, "cached": cached, "lengths": lengths, "ends": [draw.finish_reason for draw in draws]}
+
+
+def line(case: str, name: str, times: Times, ours: Times) -> dict[str, object]:
+    drawn = CASES[case][0] * CASES[case][1]
+    cots = {name: min(_SINGLES, drawn) if name == SINGLE else drawn, OURS: drawn}
+    seconds = sorted(second / cots[name] for second in times.wall)
+    base = statistics.median(ours.wall) / drawn
+    spread = f"{statistics.median(seconds):.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f})"
+    cpu = statistics.median(times.cpu) / cots[name]
+    return {
+        "case": case,
+        "variant": name,
+        "s a CoT": spread,
+        "times ours": f"{statistics.median(seconds) / base:.2f}",
+        "processor s a CoT": f"{cpu:.2f}",
+    }
+
+
+def projected(samples: int) -> str:
+    """Ours against no sharing for Mistral-7B on an H100, from the FLOP model."""
+    shape, sizes = fits.shape("Mistral-7B"), Sizes(prompt=PROMPT, cot=COT)
+    settings = Settings(batch=256, micro_batch=1, recompute=False, rank=8, longest=sizes)
+    drawn = 1024.0 * samples
+    device = DEVICES["h100"]
+    seconds = [
+        cost.project(work, shape, device, sizes, settings).seconds - device.start_seconds
+        for work in (Work(drawn=drawn, prompts=1024.0), Work(drawn=drawn, prompts=drawn, read=drawn))
+    ]
+    return f"K={samples} {seconds[1] / seconds[0]:.2f}x"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    params = config.load("presets/vicuna.yaml")
+    seed_model = models.resolve(params.model)
+    encoder = Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale)
+    sampling = params.sampling.model_copy(update={"max_new_tokens": COT})
+    rules = Rules(encoder=encoder, sampling=sampling, max_length=params.model.max_length)
+    prompts, kind = judged(encoder, params)
+    engine = FixedEngine(seed_model.folder, rules, dtype="float32", batch_size=32, memory=1.0)
+    peer = Peer(models.load_model(seed_model, "float32"), rules)
+    found = check(engine, peer, requests_of(prompts, "K=8"))
+    print(found, flush=True)
+    lines, data = list[dict[str, object]](), dict[str, object]()
+    for case in CASES:
+        asked = requests_of(prompts, case)
+        variants = {OURS: engine.shared, UNSHARED: engine.unshared, BATCHED: peer.run}
+        if case == "K=8":  # alone it takes as long for each CoT whatever K
+            variants[SINGLE] = peer.one_by_one
+        times = measuring.interleaved({name: after_warm_up(run, asked) for name, run in variants.items()}, repeats)
+        lines += [line(case, name, one, times[OURS]) for name, one in times.items()]
+        data[case] = {name: vars(one) for name, one in times.items()}
+    lengths = sorted(len(ids) for ids in prompts[: CASES["K=1"][0]])
+    mean = statistics.mean(found["lengths"])
+    notes = [
+        f"{repeats} interleaved repeats; {kind} of {lengths[0]} to {lengths[-1]} tokens; CoTs of {COT} tokens. "
+        f"K=1: {CASES['K=1'][0]} prompts; K=8: {CASES['K=8'][0]} prompt; one at a time: {_SINGLES} CoTs a repeat. "
+        f"vllm {vllm.__version__}.",
+        f"Before timing: probabilities within {found['error']:.1e} of the float32 softmax; K=8 CoTs that ended as they "
+        f"liked had {mean:.0f} tokens on average ({min(found['lengths'])} to {max(found['lengths'])}); found in the "
+        f"prefix cache: {found['cached']['CoT']:.1%} of the CoTs' prompts, {found['cached']['score']:.1%} of the "
+        "scores' contexts.",
+        f"Projection, not measured (Mistral-7B, H100, FLOP model): {', '.join(projected(k) for k in (1, 8, 16))} "
+        "faster than without sharing.",
+    ]
+    measuring.write("sampling", "Sampling and scoring", lines, notes, {**data, "check": found})
+
+
+if __name__ == "__main__":
+    main()
