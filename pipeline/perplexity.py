@@ -9,7 +9,7 @@ Writes: artifacts/results/perplexity/seed_N.json
 from typing import Any
 
 from pipeline import common, loading
-from tract_core import config, examples, models, perplexity, tables
+from tract_core import config, examples, models, perplexity, tables, tokens
 
 
 def main() -> str:
@@ -25,7 +25,7 @@ def main() -> str:
             rows, tables.read(common.gap("tract", seed, "own"), "predictions"), keep_bad=keep_bad
         ),
     }
-    prompts = {(row["source"], row["id"]): encoder.prompt_ids(examples.judge_input(row)) for row in rows}
+    prompts = tokens.prompt_ids(encoder, rows)
     model = models.load_model(seed_model, params.model.dtype)
     found = {
         name: perplexity.perplexity(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import common, loading
-from tract_core import examples, tables, training
+from tract_core import tables, tokens, training
 from tract_core.config import Params
 from tract_core.encoding import Encoder
 from tract_core.examples import Pair
@@ -46,8 +46,9 @@ def fit(
 ) -> str:
     """Train the adapter of one row and put it where the later stages look for it."""
     loading.require_proof(seed_model)
+    prompts = tokens.prompt_ids(encoder, [x for x, _ in pairs])
     return training.train_adapter(
-        [encoder.training_example(x["id"], examples.judge_input(x), cot, x["gold"]) for x, cot in pairs],
+        [encoder.training_example(x["id"], prompts[x["source"], x["id"]], cot, x["gold"]) for x, cot in pairs],
         how,
         seed_model=seed_model,
         encoder=encoder,

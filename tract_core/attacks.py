@@ -13,6 +13,7 @@ from typing import Any
 from tract_core import checks
 from tract_core.encoding import Encoder
 from tract_core.errors import list_some
+from tract_core.examples import judge_input
 from tract_core.tables import Row
 
 logger = logging.getLogger(__name__)
@@ -127,10 +128,14 @@ def attack_all(examples: Sequence[Row], encoder: Encoder, *, max_length: int, ma
             name = f"{changed['source']}, id {row['id']}"
             if style.shipped and changed["prompt"] is None:
                 left_out.append(f"{name}: its prompt does not hold the response exactly once")
-            elif (length := checks.length(encoder, changed, max_new_tokens)) > max_length:
+            elif (length := _length(encoder, changed, max_new_tokens)) > max_length:
                 left_out.append(f"{name}: {length} tokens, model.max_length is {max_length}")
             else:
                 fitting.append(changed)
     if left_out:
         logger.warning("%d attacked rows are left out:\n%s", len(left_out), list_some(left_out))
     return fitting
+
+
+def _length(encoder: Encoder, row: Row, max_new_tokens: int) -> int:
+    return checks.length(encoder, row, encoder.prompt_ids(judge_input(row)), max_new_tokens)

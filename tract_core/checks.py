@@ -1,11 +1,12 @@
 """What can be proved with the tokenizer alone, before any model loads: labels, template, lengths."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from tract_core import tokens
 from tract_core.encoding import Encoder
 from tract_core.errors import UserError, list_some
-from tract_core.examples import judge_input
 from tract_core.tables import Row
 
 
@@ -28,7 +29,12 @@ def proof(encoder: Encoder) -> dict[str, Any]:
 
 
 def check_lengths(
-    encoder: Encoder, tables: Mapping[str, Sequence[Row]], *, max_length: int, max_new_tokens: int
+    encoder: Encoder,
+    tables: Mapping[str, Sequence[Row]],
+    *,
+    max_length: int,
+    max_new_tokens: int,
+    work: str | Path = "work",
 ) -> dict[str, Lengths]:
     """The longest sequence of each table, with room for a generated CoT or the annotator's, delimiter, score, end.
 
@@ -37,7 +43,8 @@ def check_lengths(
     """
     too_long, longest = list[str](), {}
     for name, rows in tables.items():
-        lengths = [length(encoder, row, max_new_tokens) for row in rows]
+        prompts = tokens.prompt_ids(encoder, rows, work)
+        lengths = [length(encoder, row, prompts[row["source"], row["id"]], max_new_tokens) for row in rows]
         too_long += [
             f"{name}, id {row['id']}: {found} tokens"
             for row, found in zip(rows, lengths, strict=True)
@@ -52,8 +59,8 @@ def check_lengths(
     return longest
 
 
-def length(encoder: Encoder, row: Row, max_new_tokens: int) -> int:
+def length(encoder: Encoder, row: Row, prompt_ids: Sequence[int], max_new_tokens: int) -> int:
     """Tokens of an example's longest sequence: prompt, a generated CoT or the annotator's, delimiter, score, end."""
     annotator = len(encoder.cot_ids(row["annotator_cot"])) if row["annotator_cot"] else 0
     tail = len(encoder.score_tokens.delimiter_ids) + 2
-    return len(encoder.prompt_ids(judge_input(row))) + max(annotator, max_new_tokens) + tail
+    return len(prompt_ids) + max(annotator, max_new_tokens) + tail

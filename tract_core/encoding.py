@@ -96,21 +96,20 @@ class Encoder:
         """A CoT's ids as they follow the prompt; without a chat template a space separates the two."""
         return self.continuation(cot if self._frame is not None else " " + cot)
 
-    def training_example(self, id: str, x: JudgeInput, cot: str | None, gold: float) -> Encoded:
-        """The whole sequence for one row, without a CoT where `cot` is None.
+    def training_example(self, id: str, prompt_ids: Sequence[int], cot: str | None, gold: float) -> Encoded:
+        """The whole sequence for one row, behind its `prompt_ids`; without a CoT where `cot` is None.
 
         Raises:
             ValueError: gold is not in Y, or a CoT is given to a judge without CoT, or missing for one with it.
         """
         if (cot is not None) != self.style.cot:
             raise ValueError(f"example {id}: style.cot is {self.style.cot}, but the CoT is {cot!r}")
-        start = self.prompt_ids(x)
-        before_score = [*start, *([] if cot is None else self.cot_ids(cot)), *self.score_tokens.delimiter_ids]
+        before_score = [*prompt_ids, *([] if cot is None else self.cot_ids(cot)), *self.score_tokens.delimiter_ids]
         score_id = self.score_tokens.label_ids[self.scale.index(gold)]
         return Encoded(
             id=id,
             input_ids=[*before_score, score_id, self._end_id],
-            num_prompt=len(start),
+            num_prompt=len(prompt_ids),
             score_position=len(before_score),
             gold=float(gold),
         )

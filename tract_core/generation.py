@@ -16,13 +16,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tract_core import free_decoding, models, tables
+from tract_core import free_decoding, models, tables, tokens
 from tract_core.config import Engine as EngineSettings
 from tract_core.config import Model, Sampling, Selfgen
 from tract_core.encoding import Encoder
 from tract_core.engine import Draw, Engine, Request, Rules, failure, open_engine
 from tract_core.errors import UserError, list_some
-from tract_core.examples import judge_input
 from tract_core.models import SeedModel
 from tract_core.scale import ScoreScale
 from tract_core.store import Store
@@ -77,7 +76,7 @@ class Generator:
             "engine": engine.name,
             "free": free,
         }
-        self.store = Store(self.origin, work)
+        self.store, self._work = Store(self.origin, work), work
         rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
         home = self.store.folder
         self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, adapter, home)
@@ -106,8 +105,7 @@ class Generator:
             UserError: every request failed, the engine cannot go on, the disk is full, or another process is drawing
                 the same. A request that fails alone is a row with status `error` and no score.
         """
-        by_id = {(row["source"], row["id"]): row for row in examples}
-        prompts = {place: self.encoder.prompt_ids(judge_input(row)) for place, row in by_id.items()}
+        prompts = tokens.prompt_ids(self.encoder, examples, self._work)
         requests = dict[CotKey, Request]()
         for key in keys:
             ids, seed = prompts[key.source, key.id], request_seed(self.stage, key, attempt)

@@ -38,7 +38,7 @@ class Judge:
         if "objective" not in settings:
             raise UserError(f"{adapter}: not an adapter folder made by this project (its manifest names no objective)")
         self._model = Model.model_validate(settings["model"])
-        self._sampling = sampling
+        self._sampling, self._work = sampling, work
         seed_model = models.resolve(self._model, work)
         self._encoder = Encoder.create(
             models.load_tokenizer(seed_model),
@@ -85,6 +85,7 @@ class Judge:
             {SOURCE: examples},
             max_length=self._model.max_length,
             max_new_tokens=self._sampling.max_new_tokens,
+            work=self._work,
         )
         if not self._encoder.style.cot and num_samples > 1:
             raise UserError("this judge writes no CoT, so one sample is all there is; ask for num_samples = 1")

@@ -144,9 +144,8 @@ def test_the_pipeline_reads_exactly_the_tokens_of_the_specification(prepared, co
     for row in prepared.train:
         text = f"{row['prompt']} " + (f"{row['annotator_cot']} so score is" if cot else "so score is")
         expected = [ids[word] for word in [words.BOS, *text.split(), f"{row['gold']:g}", words.EOS]]
-        encoded = encoder.training_example(
-            row["id"], judge_input(row), row["annotator_cot"] if cot else None, row["gold"]
-        )
+        start = encoder.prompt_ids(judge_input(row))
+        encoded = encoder.training_example(row["id"], start, row["annotator_cot"] if cot else None, row["gold"])
         assert encoded.input_ids == expected
         assert encoded.num_prompt == prompt
         assert encoded.score_position == len(expected) - 2

@@ -96,6 +96,7 @@ def test_imports_point_downwards_only():
             "batching",
             "checkpoints",
             "store",
+            "tokens",
             "models",
             "checks",
             "attacks",

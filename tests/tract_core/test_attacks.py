@@ -6,6 +6,7 @@ from tests.conftest import SCALE, STYLE, X
 from tract_core import attacks, checks
 from tract_core.attacks import ATTACKS
 from tract_core.encoding import Encoder
+from tract_core.examples import judge_input
 from tract_core.prompts import PromptStyle, render
 
 ROW = {
@@ -72,7 +73,8 @@ def test_a_shipped_prompt_without_one_place_for_it_is_left_out_and_named(chat_to
 
 
 def test_rows_that_an_attack_makes_too_long_are_left_out_and_named(encoder, caplog):
-    padded = checks.length(encoder, attacked("padding"), 8)
+    row = attacked("padding")
+    padded = checks.length(encoder, row, encoder.prompt_ids(judge_input(row)), 8)
     with caplog.at_level(logging.WARNING):
         fitting = attacks.attack_all([ROW], encoder, max_length=padded - 1, max_new_tokens=8)
     assert {row["source"] for row in fitting} == {f"demo/{one.name}" for one in ATTACKS} - {"demo/padding"}

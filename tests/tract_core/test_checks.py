@@ -8,7 +8,7 @@ from tract_core.errors import UserError
 
 
 def row(id="a", **changes):
-    return {**vars(X), "descriptions": list(X.descriptions), "id": id, "annotator_cot": None, **changes}
+    return {**vars(X), "descriptions": list(X.descriptions), "source": "t", "id": id, "annotator_cot": None, **changes}
 
 
 def test_longest_counts_prompt_cot_delimiter_score_and_end(encoder):
@@ -20,7 +20,7 @@ def test_longest_counts_prompt_cot_delimiter_score_and_end(encoder):
 def test_a_training_row_counts_its_annotators_cot_where_longer(encoder):
     cot = "A long feedback with many words in it. " * 5
     found = checks.check_lengths(encoder, {"t": [row(annotator_cot=cot)]}, max_length=2000, max_new_tokens=1)
-    assert found["t"].longest == len(encoder.training_example("a", X, cot, 3).input_ids)
+    assert found["t"].longest == len(encoder.training_example("a", encoder.prompt_ids(X), cot, 3).input_ids)
 
 
 def test_at_the_limit_passes_and_one_over_is_named(encoder):

@@ -22,12 +22,12 @@ def test_prompt_equals_the_tokenizers_own_chat_template(encoder):
 
 
 def test_training_prefix_equals_the_generation_prompt(any_encoder):
-    example = any_encoder.training_example("a", X, "Clear and right.", 4)
+    example = any_encoder.training_example("a", any_encoder.prompt_ids(X), "Clear and right.", 4)
     assert example.input_ids[: example.num_prompt] == any_encoder.prompt_ids(X)
 
 
 def test_score_position_and_parts_are_where_they_should_be(any_encoder):
-    example = any_encoder.training_example("a", X, "Clear and right.", 4)
+    example = any_encoder.training_example("a", any_encoder.prompt_ids(X), "Clear and right.", 4)
     tokens = any_encoder.score_tokens
     assert example.input_ids[example.score_position] == tokens.label_ids[3]
     assert example.input_ids[example.score_position + 1 :] == [any_encoder.stop_ids[0]]
@@ -37,7 +37,7 @@ def test_score_position_and_parts_are_where_they_should_be(any_encoder):
 
 
 def test_decoding_a_training_sequence_gives_cot_and_score_back(any_encoder):
-    example = any_encoder.training_example("a", X, "Clear and right.", 4)
+    example = any_encoder.training_example("a", any_encoder.prompt_ids(X), "Clear and right.", 4)
     text = any_encoder.decode(example.input_ids[example.num_prompt :])
     assert prompts.split_annotator_cot(text, STYLE.delimiter, SCALE.labels) == ("Clear and right.", "4")
 
@@ -96,7 +96,7 @@ def test_control_text_in_any_field_never_becomes_a_control_token(any_encoder, te
 def test_a_planted_cot_changes_only_its_own_span(pieces):
     encoder = _shared_encoder()
     cot = "".join(pieces)
-    example = encoder.training_example("a", X, cot, 2)
+    example = encoder.training_example("a", encoder.prompt_ids(X), cot, 2)
     own = example.input_ids[example.num_prompt : example.score_position]
     assert not set(own) & encoder.control_ids
     assert example.input_ids[: example.num_prompt] == encoder.prompt_ids(X)
@@ -156,7 +156,7 @@ def test_generated_ids_are_cut_at_the_first_delimiter(any_encoder, text, kept, f
 
 def test_gold_outside_the_scale_is_refused(encoder):
     with pytest.raises(ValueError, match="index"):
-        encoder.training_example("a", X, "Fine.", 4.5)
+        encoder.training_example("a", encoder.prompt_ids(X), "Fine.", 4.5)
 
 
 PROMPT = config.Prompt(
@@ -184,7 +184,7 @@ def test_create_reads_the_sections_and_writes_cots_unless_told_otherwise(chat_to
 
 def test_without_cot_the_score_is_the_whole_assistant_turn(chat_tokenizer):
     encoder = direct(chat_tokenizer)
-    example = encoder.training_example("a", X, None, 4)
+    example = encoder.training_example("a", encoder.prompt_ids(X), None, 4)
     prompt = prompts.render(X, dataclass_with(STYLE, cot=False))
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": "4"}]
     whole = chat_tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
@@ -197,7 +197,7 @@ def test_without_cot_the_score_is_the_whole_assistant_turn(chat_tokenizer):
 
 def test_without_cot_and_chat_template_a_space_separates_prompt_and_score(plain_direct_encoder):
     encoder, tokenizer = plain_direct_encoder, plain_direct_encoder.tokenizer
-    example = encoder.training_example("a", X, None, 4)
+    example = encoder.training_example("a", encoder.prompt_ids(X), None, 4)
     prompt = prompts.render(X, dataclass_with(STYLE, cot=False))
     assert example.input_ids == [*tokenizer(prompt + " 4")["input_ids"], tokenizer.eos_token_id]
     assert example.input_ids[: example.num_prompt] == tokenizer(prompt)["input_ids"]
@@ -208,7 +208,7 @@ def test_without_cot_and_chat_template_a_space_separates_prompt_and_score(plain_
 
 def test_without_cot_training_and_scoring_see_the_same_sequence(plain_direct_encoder, chat_tokenizer):
     for encoder in (plain_direct_encoder, direct(chat_tokenizer)):
-        example = encoder.training_example("a", X, None, 2)
+        example = encoder.training_example("a", encoder.prompt_ids(X), None, 2)
         context = encoder.scoring_context(encoder.prompt_ids(X), [])
         assert example.input_ids[: example.score_position] == context
         assert example.input_ids[example.score_position] == encoder.score_tokens.label_ids[1]
@@ -217,11 +217,11 @@ def test_without_cot_training_and_scoring_see_the_same_sequence(plain_direct_enc
 
 def test_a_cot_where_none_belongs_and_a_missing_one_are_refused(encoder, chat_tokenizer):
     with pytest.raises(ValueError, match=r"example a: style\.cot is False, but the CoT is 'Fine\.'"):
-        direct(chat_tokenizer).training_example("a", X, "Fine.", 4)
+        direct(chat_tokenizer).training_example("a", direct(chat_tokenizer).prompt_ids(X), "Fine.", 4)
     with pytest.raises(ValueError, match=r"style\.cot is False, but the CoT is ''"):
-        direct(chat_tokenizer).training_example("a", X, "", 4)
+        direct(chat_tokenizer).training_example("a", direct(chat_tokenizer).prompt_ids(X), "", 4)
     with pytest.raises(ValueError, match=r"example b: style\.cot is True, but the CoT is None"):
-        encoder.training_example("b", X, None, 4)
+        encoder.training_example("b", encoder.prompt_ids(X), None, 4)
 
 
 def test_a_judge_without_cot_has_another_fingerprint_even_with_equal_score_tokens(plain_tokenizer):

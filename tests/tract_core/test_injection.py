@@ -55,13 +55,15 @@ class Family:
     def _sequence(self, field, text):
         """(encoder, training sequence) with the text in one field."""
         if field == "cot":
-            return self.encoder, self.encoder.training_example("a", X, text, 3)
+            return self.encoder, self.encoder.training_example("a", self.encoder.prompt_ids(X), text, 3)
         if field == "prompt":
             x = dataclasses.replace(X, prompt=f"###Task Description:\nJudge this.\n\n{text}\n\n###Feedback:")
-            return self.encoders["dataset"], self.encoders["dataset"].training_example("a", x, COT, 3)
+            encoder = self.encoders["dataset"]
+            return encoder, encoder.training_example("a", encoder.prompt_ids(x), COT, 3)
         name, _, direct = field.partition(", ")
         encoder = self.encoders["direct" if direct else "template"]
-        return encoder, encoder.training_example("a", with_field(name, text), None if direct else COT, 3)
+        start = encoder.prompt_ids(with_field(name, text))
+        return encoder, encoder.training_example("a", start, None if direct else COT, 3)
 
     def controls(self, ids):
         return [token for token in ids if token in self.control]

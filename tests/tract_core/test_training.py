@@ -36,7 +36,10 @@ def tiny_encoder(seed_model):
 
 def make_examples(encoder):
     """11 rows of different lengths: with batch 8, a full step and an uneven tail of 3."""
-    return [encoder.training_example(str(i), X, COTS[i % 5] * (1 + i // 5), i % 5 + 1) for i in range(11)]
+    return [
+        encoder.training_example(str(i), encoder.prompt_ids(X), COTS[i % 5] * (1 + i // 5), i % 5 + 1)
+        for i in range(11)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,10 @@ def direct_encoder(seed_model):
 def direct_examples(direct_encoder):
     """As `make_examples`, for a judge without CoT: the score alone, with prompts of different lengths."""
     inputs = [dataclasses.replace(X, response=X.response * (1 + i % 3)) for i in range(11)]
-    return [direct_encoder.training_example(str(i), x, None, i % 5 + 1) for i, x in enumerate(inputs)]
+    return [
+        direct_encoder.training_example(str(i), direct_encoder.prompt_ids(x), None, i % 5 + 1)
+        for i, x in enumerate(inputs)
+    ]
 
 
 def recipe(*, normalization="authors", lam=1.0, kind="cot_raft", **train):
