@@ -27,8 +27,8 @@ Array = NDArray[Any]
 Record = dict[str, Any]
 Draws = Mapping[tuple[str, str, str, str], Array]
 """(row, bench or MEAN, predictor, metric) -> the statistic in each resample, NaN where undefined."""
-_FLOAT32_INTEGERS = 2**23
-_BLOCK_ROWS = 512
+_BLOCK = 2**22
+"""Numbers in an array of pairs x resamples (32 MiB): resamples are taken in blocks, which bounds the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,21 @@ class _Interval(NamedTuple):
     reason: str | None
 
 
+class _Comparison(NamedTuple):
+    """Which of the D pairs are compared with which; `first` .. `last` are bounds of slices of `lower`, as sorted.
+
+    Against each of `higher` stand lower[first:last]; up to `smaller` their predictions are smaller than its own, from
+    `not_larger` on they are larger.
+    """
+
+    lower: Array
+    higher: Array
+    first: Array
+    smaller: Array
+    not_larger: Array
+    last: Array
+
+
 def cluster_weights(num_clusters: int, resamples: int, seed: int | str) -> Array:
     """How often each cluster is drawn in each resample: integers (R, C), every row sums to C.
 
@@ -97,9 +112,8 @@ def resampled_metrics(
 
     NaN where it is undefined in the resample: nothing drawn that has a prediction, or no spread.
     """
-    order_N = np.argsort(panel.cluster_N, kind="stable")
-    order_N = order_N[np.isfinite(predictions_N[order_N])]
-    predicted_N, gold_N, cluster_N = predictions_N[order_N], panel.gold_N[order_N], panel.cluster_N[order_N]
+    has_N = np.isfinite(predictions_N)
+    predicted_N, gold_N, cluster_N = predictions_N[has_N], panel.gold_N[has_N], panel.cluster_N[has_N]
     weights_CR = np.ascontiguousarray(weights_RC.T, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         result = _error_metrics(predicted_N, gold_N, cluster_N, weights_CR, values)
@@ -324,7 +338,21 @@ def _rank_correlations(predicted_N: Array, gold_N: Array, cluster_N: Array, weig
     g_N = np.unique(gold_N, return_inverse=True)[1]
     num_gold = int(g_N.max(initial=0)) + 1
     pairs_D, pair_N = np.unique(p_N * num_gold + g_N, return_inverse=True)
-    p_VR, g_VR, pair_DR = (_counts(x_N, cluster_N, weights_CR) for x_N in (p_N, g_N, pair_N))
+    codes = pairs_D // num_gold, pairs_D % num_gold
+    pairs_by_cluster, comparisons = _indicators(pair_N, cluster_N, len(weights_CR)), _comparisons(*codes)
+    step = max(1, _BLOCK // max(1, len(pairs_D)))
+    blocks = [
+        _rank_correlations_of_counts(*codes, pairs_by_cluster @ weights_CR[:, start : start + step], comparisons)
+        for start in range(0, weights_CR.shape[1], step)
+    ]
+    return dict(zip(("spearman", "kendall"), np.concatenate(blocks, axis=1), strict=True))
+
+
+def _rank_correlations_of_counts(
+    p_D: Array, g_D: Array, pair_DR: Array, comparisons: Sequence[_Comparison]
+) -> tuple[Array, Array]:
+    """Both from how often each (prediction, gold) pair, as codes 0 .. V-1 of the sorted values, is in each resample."""
+    p_VR, g_VR = (_indicators(code_D, np.arange(len(code_D)), len(code_D)) @ pair_DR for code_D in (p_D, g_D))
     n_R = pair_DR.sum(axis=0)
 
     def centred_midranks(counts_VR: Array) -> Array:
@@ -334,53 +362,46 @@ def _rank_correlations(predicted_N: Array, gold_N: Array, cluster_N: Array, weig
         return np.asarray((n_R**2 - np.einsum("vr,vr->r", counts_VR, counts_VR)) / 2)
 
     rank_p_VR, rank_g_VR = centred_midranks(p_VR), centred_midranks(g_VR)
-    covariance_R = np.einsum("dr,dr,dr->r", pair_DR, rank_p_VR[pairs_D // num_gold], rank_g_VR[pairs_D % num_gold])
+    covariance_R = np.einsum("dr,dr,dr->r", pair_DR, rank_p_VR[p_D], rank_g_VR[g_D])
     variances = [np.einsum("vr,vr,vr->r", c, r, r) for c, r in ((p_VR, rank_p_VR), (g_VR, rank_g_VR))]
-    concordance_R = _concordance(p_N, g_N, cluster_N, weights_CR)
-    return {
-        "spearman": covariance_R / (np.sqrt(variances[0]) * np.sqrt(variances[1])),
-        "kendall": concordance_R / (np.sqrt(untied_pairs(p_VR)) * np.sqrt(untied_pairs(g_VR))),
-    }
+    spearman_R = covariance_R / (np.sqrt(variances[0]) * np.sqrt(variances[1]))
+    untied_R = np.sqrt(untied_pairs(p_VR)) * np.sqrt(untied_pairs(g_VR))
+    return spearman_R, _concordance(pair_DR, comparisons) / untied_R
 
 
-def _concordance(p_N: Array, g_N: Array, cluster_N: Array, weights_CR: Array) -> Array:
-    """Concordant minus discordant pairs (R,): w' S w / 2, S_cd = sum of sgn(p_i - p_j) sgn(g_i - g_j), i in c, j in d.
+def _comparisons(p_D: Array, g_D: Array) -> list[_Comparison]:
+    """All pairs of (prediction, gold) pairs that differ in gold, each once: at the first bit in which the golds differ.
 
-    Rows stand in order of their clusters. S is symmetric, so blocks of columns are made down to the diagonal only.
+    With the golds' higher bits as the leading digits, the lower ones with smaller predictions are neighbours.
     """
-    num_clusters, size_C = len(weights_CR), np.bincount(cluster_N, minlength=len(weights_CR))
-    ends_C = np.concatenate([[0], np.cumsum(size_C)])
-    # No partial sum exceeds this, and float32, twice as fast, holds smaller integers and halves exactly.
-    largest = size_C.max() * (size_C @ weights_CR).max()
-    kind = np.float32 if largest < _FLOAT32_INTEGERS else np.float64
-    w_CR, member_CN = weights_CR.astype(kind), _membership(cluster_N, num_clusters).astype(kind)
-    block = max(1, _BLOCK_ROWS * num_clusters // max(1, len(cluster_N)))
-    total_R = np.zeros(weights_CR.shape[1])
-    for a in range(0, num_clusters, block):
-        b = min(a + block, num_clusters)
-        upto, columns = slice(0, ends_C[b]), slice(ends_C[a], ends_C[b])
-        signs = _signs(p_N[upto], p_N[columns]) * _signs(g_N[upto], g_N[columns])
-        s_CB = (member_CN[a:b, columns] @ (member_CN[:b, upto] @ signs.astype(kind)).T).T
-        s_CB[a:b] /= 2
-        total_R += np.einsum("br,br->r", (s_CB.T @ w_CR[:b]).astype(np.float64), weights_CR[a:b])
+    num_predictions, found = int(p_D.max(initial=0)) + 1, []
+    for bit in range(int(g_D.max(initial=0)).bit_length()):
+        first_D = (g_D >> (bit + 1)) * num_predictions
+        key_D = first_D + p_D
+        order_D = np.argsort(key_D)
+        is_higher_D = (g_D[order_D] >> bit & 1).astype(bool)
+        lower, higher = order_D[~is_higher_D], order_D[is_higher_D]
+        bounds = [first_D[higher], key_D[higher], key_D[higher] + 1, first_D[higher] + num_predictions]
+        found.append(_Comparison(lower, higher, *np.searchsorted(key_D[lower], bounds)))
+    return found
+
+
+def _concordance(pair_DR: Array, comparisons: Sequence[_Comparison]) -> Array:
+    """Concordant minus discordant pairs of rows of each resample (R,), from sums over sorted pairs."""
+    total_R = np.zeros(pair_DR.shape[1])
+    for lower, higher, first, smaller, not_larger, last in comparisons:
+        below_DR = np.zeros((len(lower) + 1, pair_DR.shape[1]))
+        np.cumsum(pair_DR[lower], axis=0, out=below_DR[1:])
+        # Those with smaller predictions minus those with larger ones.
+        balance_DR = below_DR[smaller] - below_DR[first] - below_DR[last] + below_DR[not_larger]
+        total_R += np.einsum("dr,dr->r", pair_DR[higher], balance_DR)
     return total_R
 
 
-def _signs(rows: Array, columns: Array) -> Array:
-    """sgn(row - column) for all pairs, as int8."""
-    return np.asarray((rows[:, None] > columns).view(np.int8) - (rows[:, None] < columns).view(np.int8), dtype=np.int8)
-
-
-def _counts(code_N: Array, cluster_N: Array, weights_CR: Array) -> Array:
-    """How many rows of each resample have each code 0 .. V-1: (V, R)."""
-    shape = (int(code_N.max(initial=-1)) + 1, len(weights_CR))
-    return np.asarray(sparse.csr_array((np.ones(len(code_N)), (code_N, cluster_N)), shape=shape) @ weights_CR)
-
-
-def _membership(cluster_N: Array, num_clusters: int) -> Any:
-    """Sparse (C, N): 1 where the row belongs to the cluster."""
-    entries = (np.ones(len(cluster_N)), (cluster_N, np.arange(len(cluster_N))))
-    return sparse.csr_array(entries, shape=(num_clusters, len(cluster_N)))
+def _indicators(code_N: Array, column_N: Array, num_columns: int) -> Any:
+    """Sparse (V, columns): how many of N entries have each code 0 .. V-1 and each column."""
+    shape = (int(code_N.max(initial=-1)) + 1, num_columns)
+    return sparse.csr_array((np.ones(len(code_N)), (code_N, column_N)), shape=shape)
 
 
 def _by_cluster(x_N: Array, cluster_N: Array, num_clusters: int) -> Array:

@@ -85,14 +85,38 @@ def test_without_any_prediction_every_resample_is_nan():
     assert all(np.isnan(found[name]).all() for name in METRICS)
 
 
-def test_each_row_a_cluster_over_several_blocks_of_pairs():
+def test_each_row_a_cluster():
     predictions_N, _ = random_case(1, num_rows=1200)
     panel = Panel(gold_N=random_case(2, num_rows=1200)[1].gold_N, cluster_N=np.random.default_rng(0).permutation(1200))
     assert_equals_brute_force(predictions_N, panel, statistics.cluster_weights(1200, 3, 0))
 
 
-def test_clusters_too_large_for_float32_are_still_exact():
-    """In 3 draws of cluster 0, sum w S / 2 is 3 * 3399 * 3398 / 2: odd and above 2**24, so no float32."""
+@pytest.mark.parametrize("num_gold", [1, 2, 3, 37, 100])
+def test_concordance_is_the_signs_of_all_pairs_of_rows(num_gold):
+    rng = np.random.default_rng(num_gold)
+    gold_N, predicted_N = rng.integers(num_gold, size=250), rng.integers(60, size=250)
+    pairs_D, pair_N = np.unique(np.stack([predicted_N, gold_N]), axis=1, return_inverse=True)
+    drawn_RN = rng.integers(250, size=(4, 250))
+    pair_DR = np.stack([np.bincount(pair_N[rows], minlength=pairs_D.shape[1]) for rows in drawn_RN], axis=1)
+    signs = [
+        sum(np.sign(p[i] - p[j]) * np.sign(g[i] - g[j]) for i, j in itertools.combinations(range(250), 2))
+        for p, g in ((predicted_N[rows], gold_N[rows]) for rows in drawn_RN)
+    ]
+    found_R = statistics._concordance(pair_DR, statistics._comparisons(*pairs_D))
+    assert found_R.tolist() == signs
+
+
+def test_blocks_of_resamples_change_no_bit(monkeypatch):
+    predictions_N, panel = random_case(0)
+    weights_RC = statistics.cluster_weights(panel.num_clusters, 25, 0)
+    at_once = statistics.resampled_metrics(predictions_N, panel, weights_RC, Y)
+    monkeypatch.setattr(statistics, "_BLOCK", 100)  # of some 25 pairs: a few resamples at once
+    in_blocks = statistics.resampled_metrics(predictions_N, panel, weights_RC, Y)
+    assert all(np.array_equal(in_blocks[name], at_once[name], equal_nan=True) for name in METRICS)
+
+
+def test_large_clusters_are_still_exact():
+    """In 3 draws of cluster 0, concordant minus discordant is 9 * 3399 * 3398 / 2: odd, above 2**24: no float32."""
     gold_N = np.arange(3403.0) / 1000
     panel = Panel(gold_N=gold_N, cluster_N=np.array([0] * 3399 + [1, 1, 2, 2]))
     predictions_N = gold_N.copy()
