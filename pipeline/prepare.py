@@ -5,6 +5,7 @@ Reads:  data.folder (or the hub)
 Writes: artifacts/examples/{train, benchmarks/NAME, report.json}, work/bad_rows.txt
 """
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,4 +51,5 @@ def _list_bad_rows(problems: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # it would walk all rows again and again, and they hold no cycles
     common.run(main)

@@ -5,6 +5,8 @@ Reads:  artifacts/results/predictions/ROW
 Writes: metrics/ROW.json, its headline for `dvc metrics`, plots/scatter/ROW.csv
 """
 
+import gc
+
 from pipeline import collecting, common
 from tract_core import config, scoring, tables
 from tract_core.scale import ScoreScale
@@ -24,4 +26,5 @@ def main() -> str:
 
 
 if __name__ == "__main__":
+    gc.disable()  # it would walk all rows again and again, and they hold no cycles
     common.run(main)
