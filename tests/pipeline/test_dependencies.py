@@ -97,6 +97,7 @@ def test_imports_point_downwards_only():
             "checkpoints",
             "store",
             "models",
+            "memory",
             "checks",
             "attacks",
             "statistics",
