@@ -48,7 +48,7 @@ def needed(one: Shape, device: Device, *, recompute: bool, full_logits: bool) ->
     """Bytes; full logits have a row for each token of the prompt, too."""
     rows = Sizes(prompt=0, cot=_LENGTHS.prompt + _LENGTHS.cot) if full_logits else _LENGTHS
     settings = Settings(batch=1, micro_batch=1, recompute=recompute, rank=8, longest=rows)
-    return cost.training_bytes(one, device, settings)
+    return cost.training_bytes(one, settings, number=device.bytes_per_number, recompute=recompute)
 
 
 def main() -> None:

@@ -53,9 +53,10 @@ def interleaved(variants: Mapping[str, Callable[[], object]], repeats: int) -> d
     return times
 
 
-def child_peak(module: str, *arguments: str) -> tuple[float, dict[str, float]]:
+def child_peak(module: str, *arguments: str, environment: Mapping[str, str] = {}) -> tuple[float, dict[str, float]]:
     """Bytes that `python -m MODULE ARGUMENTS` held at its peak (ru_maxrss of that process), and what it printed."""
-    process = subprocess.Popen([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True)
+    command, more = [sys.executable, "-m", module, *arguments], {**os.environ, **environment}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=more)
     assert process.stdout is not None
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -126,7 +126,9 @@ class Train(Section):
     warmup_ratio: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool | Literal["auto"]
+    """Recompute activations in the backward pass: slower, less memory. `auto`: where the longest micro-batch would
+    not fit the memory that is free when training starts. The result is the same."""
 
 
 class Stage1(Section):

@@ -8,7 +8,7 @@ Shapes of a sequence: P prompt tokens, C tokens of CoT, delimiter and score. One
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 GIB = 2.0**30
 
@@ -191,8 +191,8 @@ class Settings:
     """Sequences generated together."""
     micro_batch: int
     """Examples in one forward pass of training."""
-    recompute: bool
-    """Activation checkpointing."""
+    recompute: bool | Literal["auto"]
+    """Activation checkpointing; `auto`: where the memory asks for it."""
     rank: int
     """Of LoRA."""
     longest: Sizes
@@ -225,11 +225,16 @@ def project(work: Work, shape: Shape, device: Device, sizes: Sizes, settings: Se
         settings: the rest.
     """
     lengths = sizes if work.cot else Sizes(prompt=sizes.prompt, cot=1.0)
-    flop = work.trained * training_flop(shape, lengths, recompute=settings.recompute)
+    again = recomputes(shape, settings, device.memory, number=device.bytes_per_number, on_cpu=device.name == "cpu")
+    flop = work.trained * training_flop(shape, lengths, recompute=again)
     trained = flop / (device.flops * device.training)
     read = work.read * forward_flop(shape, lengths.prompt + lengths.cot, lengths.cot) / (device.flops * device.prefill)
     drawn = _drawing_seconds(work, shape, device, lengths, settings.batch)
-    memory = training_bytes(shape, device, settings) if work.trained else drawing_bytes(shape, device, settings)
+    memory = (
+        training_bytes(shape, settings, number=device.bytes_per_number, recompute=again)
+        if work.trained
+        else drawing_bytes(shape, device, settings)
+    )
     rows = work.drawn * (_BYTES_PER_ROW + _BYTES_PER_TOKEN * lengths.cot) + work.read * _BYTES_PER_ROW
     adapter = 4.0 * settings.rank * shape.lora_widths if work.trained else 0.0
     return Cost(seconds=device.start_seconds + trained + read + drawn, memory=memory, disk=adapter + rows)
@@ -249,17 +254,42 @@ def _drawing_seconds(work: Work, shape: Shape, device: Device, sizes: Sizes, bat
     return prefill + max(reading, arithmetic)
 
 
-def training_bytes(shape: Shape, device: Device, settings: Settings) -> float:
-    """Memory of a training stage: weights, activations of one micro-batch, logits, LoRA with Adam's two moments."""
-    longest, number = settings.longest, device.bytes_per_number
+def training_bytes(shape: Shape, settings: Settings, *, number: int, recompute: bool) -> float:
+    """Memory of a training stage: weights, activations of one micro-batch, logits, LoRA with Adam's two moments.
+
+    The activations are what autograd was seen to keep for each token of a layer, LoRA on all linear layers: float32
+    copies of both norms' inputs; the inputs of LoRA, which autocast copies for each layer that reads them; queries and
+    their outputs, keys, values; the MLP's gate, its activation and the other factor.
+
+    Args:
+        shape: the model.
+        settings: micro-batch and rank; `recompute` of them is not read.
+        number: bytes of a number: 4, or 2 with autocast.
+        recompute: activation checkpointing.
+    """
+    longest = settings.longest
     tokens = settings.micro_batch * (longest.prompt + longest.cot)
-    kept = 4 * shape.width + 2 * shape.query_width + 2 * shape.kv_width + 4 * shape.mlp_width
-    layer = number * kept + 8 * shape.width  # norms keep float32 copies
+    read = (2 if number == 4 else 5) * shape.width + shape.query_width + shape.mlp_width
+    layer = number * (read + 2 * shape.query_width + 2 * shape.kv_width + 3 * shape.mlp_width) + 8 * shape.width
     every = shape.num_layers * layer
-    layers = shape.num_layers * number * shape.width + layer if settings.recompute else every
-    logits = settings.micro_batch * longest.cot * shape.head / shape.width * (number + 8)  # and float32, its gradient
+    layers = shape.num_layers * number * shape.width + layer if recompute else every
+    # As they come, in float32 the softmax and three gradients at once.
+    logits = settings.micro_batch * longest.cot * shape.head / shape.width * (number + 16)
     lora = 4 * 4 * settings.rank * shape.lora_widths  # weights, gradients, two moments
     return number * shape.total + tokens * layers + logits + lora
+
+
+_MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
+"""By what the peak may exceed `training_bytes`. Measured on a CPU: 1.0 to 1.13 with the presets' `train.launcher`,
+1.5 to 1.8 with glibc as it is, which keeps holes between tensors. On a GPU an assumption."""
+
+
+def recomputes(shape: Shape, settings: Settings, free: float, *, number: int, on_cpu: bool) -> bool:
+    """What `settings.recompute` comes to with so many free bytes; `auto`: whether it does not fit without."""
+    if settings.recompute != "auto":
+        return settings.recompute
+    margin = _MARGIN_CPU if on_cpu else _MARGIN_GPU
+    return margin * training_bytes(shape, settings, number=number, recompute=False) > free
 
 
 def drawing_bytes(shape: Shape, device: Device, settings: Settings) -> float:

@@ -46,7 +46,7 @@ def attend(
     assert attention_mask is None
     pieces = zip(*(torch.split(whole, list(lengths), dim=2) for whole in (query, key, value)), strict=True)
     outputs = [sdpa_attention_forward(module, q, k, v, _window(q, sliding_window), **kwargs)[0] for q, k, v in pieces]
-    return torch.cat(outputs, dim=1), None
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None  # cat copies a single one, too
 
 
 def _window(query: Tensor, sliding_window: int | None) -> Tensor | None:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from tract_core import checkpoints, models, packing, tables
+from tract_core import checkpoints, memory, models, packing, tables
 from tract_core.batching import Collate, EncodedDataset, EpochLoader, StepOrder
 from tract_core.checkpoints import Checkpoints
 from tract_core.config import Lora, Model, Prompt, Scale, Train
@@ -425,13 +425,16 @@ def _build_trainer(
             f"({settings.micro_batch_size} x {arguments.world_size})"
         )
     arguments.gradient_accumulation_steps = settings.batch_size // per_rank
+    recompute = memory.recomputes(
+        examples, settings, folder=seed_model.folder, dtype=recipe.model.dtype, rank=recipe.lora.rank
+    )
     base = models.load_model(seed_model, recipe.model.dtype)
     if start is None:
         model = models.add_lora(base, recipe.lora, recipe.run_seed)
     else:
         model = models.continue_lora(base, start, seed_model, recipe.lora, recipe.run_seed)
     packing.use(base)
-    if settings.gradient_checkpointing:
+    if recompute:
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     objective = recipe.objective

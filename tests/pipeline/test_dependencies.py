@@ -98,6 +98,7 @@ def test_imports_point_downwards_only():
             "store",
             "tokens",
             "models",
+            "memory",
             "checks",
             "attacks",
             "statistics",

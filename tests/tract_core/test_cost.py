@@ -81,14 +81,23 @@ def test_times_add_up_and_a_row_without_cot_is_cheaper():
 def test_memory_of_training_by_hand():
     """Mistral in bfloat16, one sequence of 4,096 tokens of which 1,024 have logits."""
     weights = 2 * MISTRAL.total
-    layer = 2 * (4 * 4096 + 2 * 4096 + 2 * 1024 + 4 * 14336) + 8 * 4096
-    logits = 1024 * 32000 * (2 + 8)
+    layer = 2 * (5 * 4096 + 3 * 4096 + 2 * 1024 + 4 * 14336) + 8 * 4096
+    logits = 1024 * 32000 * (2 + 16)
     lora = 4 * 4 * 8 * MISTRAL.lora_widths
     assert project(Work(trained=1), "h100").memory == weights + 4096 * 32 * layer + logits + lora
     recomputed = weights + 4096 * (32 * 2 * 4096 + layer) + logits + lora
     assert project(Work(trained=1), "h100", recompute=True).memory == recomputed
     twice = project(Work(trained=1), "h100", micro_batch=2).memory
     assert twice == weights + lora + 2 * (4096 * 32 * layer + logits)
+
+
+def test_auto_recomputes_where_the_activations_do_not_fit():
+    """Mistral with 1,550 tokens needs 24.0 GiB without recompute: more than 24 GiB hold with the margin."""
+    automatic = {"recompute": "auto", "longest": SIZES}
+    for device, recompute in (("rtx4090", True), ("a6000", False)):
+        assert project(Work(trained=1), device, **automatic) == project(
+            Work(trained=1), device, recompute=recompute, longest=SIZES
+        )
 
 
 def test_memory_of_drawing_is_the_weights_and_the_cache():

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from transformers import TrainerCallback
 
 from tests import reference
 from tests.conftest import SCALE, STYLE, X
-from tract_core import config, models, tables, training
+from tract_core import config, memory, models, tables, training
 from tract_core.encoding import Encoder
 from tract_core.errors import UserError
 from tract_core.models import SeedModel
@@ -131,6 +132,54 @@ def test_gradient_checkpointing_changes_nothing(examples, seed_model, tiny_encod
     saved = gradients(examples, seed_model, tiny_encoder, gradient_checkpointing=True)
     for ours, theirs in zip(saved, plain, strict=True):
         assert (ours - theirs).norm() / theirs.norm() <= 1e-9
+
+
+def test_recompute_changes_no_byte_of_an_adapter(examples, seed_model, tiny_encoder, tmp_path):
+    weights = []
+    for recompute in (True, False):
+        out = tmp_path / str(recompute)
+        train(examples, seed_model, tiny_encoder, out, gradient_checkpointing=recompute)
+        weights.append((out / "adapter_model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(("free", "chosen"), [(2**20, True), (2**40, False)])
+def test_auto_recomputes_when_little_memory_is_free(
+    free, chosen, examples, seed_model, tiny_encoder, monkeypatch, caplog
+):
+    monkeypatch.setattr(memory, "free_bytes", lambda: free)
+    caplog.set_level("INFO", logger="tract_core.memory")
+    settings = recipe(gradient_checkpointing="auto")
+    trainer = training._build_trainer(examples, settings, seed_model, tiny_encoder, None)
+    assert trainer.model.model.is_gradient_checkpointing is chosen
+    longest = sum(sorted(len(example.input_ids) for example in examples)[-2:])
+    said = "recomputed" if chosen else "kept"
+    assert (
+        f"activations are {said} (train.gradient_checkpointing: auto): the longest micro-batch, {longest} tokens"
+        in (caplog.text)
+    )
+
+
+def test_a_checkpoint_is_taken_up_with_the_other_choice(examples, seed_model, tiny_encoder, tmp_path, monkeypatch):
+    """Stopped with much memory, gone on with little: the adapter of a run that was not stopped."""
+    whole, stopped = tmp_path / "a/whole", tmp_path / "b/stopped"
+    automatic = {"gradient_checkpointing": "auto"}
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**40)
+    train(examples, seed_model, tiny_encoder, whole, **automatic)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.tables, "write_csv", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            train(examples, seed_model, tiny_encoder, stopped, **automatic)
+    (last,) = (tmp_path / "b/work").glob("*/*4")
+    shutil.rmtree(last)  # so that a step is left
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**20)
+    train(examples, seed_model, tiny_encoder, stopped, **automatic)
+    for name in ("adapter_model.safetensors", "manifest.json"):
+        assert (stopped / name).read_bytes() == (whole / name).read_bytes()
+
+
+def full_disk(*arguments):
+    raise OSError("no space")
 
 
 def logits_and_labels(model, examples):
