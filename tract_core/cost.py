@@ -280,8 +280,8 @@ def training_bytes(shape: Shape, settings: Settings, *, number: int, recompute: 
 
 
 _MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
-"""By what the peak may exceed `training_bytes`. Measured on a CPU: 1.0 to 1.13 with the presets' `train.launcher`,
-1.5 to 1.8 with glibc as it is, which keeps holes between tensors. On a GPU an assumption."""
+"""By what the peak may exceed `training_bytes`. Measured on a CPU: 1.5 to 1.8, since glibc keeps holes between tensors
+(docs/performance.md says how to avoid them). On a GPU an assumption."""
 
 
 def recomputes(shape: Shape, settings: Settings, free: float, *, number: int, on_cpu: bool) -> bool:
