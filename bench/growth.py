@@ -6,7 +6,7 @@
 Train step (bench/train_step.py, batch 1): ours beside the released loss semantics, against the tokens of the prompt,
 of the completion, and the vocabulary. The model has 8 of SmolLM2-135M's 30 layers, with random weights: what grows is
 the same, and it takes minutes instead of half an hour. Loss and gradients are compared at each point before anything
-is timed. Sampling (bench/sampling.py): K CoTs of 64 tokens behind one prompt of about 1,300 tokens, with their scores,
+is timed. Sampling (bench/sampling.py): K CoTs of 64 tokens behind one prompt of about 1,400 tokens, with their scores,
 by the whole SmolLM2-135M; ours beside the same engine without sharing.
 """
 
@@ -14,6 +14,7 @@ import argparse
 import ctypes
 import dataclasses
 import itertools
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -144,24 +145,24 @@ def attention_share(point: Point) -> float:
 
 def measure_samples(repeats: int) -> tuple[list[Entry], str]:
     """One prompt, K CoTs and their scores; and a sentence on the prompt."""
-    from bench import sampling  # only here: importing vllm takes seconds
+    from bench import sampling  # only here: it imports vllm, which takes seconds
 
     params = config.load("presets/vicuna.yaml")
     seed_model = models.resolve(params.model)
     encoder = Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale)
     drawing = params.sampling.model_copy(update={"max_new_tokens": COT})
     rules = Rules(encoder=encoder, sampling=drawing, max_length=params.model.max_length)
-    prompts, kind = sampling.judged(encoder, params)
+    prompt = encoder.prompt_ids(sampling.made(random.Random(0)))
     engine = sampling.FixedEngine(seed_model.folder, rules, dtype="float32", batch_size=32, memory=1.0)
     entries = []
     for samples in SAMPLES:
-        requests = [Request(key=str(k), prompt_ids=prompts[0], seed=k) for k in range(samples)]
+        requests = [Request(key=str(k), prompt_ids=prompt, seed=k) for k in range(samples)]
         runs = {OURS: warmed(engine.shared, requests), UNSHARED: warmed(engine.unshared, requests)}
         times = measuring.interleaved(runs, repeats)
-        seconds = projected(samples, len(prompts[0]))
+        seconds = projected(samples, len(prompt))
         lines = {name: Line(cpu=one.cpu, wall=one.wall, model=seconds[name]) for name, one in times.items()}
         entries.append(Entry(x=samples, lines=lines))
-    return entries, f"One prompt of {len(prompts[0])} tokens ({kind}), CoTs of {COT} tokens, SmolLM2-135M, float32."
+    return entries, f"One prompt of {len(prompt)} tokens (made text), CoTs of {COT} tokens, SmolLM2-135M, float32."
 
 
 def warmed(run: Callable[[list[Request], int], object], requests: list[Request]) -> Callable[[], object]:
@@ -234,7 +235,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--plot", action="store_true")
     given = parser.parse_args()
-    for name in () if given.plot else given.only:
+    asked = [] if given.plot else [name for name in (*CURVES, "samples") if name in given.only]
+    for name in asked:  # sampling last: vLLM binds the threads of the process to cores
         write_samples(given.repeats) if name == "samples" else write_step(name, given.repeats)
     for file in growth_plots.write(measuring.RESULTS, growth_plots.FOLDER):
         print(file)
