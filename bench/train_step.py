@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers import AutoConfig, MistralConfig
+from transformers import AutoConfig, MistralConfig, PreTrainedModel
 
 from bench import measuring, released
 from tract_core import config, cost, models, packing
@@ -48,12 +48,12 @@ def _moved(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: value.to(_DEVICE) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
 
-def rows(lengths: Sequence[tuple[int, int]]) -> list[Encoded]:
+def rows(lengths: Sequence[tuple[int, int]], vocabulary: int = 40000) -> list[Encoded]:
     """Random ids of the given lengths: time does not depend on what they say."""
     draw = torch.Generator().manual_seed(0)
     result = []
     for number, (prompt, completion) in enumerate(lengths):
-        ids = torch.randint(100, 40000, (prompt + completion,), generator=draw).tolist()
+        ids = torch.randint(100, min(vocabulary, 40000), (prompt + completion,), generator=draw).tolist()
         ids[-2] = LABELS[number % 5]
         example = {"num_prompt": prompt, "score_position": len(ids) - 2, "gold": float(1 + number * 2 % 5)}
         result.append(Encoded(id=str(number), input_ids=ids, **example))
@@ -63,14 +63,15 @@ def rows(lengths: Sequence[tuple[int, int]]) -> list[Encoded]:
 class Step:
     """One model with LoRA that every variant trains a step of."""
 
-    def __init__(self, lengths: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, lengths: Sequence[tuple[int, int]], base: PreTrainedModel | None = None) -> None:
+        """Rows of the given lengths, and a model of one's own instead of SmolLM2-135M."""
         params = config.load("presets/laptop.yaml")
-        self.base = models.load_model(models.resolve(params.model), _DTYPE).to(_DEVICE)
+        self.base = (base or models.load_model(models.resolve(params.model), _DTYPE)).to(_DEVICE)
         self.model = models.add_lora(self.base, params.lora, 1)
         for name, parameter in self.model.named_parameters():
             if "lora_B" in name:  # B starts at 0, and then A has no gradient to compare
                 torch.nn.init.normal_(parameter, std=0.01)
-        self.examples = rows(lengths)
+        self.examples = rows(lengths, self.base.config.vocab_size)
         batch = len(lengths)
         objective = Objective.create(
             lam=1.0, normalization="authors", authors_batch=batch, ce_on_score="auto", ce_on_eos=True
