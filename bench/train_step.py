@@ -202,14 +202,12 @@ def memory_case() -> None:
         row["loss head, GiB"] = "-" if head is None else f"{head / GIB:.2f}"
         row["head, times ours"] = "-" if head is None else f"{head / data[OURS]['head']:.2f}"
         table.append(row)
-    released_way = data[FULL]["glibc as it is"] / data[OURS]["compact heap"]
     notes = [
         f"Rows (prompt, completion): {lengths}. Measured as ru_maxrss of a child process that does one step (imports "
         "and weights included). The loss head is a child of its own: hidden states in, their gradient out, less what "
         "the process held before.",
-        f"`compact heap` is `train.launcher` of the presets with SmolLM2 ({_HEAPS['compact heap']['GLIBC_TUNABLES']}): "
-        "without it glibc keeps holes between tensors that it cannot fill again. Full logits with glibc as it is take "
-        f"{released_way:.2f} times ours with the compact heap: both levers; the heap is no part of the loss.",
+        f"`compact heap` is GLIBC_TUNABLES={_HEAPS['compact heap']['GLIBC_TUNABLES']}: without it glibc keeps holes "
+        "between tensors that it cannot fill again.",
     ]
     measuring.write("train_memory", "Peak memory of a train step, batch 4", table, notes, data)
 
