@@ -1,6 +1,6 @@
 """Tokens per second of our training beside the released loss on the same Trainer, and TRL's and LLaMA-Factory's SFT.
 
-    OMP_NUM_THREADS=1 python -m bench.peers.run    # about 25 minutes
+    OMP_NUM_THREADS=1 python -m bench.peers.run    # about 20 minutes
     OMP_NUM_THREADS=1 python -m bench.peers.run --rounds 1 --steps 1
 
 The same rows in one batch (case `b8` of bench/train_step.py, as token ids), model, LoRA weights, optimizer, float32
