@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate.utils import gather_object
@@ -70,6 +70,14 @@ class LossModule(nn.Module):
         self.values_Y: Tensor
         self.register_buffer("label_ids_Y", torch.tensor(label_ids), persistent=False)
         self.register_buffer("values_Y", torch.tensor(values), persistent=False)
+        self._mode: bool | None = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all modules, thousands, where it changes: the Trainer asks before each micro-batch."""
+        if mode != self._mode:
+            super().train(mode)
+            self._mode = mode
+        return self
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer on the rows of a JSON file: `python trl_sft.py MODEL ROWS STEPS`. Runs in its own environment."""
+"""TRL's SFTTrainer: `python trl_sft.py MODEL ROWS STEPS OUT`. Runs in its own environment."""
 
 import json
 import sys
@@ -9,43 +9,38 @@ import torch
 import transformers
 import trl
 from datasets import Dataset
-from timing import StepTimes
+from shared import SETTINGS, Recorder
 
 
-def main(model, rows, steps):
+def main(model, rows, steps, out):
     rows = json.loads(Path(rows).read_text())
     data = [
         {"input_ids": row["input_ids"], "completion_mask": [int(label != -100) for label in row["labels"]]}
         for row in rows
     ]
     settings = trl.SFTConfig(
-        output_dir="work/peers/out",
+        output_dir=out,
         per_device_train_batch_size=len(rows),
         max_steps=int(steps),
         max_length=None,
         completion_only_loss=True,
         gradient_checkpointing=False,  # as ours; its default is True
         bf16=False,
-        use_cpu=True,
-        learning_rate=1e-5,
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        seed=1,
+        **SETTINGS,
     )
     lora = peft.LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
-    times = StepTimes()
+    recorder = Recorder(out)
     trainer = trl.SFTTrainer(
         model=transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
         args=settings,
         train_dataset=Dataset.from_list(data),
         processing_class=transformers.AutoTokenizer.from_pretrained(model),
         peft_config=lora,
-        callbacks=[times],
+        callbacks=[recorder],
     )
     trainer.train()
     versions = {"trl": trl.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
-    times.report(versions | {"loss_type": settings.loss_type})
+    recorder.report(versions | {"loss_type": settings.loss_type})
 
 
 if __name__ == "__main__":

@@ -182,6 +182,19 @@ def full_disk(*arguments):
     raise OSError("no space")
 
 
+def test_mode_of_the_modules_is_set_once_and_for_all_of_them(examples, seed_model, tiny_encoder, monkeypatch):
+    """The Trainer asks before each micro-batch; a walk over a large model's modules takes milliseconds."""
+    trainer = training._build_trainer(examples, recipe(), seed_model, tiny_encoder, None)
+    trainer.model.model.eval()  # as from_pretrained leaves a model
+    walk, walks = trainer.model.model.train, []
+    monkeypatch.setattr(trainer.model.model, "train", lambda mode=True: walks.append(mode) or walk(mode))
+    trainer.train()
+    assert walks == [True]
+    assert all(module.training for module in trainer.model.modules())
+    trainer.model.eval()
+    assert not any(module.training for module in trainer.model.modules())
+
+
 def logits_and_labels(model, examples):
     """What tests/reference.py reads: a model's full logits in float64, and each example's targets."""
     model = model.double()
