@@ -191,6 +191,7 @@ def projected(samples: int) -> str:
 def started(length: int) -> tuple[FixedEngine, Peer]:
     """The peer first: a process inherits the cores to which vLLM binds its parent."""
     peer = Peer()
+    peer.ask(contexts=[[0]])  # it has its model by now, and vLLM sees how much of a GPU is left
     seed_model, rules = model_and_rules(length)
     return FixedEngine(seed_model.folder, rules, dtype=measuring.DTYPE, batch_size=_BATCH, memory=_MEMORY), peer
 
