@@ -24,7 +24,7 @@ from tests.tiny import save_tiny
 from tract_core import config, models
 from tract_core.cost import DEVICES, GIB, Cost
 
-_TINY, _IDLE = Path("work/models/tiny"), 3
+_TINY, _IDLE, _CPU = Path("work/models/tiny"), 3, DEVICES["cpu"]
 Stages = dict[str, dict[str, float]]
 
 
@@ -76,6 +76,7 @@ def row(name: str, found: dict[str, float], projected: Cost | None) -> dict[str,
         "imports, s": f"{parts['imports']:.1f}",
         "opening of an engine, s": f"{parts['opening']:.1f}",
         "work of the model, s": f"{parts['model']:.1f}",
+        "projected work, s": "-" if projected is None else f"{projected.seconds - _CPU.start_seconds:.1f}",
         "rest, s": f"{rest:.1f}",
     }
 
@@ -90,6 +91,7 @@ def totals(stages: Stages, whole: float, idle: list[float], costs: dict[str, Cos
         "model stages": sum(stages[name]["seconds"] for name in costs),
         "model": sum(found.get("model", 0.0) for found in stages.values()),
         "projected": sum(cost.seconds for cost in costs.values()),
+        "start": statistics.mean(stages[name]["seconds"] - stages[name].get("model", 0.0) for name in costs),
         "idle": statistics.median(idle),
     }
 
@@ -106,7 +108,7 @@ def main() -> None:
         stages = measured(home / "times")
         idle = [repro_seconds(folder, env) for _ in range(_IDLE)]
         with contextlib.chdir(folder):
-            costs = plan.projected(config.load(), DEVICES["cpu"], stages)
+            costs = plan.projected(config.load(), _CPU, stages)
     sums = totals(stages, whole, idle, costs)
     table = [row(name, found, costs.get(name)) for name, found in stages.items()]
     notes = [
@@ -116,6 +118,8 @@ def main() -> None:
         f"Stages that open the model: {sums['model stages']:.1f} s, projected {sums['projected']:.1f} s. The "
         f"model's work (training loop, `generate`) took {sums['model']:.1f} s; all else, imports and starts too, is "
         f"{whole / sums['model'] - 1:.1%} of that.",
+        f"Beside the model's work a stage that opens it takes {sums['start']:.1f} s on average; the projection takes "
+        f"{_CPU.start_seconds:.0f} s (`start_seconds` in tract_core/cost.py).",
         "Seconds from the start of a stage's process to its end. Peak: resident size (ru_maxrss) of the largest "
         "process; the projection counts weights, activations and caches, not the libraries. Opening of an engine: "
         "merging the adapter, importing and starting it.",
