@@ -11,11 +11,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-RESULTS = Path(__file__).parent / "results"
+DEVICE, DTYPE = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
+_TABLES = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("BENCH_RESULTS") or (_TABLES / "gpu" if DEVICE == "cuda" else _TABLES))
+"""The tables of a GPU lie beside those of a CPU."""
 _PACKAGES = ("torch", "transformers", "peft", "accelerate")
+
+
+class Seconds(NamedTuple):
+    """One run: by the clock, and of the processor (all threads)."""
+
+    wall: float
+    cpu: float
 
 
 @dataclass(frozen=True)
@@ -33,22 +44,27 @@ class Times:
     def columns(self, other: "Times") -> dict[str, str]:
         """Both medians with their spread, and this median over the other's."""
         spreads = {
-            name: f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+            name: f"{statistics.median(seconds):.3g} ({min(seconds):.3g} to {max(seconds):.3g})"
             for name, seconds in (("processor s", self.cpu), ("clock s", self.wall))
         }
         return {**spreads, "ratio": f"{self.median / other.median:.2f}"}
 
 
 def interleaved(variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
-    """One run of each to warm up, then each in turn, `repeats` times: a slow minute hits all of them."""
+    """One run of each to warm up, then each in turn, `repeats` times: a slow minute hits all of them.
+
+    A variant that runs in another process returns its Seconds.
+    """
     times = {name: Times([], []) for name in variants}
     for repeat in range(repeats + 1):
         for name, run in variants.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            run()
+            found = run()
+            here = Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+            one = found if isinstance(found, Seconds) else here
             if repeat:
-                times[name].wall.append(time.perf_counter() - wall)
-                times[name].cpu.append(time.process_time() - cpu)
+                times[name].wall.append(one.wall)
+                times[name].cpu.append(one.cpu)
                 print(f"{name}: {times[name].wall[-1]:.2f} s", file=sys.stderr, flush=True)
     return times
 
@@ -88,8 +104,8 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def write(name: str, title: str, rows: Sequence[Mapping[str, object]], notes: Sequence[str], data: object) -> None:
-    """bench/results/NAME.md, for reading, and NAME.json with every single measurement; also printed."""
-    RESULTS.mkdir(exist_ok=True)
+    """RESULTS/NAME.md, for reading, and NAME.json with every single measurement; also printed."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
     described = ", ".join(f"{key} {value}" for key, value in machine().items() if value is not None)
     text = "\n\n".join([f"# {title}", f"Machine: {described}", markdown(rows), *notes]) + "\n"
     (RESULTS / f"{name}.md").write_text(text)

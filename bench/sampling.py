@@ -1,36 +1,38 @@
 """K CoTs with their scores: our engine beside itself without sharing, and beside transformers' `generate`.
 
-    python -m bench.sampling [--repeats 3]
+    python -m bench.sampling [--repeats 5] [--cot 250]
 
 SmolLM2-135M, real judge prompts of about 1,300 tokens (vicuna_eval.json in TRACT_REFERENCE_DIR; made text without it),
 exactly 250 tokens for each CoT, so that all variants do the same work. Without sharing: vLLM reads no prefix cache, and
 the scores are a second pass. transformers: one padded batch, or one CoT after the other (two of them), then one forward
 pass to the score; both get the last position's logits alone, which is kind to them.
 First the probabilities are compared with a float32 softmax over the vocabulary, behind CoTs that end as they like.
+On a GPU, where there is one, in bfloat16 and with more CoTs.
 """
 
 import argparse
 import dataclasses
 import itertools
+import json
 import os
 import random
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import vllm
-from transformers import GenerationConfig
 
 from bench import fits, measuring
-from bench.measuring import Times
+from bench.generate import PARAMS, model_and_rules
+from bench.measuring import Seconds, Times
 from bench.rows import words
-from tract_core import config, cost, datasets, models
+from tract_core import cost, datasets
 from tract_core.cost import DEVICES, Settings, Sizes, Work
 from tract_core.encoding import Encoder
-from tract_core.engine import Draw, Request, Rules
-from tract_core.engine.hf import _left_pad
+from tract_core.engine import Draw, Request
 from tract_core.engine.vllm import VllmEngine
 from tract_core.examples import judge_input
 from tract_core.prompts import JudgeInput
@@ -38,8 +40,12 @@ from tract_core.scale import ScoreScale
 
 OURS, UNSHARED, BATCHED, SINGLE = "ours", "vLLM without sharing", "transformers, batched", "transformers, one at a time"
 PROMPT, COT = 1300, 250
-CASES = {"K=1": (4, 1), "K=8": (1, 8)}
+ON_GPU = measuring.DEVICE == "cuda"
+CASES = {"K=1": (64, 1), "K=8": (16, 8)} if ON_GPU else {"K=1": (4, 1), "K=8": (1, 8)}
 """Prompts and CoTs for each."""
+_BATCH, _MEMORY = (256, 0.5) if ON_GPU else (32, 1.0)
+"""Sequences together, and engine.memory: half of a GPU, since the peer holds its model there, too."""
+_TOLERANCE = 3e-2 if ON_GPU else 1e-4  # bfloat16: rounding of the logits in two implementations
 _SINGLES = 2
 
 
@@ -75,58 +81,36 @@ class FixedEngine(VllmEngine):
 
 
 class Peer:
-    """transformers' `generate` with its own sampler, and a forward pass to the score."""
+    """bench/generate.py in a process of its own, which takes its own time."""
 
-    def __init__(self, model: Any, rules: Rules) -> None:
-        self.model, self.rules = model.eval(), rules
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "bench.generate"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    @torch.inference_mode()
-    def run(self, requests: Sequence[Request], length: int) -> None:
-        ids_BT, mask_BT = _left_pad([request.prompt_ids for request in requests], "cpu")
-        sampling = self.rules.sampling
-        settings = GenerationConfig(
-            max_new_tokens=length,
-            min_new_tokens=length,
-            do_sample=True,
-            top_k=0,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            repetition_penalty=sampling.repetition_penalty,
-            eos_token_id=self.rules.encoder.stop_ids,
-            pad_token_id=self.rules.encoder.stop_ids[0],
-        )
-        output_BT = self.model.generate(input_ids=ids_BT, attention_mask=mask_BT, generation_config=settings)
-        cots = output_BT[:, ids_BT.shape[1] :].tolist()
-        self.probabilities(
-            [
-                self.rules.encoder.scoring_context(request.prompt_ids, cot)
-                for request, cot in zip(requests, cots, strict=True)
-            ]
-        )
+    def ask(self, **question: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"python -m bench.generate ended with {self.process.wait()}")
+        return json.loads(answer)
 
-    @torch.inference_mode()
-    def probabilities(self, contexts: Sequence[list[int]]) -> list[list[float]]:
-        """Softmax over the whole vocabulary in float32, at the score."""
-        ids_BT, mask_BT = _left_pad(contexts, "cpu")
-        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-        logits_BV = self.model(
-            input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
-        ).logits[:, -1]
-        return logits_BV.float().softmax(-1)[:, list(self.rules.label_ids)].tolist()
+    def batched(self, requests: Sequence[Request], length: int) -> Seconds:
+        return Seconds(*self.ask(batches=[[request.prompt_ids for request in requests]], length=length))
 
-    def one_by_one(self, requests: Sequence[Request], length: int) -> None:
-        for request in requests[:_SINGLES]:
-            self.run([request], length)
+    def one_by_one(self, requests: Sequence[Request], length: int) -> Seconds:
+        return Seconds(*self.ask(batches=[[request.prompt_ids] for request in requests[:_SINGLES]], length=length))
 
 
-def judged(encoder: Encoder, params: config.Params) -> tuple[list[list[int]], str]:
+def judged(encoder: Encoder) -> tuple[list[list[int]], str]:
     """Prompts, the ones nearest to 1,300 tokens first, and where they come from."""
     folder = Path(os.environ.get("TRACT_REFERENCE_DIR", "../shared")) / "data"
     if not (folder / "vicuna_eval.json").exists():
-        return [encoder.prompt_ids(made(random.Random(number))) for number in range(4)], "made text"
-    data = params.data.model_copy(update={"folder": str(folder)})
-    scale = ScoreScale.create(params.scale.values, params.scale.labels)
-    examples = datasets.prepare(data, scale, params.prompt.delimiter).benchmarks["vicuna_heldout"]
+        return [encoder.prompt_ids(made(random.Random(number))) for number in range(CASES["K=1"][0])], "made text"
+    data = PARAMS.data.model_copy(update={"folder": str(folder)})
+    scale = ScoreScale.create(PARAMS.scale.values, PARAMS.scale.labels)
+    examples = datasets.prepare(data, scale, PARAMS.prompt.delimiter).benchmarks["vicuna_heldout"]
     prompts = [encoder.prompt_ids(judge_input(row)) for row in examples]
     return sorted(prompts, key=lambda ids: abs(len(ids) - PROMPT)), "real judge prompts"
 
@@ -150,9 +134,11 @@ def requests_of(prompts: Sequence[list[int]], case: str) -> list[Request]:
     ]
 
 
-def after_warm_up(run: Callable[[Sequence[Request], int], object], requests: Sequence[Request]) -> Callable[[], object]:
+def after_warm_up(
+    run: Callable[[Sequence[Request], int], object], requests: Sequence[Request], length: int
+) -> Callable[[], object]:
     """The first run, which `interleaved` leaves out, draws eight tokens only: the machine is shared."""
-    lengths = itertools.chain([8], itertools.repeat(COT))
+    lengths = itertools.chain([8], itertools.repeat(length))
     return lambda: run(requests, next(lengths))
 
 
@@ -162,29 +148,30 @@ def check(engine: FixedEngine, peer: Peer, requests: Sequence[Request]) -> dict[
     worst = 0.0
     for draw in draws[:4]:
         prompt = next(request.prompt_ids for request in requests if request.key == draw.key)
-        (exact,) = peer.probabilities([engine.rules.encoder.scoring_context(prompt, draw.cot_ids)])
+        (exact,) = peer.ask(contexts=[engine.rules.encoder.scoring_context(prompt, draw.cot_ids)])
         assert draw.reading is not None
         worst = max(worst, *(abs(a - b) for a, b in zip(draw.reading.probs, exact, strict=True)))
-    if worst > 1e-4:
+    if worst > _TOLERANCE:
         raise SystemExit(f"probabilities differ by {worst:.1e} from the full softmax; nothing is timed")
     cached = {kind: engine.cached_tokens[kind] / total for kind, total in engine.prompt_tokens.items()}
     lengths = [draw.num_tokens for draw in draws]
     return {"error": worst, "cached": cached, "lengths": lengths, "ends": [draw.finish_reason for draw in draws]}
 
 
-def line(case: str, name: str, times: Times, ours: Times) -> dict[str, object]:
+def line(case: str, name: str, times: Times, ours: Times, length: int) -> dict[str, object]:
     drawn = CASES[case][0] * CASES[case][1]
     cots = {name: min(_SINGLES, drawn) if name == SINGLE else drawn, OURS: drawn}
     seconds = sorted(second / cots[name] for second in times.wall)
-    base = statistics.median(ours.wall) / drawn
-    spread = f"{statistics.median(seconds):.2f} ({seconds[0]:.2f} to {seconds[-1]:.2f})"
+    median, base = statistics.median(seconds), statistics.median(ours.wall) / drawn
     cpu = statistics.median(times.cpu) / cots[name]
     return {
         "case": case,
         "variant": name,
-        "s a CoT": spread,
-        "times ours": f"{statistics.median(seconds) / base:.2f}",
-        "processor s a CoT": f"{cpu:.2f}",
+        "s a CoT": f"{median:.3g} ({seconds[0]:.3g} to {seconds[-1]:.3g})",
+        "times ours": f"{median / base:.2f}",
+        "CoTs/s": f"{1 / median:.3g}",
+        "their tokens/s": f"{length / median:.3g}",
+        "processor s a CoT": f"{cpu:.3g}",
     }
 
 
@@ -201,35 +188,39 @@ def projected(samples: int) -> str:
     return f"K={samples} {seconds[1] / seconds[0]:.2f}x"
 
 
+def started(length: int) -> tuple[FixedEngine, Peer]:
+    """The peer first: a process inherits the cores to which vLLM binds its parent."""
+    peer = Peer()
+    peer.ask(contexts=[[0]])  # it has its model by now, and vLLM sees how much of a GPU is left
+    seed_model, rules = model_and_rules(length)
+    return FixedEngine(seed_model.folder, rules, dtype=measuring.DTYPE, batch_size=_BATCH, memory=_MEMORY), peer
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
-    params = config.load("presets/vicuna.yaml")
-    seed_model = models.resolve(params.model)
-    encoder = Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale)
-    sampling = params.sampling.model_copy(update={"max_new_tokens": COT})
-    rules = Rules(encoder=encoder, sampling=sampling, max_length=params.model.max_length)
-    prompts, kind = judged(encoder, params)
-    engine = FixedEngine(seed_model.folder, rules, dtype="float32", batch_size=32, memory=1.0)
-    peer = Peer(models.load_model(seed_model, "float32"), rules)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cot", type=int, default=COT, help="tokens of a CoT")
+    given = parser.parse_args()
+    engine, peer = started(given.cot)
+    prompts, kind = judged(engine.rules.encoder)
     found = check(engine, peer, requests_of(prompts, "K=8"))
     print(found, flush=True)
     lines, data = list[dict[str, object]](), dict[str, object]()
     for case in CASES:
         asked = requests_of(prompts, case)
-        variants = {OURS: engine.shared, UNSHARED: engine.unshared, BATCHED: peer.run}
+        variants = {OURS: engine.shared, UNSHARED: engine.unshared, BATCHED: peer.batched}
         if case == "K=8":  # alone it takes as long for each CoT whatever K
             variants[SINGLE] = peer.one_by_one
-        times = measuring.interleaved({name: after_warm_up(run, asked) for name, run in variants.items()}, repeats)
-        lines += [line(case, name, one, times[OURS]) for name, one in times.items()]
+        runs = {name: after_warm_up(run, asked, given.cot) for name, run in variants.items()}
+        times = measuring.interleaved(runs, given.repeats)
+        lines += [line(case, name, one, times[OURS], given.cot) for name, one in times.items()]
         data[case] = {name: vars(one) for name, one in times.items()}
     lengths = sorted(len(ids) for ids in prompts[: CASES["K=1"][0]])
     mean = statistics.mean(found["lengths"])
     notes = [
-        f"{repeats} interleaved repeats; {kind} of {lengths[0]} to {lengths[-1]} tokens; CoTs of {COT} tokens. "
-        f"K=1: {CASES['K=1'][0]} prompts; K=8: {CASES['K=8'][0]} prompt; one at a time: {_SINGLES} CoTs a repeat. "
-        f"vllm {vllm.__version__}.",
+        f"{given.repeats} interleaved repeats; {kind} of {lengths[0]} to {lengths[-1]} tokens; CoTs of {given.cot} "
+        f"tokens. K=1: {CASES['K=1'][0]} prompts; K=8: {CASES['K=8'][0]}; one at a time: {_SINGLES} CoTs a repeat. "
+        f"vllm {vllm.__version__}; transformers in a process of its own, which takes its own time.",
         f"Before timing: probabilities within {found['error']:.1e} of the float32 softmax; K=8 CoTs that ended as they "
         f"liked had {mean:.0f} tokens on average ({min(found['lengths'])} to {max(found['lengths'])}); found in the "
         f"prefix cache: {found['cached']['CoT']:.1%} of the CoTs' prompts, {found['cached']['score']:.1%} of the "

@@ -5,7 +5,7 @@ Runs no stage. The costs are projections from arithmetic (tract_core/cost.py), n
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from transformers import AutoConfig
@@ -13,6 +13,7 @@ from transformers import AutoConfig
 from pipeline import common, loading, states, work
 from pipeline.states import State
 from tract_core import config, cost, examples, tables
+from tract_core.config import Params
 from tract_core.cost import DEVICES, GIB, Cost, Device, Shape, Sizes
 from tract_core.encoding import Encoder
 from tract_core.errors import UserError
@@ -28,22 +29,25 @@ def main() -> str:
     device, params = DEVICES[parser.parse_args().device], config.load()
     if not common.TRAIN_EXAMPLES.exists():
         raise UserError("the examples are not there yet; run `dvc repro check` first (no model is loaded)")
-    train, judged = tables.read(common.TRAIN_EXAMPLES, "examples"), common.benchmark_examples()
-    seed_model, encoder = loading.seed_model_and_encoder(params)
-    shape, sizes = (
-        Shape.create(AutoConfig.from_pretrained(seed_model.folder, trust_remote_code=False)),
-        mean_lengths(train, encoder),
-    )
-    settings = work.settings(params, sizes)
     found = states.stage_states()
-    costs = {
-        stage: cost.project(done, shape, device, sizes, settings)
-        for stage in found
-        if (done := work.of_stage(stage, params, len(train), len(judged)))
-    }
+    costs = projected(params, device, found)
     sys.stdout.write("\n".join(table(found, costs, device)) + "\n")
     to_run = total([costs[stage] for stage, state in found.items() if state == "runs" and stage in costs])
     return f"projected for {device.name}: {hours(to_run.seconds)}, {size(to_run.disk)} of new artifacts"
+
+
+def projected(params: Params, device: Device, stages: Iterable[str]) -> dict[str, Cost]:
+    """The cost of each stage that loads the model; reads the examples."""
+    train, judged = tables.read(common.TRAIN_EXAMPLES, "examples"), common.benchmark_examples()
+    seed_model, encoder = loading.seed_model_and_encoder(params)
+    shape = Shape.create(AutoConfig.from_pretrained(seed_model.folder, trust_remote_code=False))
+    sizes = mean_lengths(train, encoder)
+    settings = work.settings(params, sizes)
+    return {
+        stage: cost.project(done, shape, device, sizes, settings)
+        for stage in stages
+        if (done := work.of_stage(stage, params, len(train), len(judged)))
+    }
 
 
 def mean_lengths(train: Sequence[Row], encoder: Encoder) -> Sizes:
