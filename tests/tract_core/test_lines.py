@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ def test_the_reference_is_the_method_read_by_rail():
 
 def test_a_line_of_the_papers_own_bears_its_row_in_the_label():
     assert all(line.paper is None or line.label.split(" ")[0] == line.paper for line in LINES)
+
+
+def test_a_cool_line_is_the_model_of_another_line_read_in_the_same_way():
+    by_row = {line.row: line for line in LINES}
+    cool = [line for line in LINES if line.row.startswith("cool_")]
+    assert len(cool) == 3
+    for line in cool:
+        same = by_row[line.row.removeprefix("cool_")]
+        assert line == dataclasses.replace(same, label=f"{same.label}, cool CoTs", row=line.row, paper=None)
 
 
 @pytest.mark.parametrize("preset", ["tiny-paper", "paper-mistral-7b"])
