@@ -162,6 +162,8 @@ class Stage2(Section):
     """`self`: its own CoTs; `both`: those and the annotator's, two sequences for each example."""
     start: Literal["p_0", "p_s"]
     """Which weights it starts from: the seed model, or row a1's adapter (row A.4)."""
+    score_term: Literal["squared_error", "rps"]
+    """What lambda weighs: the squared error of the expected score, or the ranked probability score."""
 
 
 class Sweep(Section):

@@ -28,7 +28,7 @@ def statistics(paper):
 def test_no_model_is_trained_twice(paper):
     trainings = [stage for stage in paper.first if stage.startswith("train_")]
     assert len(paper.first) == len(set(paper.first))
-    assert len(trainings) == len(TRAINED) == 12
+    assert len(trainings) == len(TRAINED) == 13
     adapters = sorted(path.parent.name for path in (paper.folder / "artifacts/adapters").glob("*/*"))
     assert adapters == sorted(TRAINED)
 
@@ -155,6 +155,7 @@ ONE_ROW = {
     "tract": ["train_stage1@42", "train_stage2@tract-42"],
     "a4": ["train_stage1@42", "train_stage2@a4-42"],
     "mixed": ["train_stage1@42", "train_stage2@mixed-42"],
+    "rps": ["train_stage1@42", "train_stage2@rps-42"],
     "self_ce_b2": ["train_baseline@b2-42", "train_self_ce@b2-42"],
     "self_ce_a1": ["train_stage1@42", "train_self_ce@a1-42"],
     "sequential": ["train_baseline@b2-42", "train_sequential@sequential-42"],

@@ -32,10 +32,11 @@ def test_every_preset_means_the_same_by_a_row(preset):
         "b2": (True, "ce"),
         "b4": (False, "raft"),
     }
-    assert {name: (row.cots, row.start) for name, row in rows.stage2.items()} == {
-        "tract": ("self", "p_0"),
-        "a4": ("self", "p_s"),
-        "mixed": ("both", "p_0"),
+    assert {name: (row.cots, row.start, row.score_term) for name, row in rows.stage2.items()} == {
+        "tract": ("self", "p_0", "squared_error"),
+        "a4": ("self", "p_s", "squared_error"),
+        "mixed": ("both", "p_0", "squared_error"),
+        "rps": ("self", "p_0", "rps"),
     }
     # Figure 2; lambda 1 is row `tract` itself.
     assert {name: row.lam for name, row in rows.sweep.items()} == {
@@ -54,7 +55,8 @@ def test_presets_named_after_the_paper_run_every_row_of_it(preset):
     sweep = [0.5, 2.0] if preset.stem == "tiny-paper" else [0.2, 0.5, 2.0, 5.0, 10.0]
     swept = [f"lambda_{lam}".replace(".", "_") for lam in sweep]
     others = ["a1", "a4", "b1", "b2", "b4", "mixed", "self_ce_a1", "self_ce_b2", "sequential", "tract"]
-    assert sorted(matrix.trained) == sorted([*others, *swept])
+    beyond = ["rps"] if preset.stem == "tiny-paper" else []
+    assert sorted(matrix.trained) == sorted([*others, *swept, *beyond])
     assert matrix.untrained + matrix.external == ["b3", "free", "forced"]
     assert set(matrix.trained) == set(matrix.trainable())
 
