@@ -147,7 +147,7 @@ _REPORTED = (
     ("6 - A.2 (CoTs of A.1, as the prototype)", ("tract", "rail"), ("self_ce_a1", "rail")),
     ("6 - A.4", ("tract", "rail"), ("a4", "rail")),
     ("6, RPS - 6", ("rps", "rail"), ("tract", "rail")),
-    ("6, RPS - lambda .5", ("rps", "rail"), ("lambda_0_5", "rail")),
+    ("6, RPS - 6 with lambda .5", ("rps", "rail"), ("lambda_0_5", "rail")),
     ("6, RPS, cool CoTs - 6", ("cool_rps", "rail"), ("tract", "rail")),
     ("6, cool CoTs - 6", ("cool_tract", "rail"), ("tract", "rail")),
     ("6 - A.1, both with cool CoTs", ("cool_tract", "rail"), ("cool_a1", "rail")),
