@@ -10,12 +10,23 @@ from tract_core.generation import Generator
 from tract_core.models import SeedModel
 
 
-def generator(params: Params, seed_model: SeedModel, encoder: Encoder, adapter: Path | None, stage: str) -> Generator:
-    """What draws CoTs from p_0 plus an adapter (None: from p_0 itself)."""
+def generator(
+    params: Params,
+    seed_model: SeedModel,
+    encoder: Encoder,
+    adapter: Path | None,
+    stage: str,
+    *,
+    temperature: float | None = None,
+) -> Generator:
+    """What draws CoTs from p_0 plus an adapter (None: from p_0 itself); `temperature` in place of the sampling's."""
+    sampling = params.sampling
+    if temperature is not None:
+        sampling = sampling.model_copy(update={"temperature": temperature})
     return Generator(
         encoder,
         model=params.model,
-        sampling=params.sampling,
+        sampling=sampling,
         engine=params.engine,
         seed_model=seed_model,
         adapter=adapter,

@@ -9,11 +9,11 @@ from tract_core.config import Params
 from tract_core.encoding import Encoder
 from tract_core.examples import Pair
 from tract_core.models import SeedModel
-from tract_core.objectives import Kind, Objective
+from tract_core.objectives import Kind, Objective, ScoreTerm
 from tract_core.training import Recipe
 
 
-def recipe(params: Params, kind: Kind, *, lam: float, seed: int) -> Recipe:
+def recipe(params: Params, kind: Kind, *, lam: float, seed: int, score_term: ScoreTerm = "squared_error") -> Recipe:
     """Everything but the data that determines an adapter."""
     objective = Objective.create(
         kind=kind,
@@ -22,6 +22,7 @@ def recipe(params: Params, kind: Kind, *, lam: float, seed: int) -> Recipe:
         authors_batch=params.loss.authors_batch,
         ce_on_score=params.loss.ce_on_score,
         ce_on_eos=params.loss.ce_on_eos,
+        score_term=score_term,
     )
     return Recipe(
         model=params.model,

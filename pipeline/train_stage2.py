@@ -1,4 +1,4 @@
-"""Stage 2, rows 6, A.4 and mixed: the CoTs that p_s wrote, with the original gold scores, CoT-RAFT.
+"""Stage 2, rows 6, A.4, mixed and rps: the CoTs that p_s wrote, with the original gold scores, CoT-RAFT.
 
 Run:    dvc repro train_stage2
 Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/a1/seed_N,
@@ -22,7 +22,7 @@ def main() -> str:
     return recipes.fit(
         given.row,
         pairs,
-        recipes.recipe(params, "cot_raft", lam=params.loss.lam, seed=given.seed),
+        recipes.recipe(params, "cot_raft", lam=params.loss.lam, seed=given.seed, score_term=row.score_term),
         seed_model=seed_model,
         encoder=encoder,
         inputs={"examples": common.TRAIN_EXAMPLES, "cots": common.own_cots("a1", given.seed)},

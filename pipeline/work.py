@@ -27,6 +27,7 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     return {
         "selfgen_cots": Work(drawn=num_train, prompts=num_train),
         "infer": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
+        "infer_cool": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
         "attack": Work(drawn=attacked * seeds * samples, prompts=attacked),
         "infer_untrained": Work(read=num_judged, cot=False),
         "infer_external": Work(drawn=num_judged * seeds * samples, prompts=num_judged),

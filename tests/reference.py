@@ -20,11 +20,25 @@ def score_position(labels):
     return targets[-2]
 
 
-def expected_score(logits, labels, label_ids, values):
-    """Eq. 3 and the label mass, at the position before the score token."""
+def score_probs(logits, labels, label_ids):
+    """p(str(y)) for each score, at the position before the score token."""
     log_p = log_softmax(logits[score_position(labels) - 1])
-    probs = [math.exp(log_p[token]) for token in label_ids]
+    return [math.exp(log_p[token]) for token in label_ids]
+
+
+def expected_score(logits, labels, label_ids, values):
+    """Eq. 3 and the label mass."""
+    probs = score_probs(logits, labels, label_ids)
     return sum(p * y for p, y in zip(probs, values, strict=True)), sum(probs)
+
+
+def ranked_probability_score(probs, values, gold):
+    """Over all thresholds: (probability of a score up to it, minus whether the gold score is up to it), squared."""
+    score = 0.0
+    for threshold in values:
+        below = sum(p for p, y in zip(probs, values, strict=True) if y <= threshold)
+        score += (below - (1.0 if gold <= threshold else 0.0)) ** 2
+    return score
 
 
 def cross_entropy_sum(logits, labels, *, with_score, with_end=True):
@@ -37,12 +51,15 @@ def cross_entropy_sum(logits, labels, *, with_score, with_end=True):
     return -sum(log_softmax(logits[t - 1])[labels[t]] for t in kept), len(kept)
 
 
-def total(logits, labels, gold, label_ids, values, *, normalization, lam, authors_batch=8, with_score=None):
+def total(logits, labels, gold, label_ids, values, *, normalization, lam, authors_batch=8, with_score=None, rps=False):
     """The objective over a batch under one normalization (docs/differences.md, points 1 to 7)."""
     with_score = normalization == "equation4" if with_score is None else with_score
     parts = [cross_entropy_sum(z, y, with_score=with_score) for z, y in zip(logits, labels, strict=True)]
     errors = [
-        (expected_score(z, y, label_ids, values)[0] - g) ** 2 for z, y, g in zip(logits, labels, gold, strict=True)
+        ranked_probability_score(score_probs(z, y, label_ids), values, g)
+        if rps
+        else (expected_score(z, y, label_ids, values)[0] - g) ** 2
+        for z, y, g in zip(logits, labels, gold, strict=True)
     ]
     ce, tokens, examples = sum(p[0] for p in parts), sum(p[1] for p in parts), len(gold)
     if normalization == "authors":

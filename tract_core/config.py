@@ -164,6 +164,8 @@ class Stage2(Section):
     """`self`: its own CoTs; `both`: those and the annotator's, two sequences for each example."""
     start: Literal["p_0", "p_s"]
     """Which weights it starts from: the seed model, or row a1's adapter (row A.4)."""
+    score_term: Literal["squared_error", "rps"]
+    """What lambda weighs: the squared error of the expected score, or the ranked probability score."""
 
 
 class Sweep(Section):
@@ -200,6 +202,8 @@ class Matrix(Section):
     """Figure 3: trained rows that get `curve.num_samples` CoTs."""
     curve_external: list[Literal["free", "forced"]]
     """Figure 3: protocols of the external judge that get them too."""
+    cool: list[Name]
+    """Trained rows that judge once more, with CoTs at `cool.temperature`: rows cool_ROW."""
     perplexity: list[Literal["perplexity"]]
     robustness: list[Name]
     """Trained rows that are attacked (tract_core/attacks.py)."""
@@ -211,12 +215,17 @@ class Matrix(Section):
 
     def everything(self) -> list[str]:
         """Every row that the listed stages can make predictions of."""
-        return [*self.trainable(), *self.untrained, *(f"b5_{protocol}" for protocol in self.external)]
+        return [*self.trainable(), *self._judged_otherwise()]
 
     def trainable(self) -> list[str]:
         """Every row that the listed stages train."""
         own = [f"self_ce_{writer}" for writer in self.self_ce]
         return ["a1", *self.baseline, *self.stage2, *self.sweep, *own, *self.sequential]
+
+    def _judged_otherwise(self) -> list[str]:
+        """Rows whose predictions do not come from the stage `infer`."""
+        external = [f"b5_{protocol}" for protocol in self.external]
+        return [*self.untrained, *external, *(f"cool_{row}" for row in self.cool)]
 
     def problems(self, rows: Rows) -> list[str]:
         """What does not fit together, each as a message with the remedy."""
@@ -242,11 +251,15 @@ class Matrix(Section):
             found.append(f"matrix.robustness: {sorted(unknown)} are trained by no listed stage")
         if unknown := set(self.curve_external) - set(self.external):
             found.append(f"matrix.curve_external: {sorted(unknown)} are not in matrix.external")
+        if unknown := set(self.cool) - set(self.trainable()):
+            found.append(f"matrix.cool: {sorted(unknown)} are trained by no listed stage")
+        if without := {row for row in self.cool if row in rows.baseline and not rows.baseline[row].cot}:
+            found.append(f"matrix.cool: {sorted(without)} write no CoT")
         if self.perplexity and "tract" not in self.gap:
             found.append("matrix.gap: must hold tract, since matrix.perplexity reads its CoTs")
         if "tract" in self.gap and "tract" not in self.stage2:
             found.append("matrix.stage2: must hold tract, since matrix.gap does")
-        everything = [*self.trained, *self.untrained, *(f"b5_{protocol}" for protocol in self.external)]
+        everything = [*self.trained, *self._judged_otherwise()]
         if sorted(self.scored) != sorted(everything):
             found.append(f"matrix.scored: must be exactly [{', '.join(everything)}]")
         return found
@@ -260,6 +273,12 @@ class Curve(Section):
     """Figure 3."""
 
     num_samples: int = Field(ge=1)
+
+
+class Cool(Section):
+    """Judging with less noise in the CoTs than `sampling` draws them with; not in the paper."""
+
+    temperature: float = Field(gt=0)
 
 
 class Gap(Section):
@@ -393,6 +412,7 @@ class Params(Section):
     rows: Rows
     matrix: Matrix
     curve: Curve
+    cool: Cool
     gap: Gap
     robustness: Robustness
     external: External | None
@@ -415,6 +435,11 @@ class Params(Section):
             raise ValueError(
                 f"sampling.max_new_tokens ({self.sampling.max_new_tokens}) must be "
                 f"below model.max_length ({self.model.max_length})"
+            )
+        if self.matrix.cool and self.cool.temperature >= self.sampling.temperature:
+            raise ValueError(
+                f"cool.temperature ({self.cool.temperature}) must be "
+                f"below sampling.temperature ({self.sampling.temperature})"
             )
         if problems := self.matrix.problems(self.rows):
             raise ValueError("; ".join(problems))

@@ -53,6 +53,11 @@ LINES = (
     _line("A.4", "a4", "rail", "A.4", "CoT-RAFT", "own, of A.1", "A.1's model"),
     _line("sequential", "sequential", "rail", None, "CE, then RAFT", "annotator", "B.2's model"),
     _line("mixed", "mixed", "rail", None, "CoT-RAFT", "annotator and own, of A.1", "seed model"),
+    _line("6, RPS", "rps", "rail", None, "CoT-RAFT with RPS", "own, of A.1", "seed model"),
+    _line("6, cool CoTs", "cool_tract", "rail", None, "CoT-RAFT", "own, of A.1", "seed model"),
+    _line("6, RPS, cool CoTs", "cool_rps", "rail", None, "CoT-RAFT with RPS", "own, of A.1", "seed model"),
+    _line("A.1, cool CoTs", "cool_a1", "rail", None, "CoT-RAFT", "annotator", "seed model"),
+    _line("B.2, cool CoTs", "cool_b2", "sampled", None, "CE", "annotator", "seed model"),
 )
 REFERENCE = next(line for line in LINES if line.label == "6")
 """The method itself, which every other line is compared with."""

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 Normalization = Literal["authors", "equation4", "token_mean"]
 Kind = Literal["cot_raft", "ce", "raft"]
 """Eq. 4; its cross-entropy alone; its squared error alone (RAFT, Eq. 2)."""
+ScoreTerm = Literal["squared_error", "rps"]
+"""What lambda weighs: Eq. 2, or the ranked probability score of the whole distribution (not in the paper)."""
 
 
 class ExpectedScore(NamedTuple):
@@ -54,6 +56,7 @@ class Objective:
     ce_on_score: bool
     ce_on_eos: bool
     ce_weight: float = 1.0
+    score_term: ScoreTerm = "squared_error"
 
     @classmethod
     def create(
@@ -65,6 +68,7 @@ class Objective:
         authors_batch: int,
         ce_on_score: bool | Literal["auto"],
         ce_on_eos: bool,
+        score_term: ScoreTerm = "squared_error",
     ) -> "Objective":
         """From the values of params.yaml.
 
@@ -83,10 +87,11 @@ class Objective:
             ce_on_score=ce_on_score and not raft,
             ce_on_eos=ce_on_eos and not raft,
             ce_weight=0.0 if raft else 1.0,
+            score_term=score_term,
         )
 
     def lambda_in_units(self, mean_ce_tokens: float) -> dict[str, float]:
-        """The same weight of the squared error, expressed in the units of each normalization.
+        """The same weight of the score term, expressed in the units of each normalization.
 
         Args:
             mean_ce_tokens: cross-entropy tokens per example, on average.
@@ -130,6 +135,21 @@ def squared_error(expected_B: Tensor, gold_B: Tensor) -> Tensor:
     return (expected_B - gold_B.to(expected_B.dtype)) ** 2
 
 
+def ranked_probability_score(probs_BY: Tensor, values_Y: Tensor, gold_B: Tensor) -> Tensor:
+    """Sum over y in Y of (P(score <= y) - [y* <= y])^2 for each example (Epstein 1969).
+
+    A proper score of the whole distribution: all mass k steps from y* costs k, where the squared error costs k^2 and
+    sees the mean alone. It looks at the order of Y, not at distances. Mass off Y costs too, at the last threshold.
+
+    Args:
+        probs_BY: p(str(y)), not renormalised.
+        values_Y: the scores, increasing.
+        gold_B: y* of each example.
+    """
+    reached_BY = (values_Y >= gold_B[:, None]).to(probs_BY.dtype)
+    return ((probs_BY.cumsum(dim=-1) - reached_BY) ** 2).sum(dim=-1)
+
+
 def token_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """-log p(target) for each target token."""
     return F.cross_entropy(_at_least_float32(logits_NV), targets_N, reduction="none")
@@ -162,6 +182,7 @@ def cot_raft(
     lam: float,
     divisors: Denominators,
     ce_weight: float = 1.0,
+    score_term: ScoreTerm = "squared_error",
 ) -> CotRaftLoss:
     """Eq. 4: lambda * (sum_y p(str(y) | [x, s]) * y - y*)^2 - log p([s, y*] | x).
 
@@ -179,13 +200,17 @@ def cot_raft(
         lam: weight of the squared error.
         divisors: from `denominators`, for the whole optimizer step.
         ce_weight: weight of the cross-entropy; 0 gives RAFT.
+        score_term: what `lam` weighs; `rps` puts the ranked probability score in the place of the squared error.
     """
     logits_NV = _at_least_float32(logits_NV)
     ce_N = token_cross_entropy(logits_NV, targets_N)
     ce_sum = torch.where(ce_mask_N, ce_N, torch.zeros_like(ce_N)).sum()
     expected = expected_score(logits_NV[score_rows_B], label_ids_Y, values_Y)
     se_sum = squared_error(expected.value_B, gold_B).sum()
-    total = ce_weight * ce_sum / divisors.cross_entropy + lam * se_sum / divisors.squared_error
+    score_sum = se_sum
+    if score_term == "rps":
+        score_sum = ranked_probability_score(expected.probs_BY, values_Y, gold_B).sum()
+    total = ce_weight * ce_sum / divisors.cross_entropy + lam * score_sum / divisors.squared_error
     return CotRaftLoss(
         total=total,
         cross_entropy_sum=ce_sum.detach(),

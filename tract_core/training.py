@@ -117,6 +117,7 @@ class LossModule(nn.Module):
             lam=self.objective.lam,
             divisors=divisors,
             ce_weight=self.objective.ce_weight,
+            score_term=self.objective.score_term,
         )
         # A filler's cross-entropy is masked already; its squared error is in a batch of its own.
         return loss._replace(total=loss.total * counts_B.any())

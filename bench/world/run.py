@@ -57,6 +57,7 @@ def targets(params: Params) -> list[str]:
         for seed in params.seeds
         for stage, names in (
             ("infer", rows),
+            ("infer_cool", matrix.cool),
             ("curve", matrix.curve),
             ("gap", matrix.gap),
             ("perplexity", matrix.perplexity),

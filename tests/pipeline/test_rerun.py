@@ -25,6 +25,7 @@ VALUES = {
     "rows.stage2.tract.start": "p_s",
     "rows.stage2.a4.start": "p_0",
     "rows.stage2.mixed.cots": "self",
+    "rows.stage2.rps.score_term": "squared_error",
     "rows.baseline.b1.objective": "raft",
     "rows.baseline.b2.objective": "raft",
     "rows.baseline.b4.objective": "ce",

@@ -28,7 +28,7 @@ def statistics(paper):
 def test_no_model_is_trained_twice(paper):
     trainings = [stage for stage in paper.first if stage.startswith("train_")]
     assert len(paper.first) == len(set(paper.first))
-    assert len(trainings) == len(TRAINED) == 12
+    assert len(trainings) == len(TRAINED) == 13
     adapters = sorted(path.parent.name for path in (paper.folder / "artifacts/adapters").glob("*/*"))
     assert adapters == sorted(TRAINED)
 
@@ -42,7 +42,7 @@ def test_one_stage_of_each_kind_gives_the_same_bytes_again(paper, tmp_path):
     before = copy.lock()
     first = {stage.partition("@")[0]: stage for stage in reversed(copy.lock_stages())}
     again = [stage for kind, stage in first.items() if kind not in IN_TINY]
-    assert len(again) == 13
+    assert len(again) == 14
     assert sorted(copy.stages("--force", "--single-item", *again)) == sorted(again)
     assert copy.lock() == before
 
@@ -128,6 +128,17 @@ def test_the_curve_repeats_no_draw_of_the_tables(paper):
         assert [found for found in wide if found["k"] < 2] == narrow
 
 
+@pytest.mark.parametrize("row", ["tract", "a1", "b2"])
+def test_a_cool_row_is_the_same_judge_asked_the_same_with_another_temperature(paper, row):
+    warm, cool = (paper.folder / f"artifacts/results/predictions/{name}/seed_{SEED}" for name in (row, f"cool_{row}"))
+    origins = tables.origin(warm), tables.origin(cool)
+    assert [origin["sampling"].pop("temperature") for origin in origins] == [1.0, 0.1]
+    assert origins[0] == origins[1]
+    drawn, cooler = tables.read(warm, "predictions"), tables.read(cool, "predictions")
+    assert [found["request_seed"] for found in cooler] == [found["request_seed"] for found in drawn]
+    assert [found["cot"] for found in cooler] != [found["cot"] for found in drawn]
+
+
 def test_figures_are_plots_of_dvc(paper):
     paper.run("dvc", "plots", "show", "-o", "plots_html")
     assert "figure2_pearson" in (paper.folder / "plots_html" / "index.html").read_text()
@@ -144,9 +155,12 @@ ONE_ROW = {
     "tract": ["train_stage1@42", "train_stage2@tract-42"],
     "a4": ["train_stage1@42", "train_stage2@a4-42"],
     "mixed": ["train_stage1@42", "train_stage2@mixed-42"],
+    "rps": ["train_stage1@42", "train_stage2@rps-42"],
     "self_ce_b2": ["train_baseline@b2-42", "train_self_ce@b2-42"],
     "self_ce_a1": ["train_stage1@42", "train_self_ce@a1-42"],
     "sequential": ["train_baseline@b2-42", "train_sequential@sequential-42"],
+    "cool_tract": ["train_stage1@42", "train_stage2@tract-42"],
+    "cool_b2": ["train_baseline@b2-42"],
     "lambda_0_5": ["train_stage1@42", "train_sweep@lambda_0_5-42"],
 }
 

@@ -32,10 +32,11 @@ def test_every_preset_means_the_same_by_a_row(preset):
         "b2": (True, "ce"),
         "b4": (False, "raft"),
     }
-    assert {name: (row.cots, row.start) for name, row in rows.stage2.items()} == {
-        "tract": ("self", "p_0"),
-        "a4": ("self", "p_s"),
-        "mixed": ("both", "p_0"),
+    assert {name: (row.cots, row.start, row.score_term) for name, row in rows.stage2.items()} == {
+        "tract": ("self", "p_0", "squared_error"),
+        "a4": ("self", "p_s", "squared_error"),
+        "mixed": ("both", "p_0", "squared_error"),
+        "rps": ("self", "p_0", "rps"),
     }
     # Figure 2; lambda 1 is row `tract` itself.
     assert {name: row.lam for name, row in rows.sweep.items()} == {
@@ -54,8 +55,9 @@ def test_presets_named_after_the_paper_run_every_row_of_it(preset):
     sweep = [0.5, 2.0] if preset.stem == "tiny-paper" else [0.2, 0.5, 2.0, 5.0, 10.0]
     swept = [f"lambda_{lam}".replace(".", "_") for lam in sweep]
     others = ["a1", "a4", "b1", "b2", "b4", "mixed", "self_ce_a1", "self_ce_b2", "sequential", "tract"]
-    assert sorted(matrix.trained) == sorted([*others, *swept])
-    assert sorted(set(matrix.scored) - set(matrix.trained)) == ["b3", "b5_forced", "b5_free"]
+    beyond = ["rps"] if preset.stem == "tiny-paper" else []
+    assert sorted(matrix.trained) == sorted([*others, *swept, *beyond])
+    assert matrix.untrained + matrix.external == ["b3", "free", "forced"]
     assert set(matrix.trained) == set(matrix.trainable())
 
 
@@ -247,6 +249,12 @@ BASELINE = "matrix.baseline: must hold b2, since listed rows build on it"
         ({"curve": ["tract", "a1"]}, "matrix.curve: ['a1'] are not in matrix.trained"),
         ({"robustness": ["b1"]}, "matrix.robustness: ['b1'] are trained by no listed stage"),
         ({"curve_external": ["free"]}, "matrix.curve_external: ['free'] are not in matrix.external"),
+        ({"cool": ["a4"], "scored": ["tract", "cool_a4"]}, "matrix.cool: ['a4'] are trained by no listed stage"),
+        (
+            {"baseline": ["b1"], "cool": ["b1"], "scored": ["tract", "cool_b1"]},
+            "matrix.cool: ['b1'] write no CoT",
+        ),
+        ({"cool": ["tract"]}, "matrix.scored: must be exactly [tract, cool_tract]"),
         ({"perplexity": ["perplexity"]}, "matrix.gap: must hold tract, since matrix.perplexity reads its CoTs"),
         ({**A4_ALONE, "gap": ["tract"]}, "matrix.stage2: must hold tract, since matrix.gap does"),
         ({"stage2": ["tract", "tract"]}, "matrix.stage2: ['tract'] twice"),
@@ -269,10 +277,25 @@ def test_a_matrix_that_does_not_fit_together_says_what_is_missing(changes, messa
         {"baseline": ["b2"], "writers": ["b2", "a1"], "self_ce": ["b2"], "sequential": ["sequential"]},
         {"trained": ["a1", "tract"], "untrained": ["b3"], "scored": ["b3", "tract", "a1"]},
         {"external": ["forced"], "curve_external": ["forced"], "scored": ["b5_forced", "tract"]},
+        {"cool": ["tract", "a1"], "scored": ["cool_a1", "tract", "cool_tract"]},
     ],
 )
 def test_a_matrix_that_fits_together_has_no_problem(changes):
     assert problems(**changes) == []
+
+
+def test_cool_rows_are_cooler_than_the_others(tmp_path):
+    def change(raw):
+        raw["cool"]["temperature"] = raw["sampling"]["temperature"]
+
+    config.load(write(tmp_path, change))  # of no account where no row is cool
+
+    def change_and_ask(raw):
+        change(raw)
+        raw["matrix"] |= {"cool": ["tract"], "scored": ["tract", "cool_tract"]}
+
+    with pytest.raises(UserError, match=r"cool\.temperature \(1\.0\) must be below sampling\.temperature \(1\.0\)"):
+        config.load(write(tmp_path, change_and_ask))
 
 
 def test_one_name_in_two_families_is_refused(tmp_path):

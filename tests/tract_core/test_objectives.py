@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from tests import oracle, reference
 from tests.conftest import reference_file
-from tract_core.objectives import Objective, cot_raft, denominators, expected_score, squared_error
+from tract_core.objectives import (
+    Objective,
+    cot_raft,
+    denominators,
+    expected_score,
+    ranked_probability_score,
+    squared_error,
+)
 
 IDS, VALUES = [5, 6, 7, 8, 9], [1, 2, 3, 4, 5]
 
@@ -88,7 +95,17 @@ def test_oracle_fails_on_nan(tmp_path, capsys):
 
 
 def flat(
-    logits_NV, targets, *, ce_mask, score_rows, gold, lam=1.0, normalization="authors", ce_weight=1.0, counts=None
+    logits_NV,
+    targets,
+    *,
+    ce_mask,
+    score_rows,
+    gold,
+    lam=1.0,
+    normalization="authors",
+    ce_weight=1.0,
+    counts=None,
+    score_term="squared_error",
 ):
     mask = torch.tensor(ce_mask)
     num_ce, num_examples = counts or (int(mask.sum()), len(gold))
@@ -108,6 +125,7 @@ def flat(
             authors_batch=8,
         ),
         ce_weight=ce_weight,
+        score_term=score_term,
     )
 
 
@@ -128,6 +146,51 @@ def test_hand_computed_case():
         logits, [2, 1, 3], ce_mask=[True, False, True], score_rows=[1], gold=[2.0], normalization="token_mean"
     )
     assert token_mean.total.item() == pytest.approx(ce / 2 + 1, abs=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.sampled_from([[1, 2, 3, 4, 5], [0, 0.5, 3]]))
+def test_the_ranked_probability_score_equals_the_brute_force_reference(seed, values):
+    rng = random.Random(seed)
+    weights = [[rng.expovariate(1) for _ in range(len(values) + 1)] for _ in range(4)]
+    probs = [[w / sum(row) for w in row[:-1]] for row in weights]  # the last one is off the scale
+    gold = [rng.choice(values) for _ in probs]
+    expected = [reference.ranked_probability_score(p, values, g) for p, g in zip(probs, gold, strict=True)]
+    tensors = (torch.tensor(part, dtype=torch.float64) for part in (probs, values, gold))
+    assert ranked_probability_score(*tensors).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_ranked_probability_score_of_all_mass_on_one_score_counts_the_steps_to_gold():
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
+    for gold in values:
+        found = ranked_probability_score(torch.eye(5), values, gold.repeat(5))
+        assert found.tolist() == (values - gold).abs().tolist()
+
+
+def test_hand_computed_case_with_the_ranked_probability_score():
+    # The first case above, without cross-entropy: p = (1/2, 1/4) on Y = {1, 2}, gold 2.
+    # P(score <= 1) = 1/2 where 0 would be right, P(score <= 2) = 3/4 where 1 would be: 1/4 + 1/16.
+    logits = torch.log(torch.tensor([[0.25] * 4, [0.5, 0.25, 0.125, 0.125], [0.125, 0.125, 0.25, 0.5]]))
+    arguments = {"ce_mask": [True, False, True], "score_rows": [1], "gold": [2.0], "score_term": "rps"}
+    alone = flat(logits, [2, 1, 3], normalization="equation4", lam=2.0, ce_weight=0.0, **arguments)
+    assert alone.total.item() == pytest.approx(2 * 5 / 16, abs=1e-6)
+    assert alone.squared_error_sum.item() == pytest.approx(1.0, abs=1e-6)  # what the log shows stays Eq. 2
+    with_ce = flat(logits, [2, 1, 3], **arguments)
+    assert with_ce.total.item() == pytest.approx((math.log(4) + math.log(2)) / 2 + 5 / 16 / 8, abs=1e-6)
+
+
+def test_the_ranked_probability_score_is_proper_and_the_squared_error_of_the_mean_is_not():
+    """Expected over gold scores of 1 and 5 alike, the truth is best; all mass on 3 has the same squared error."""
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)
+    truth, middle = torch.tensor([[0.5, 0, 0, 0, 0.5], [0, 0, 1, 0, 0]], dtype=torch.float64)
+    gold = torch.tensor([1.0, 5.0], dtype=torch.float64)
+
+    def risk(probs):
+        both = probs.repeat(2, 1)
+        return ranked_probability_score(both, values, gold).mean(), squared_error(both @ values, gold).mean()
+
+    assert risk(truth)[0] < risk(middle)[0]
+    assert risk(truth)[1] == risk(middle)[1]
 
 
 def test_terms_can_be_switched_off():
@@ -153,12 +216,13 @@ def test_inputs_are_not_modified():
     assert torch.equal(first, second)
 
 
-def test_gradcheck_in_float64():
+@pytest.mark.parametrize("score_term", ["squared_error", "rps"])
+def test_gradcheck_in_float64(score_term):
     logits = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
 
     def total(z):
         mask = [True, False, True, False, True]
-        return flat(z, [2, 1, 3, 0, 3], ce_mask=mask, score_rows=[1, 3], gold=[2.0, 1.0]).total
+        return flat(z, [2, 1, 3, 0, 3], ce_mask=mask, score_rows=[1, 3], gold=[2.0, 1.0], score_term=score_term).total
 
     assert torch.autograd.gradcheck(total, (logits,))
 

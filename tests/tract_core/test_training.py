@@ -63,10 +63,16 @@ def direct_examples(direct_encoder):
     ]
 
 
-def recipe(*, normalization="authors", lam=1.0, kind="cot_raft", **train):
+def recipe(*, normalization="authors", lam=1.0, kind="cot_raft", score_term="squared_error", **train):
     settings = PRESET.train.model_copy(update={"batch_size": 8, "micro_batch_size": 2, "epochs": 2, **train})
     objective = Objective.create(
-        kind=kind, lam=lam, normalization=normalization, authors_batch=8, ce_on_score="auto", ce_on_eos=True
+        kind=kind,
+        lam=lam,
+        normalization=normalization,
+        authors_batch=8,
+        ce_on_score="auto",
+        ce_on_eos=True,
+        score_term=score_term,
     )
     return training.Recipe(
         model=PRESET.model,
@@ -203,9 +209,11 @@ def logits_and_labels(model, examples):
     return logits, [[-100] * e.num_prompt + e.input_ids[e.num_prompt :] for e in examples]
 
 
-def test_step_loss_equals_the_brute_force_reference(examples, seed_model, tiny_encoder):
+@pytest.mark.parametrize("score_term", ["squared_error", "rps"])
+def test_step_loss_equals_the_brute_force_reference(score_term, examples, seed_model, tiny_encoder):
     """The first logged loss, against float64 loops over the seed model's own full logits."""
-    trainer = training._build_trainer(examples[:8], recipe(epochs=1), seed_model, tiny_encoder, None)
+    how = recipe(epochs=1, score_term=score_term)
+    trainer = training._build_trainer(examples[:8], how, seed_model, tiny_encoder, None)
     trainer.train()
     logits, labels = logits_and_labels(models.load_model(seed_model, "float32"), examples[:8])
     expected = reference.total(
@@ -216,6 +224,7 @@ def test_step_loss_equals_the_brute_force_reference(examples, seed_model, tiny_e
         list(SCALE.values),
         normalization="authors",
         lam=1.0,
+        rps=score_term == "rps",
     )
     assert trainer.records[0]["loss"] == pytest.approx(expected, rel=1e-5)
 

@@ -8,7 +8,7 @@ from tract_core.report import Cot, Report, Sample
 PAPER_BENCHES = ["feedback_bench", "flask", "vicuna_bench", "mt_bench"]
 METRICS = ["pearson", "spearman", "kendall", "rmse", "mae", "bias", "exact", "qwk"]
 PREDICTORS = ["rail", "rail_renormalized", "mode", "median", "sampled"]
-# Not b4, b5_free, sequential and mixed: those rows were not run.
+# Not b4, b5_free, sequential, mixed, rps and the cool ones: those rows were not run.
 ROWS = ["b1", "b2", "b3", "b5_forced", "tract", "a1", "self_ce_b2", "self_ce_a1", "a4", "lambda_0_2", "lambda_5_0"]
 HOSTILE = "</script><img src=x onerror=\"document.title='broken out'\"><!-- & ]]> \u2028 \U0001f600"
 DIFFERENCES = "# Where they differ\n\nSome `text`.\n\n| point | here |\n|---|---|\n| (1) loss | `a` <b>raw</b> |\n"

@@ -153,7 +153,9 @@ def test_the_head_says_what_was_run_and_found(demo):
     assert "40 rows, a correlation near 0 has a standard error of 0.16" in head
     # Corrected p of the made lines: 0.02, 0.04, 0.06, ...; B.4 has none.
     assert "2 of 9 other lines differ from it at a corrected p below 0.05: B.1; B.2." in head
-    assert "Lines without a model in this run: B.4; B.5 free decoding; sequential; mixed." in head
+    cool = "6, cool CoTs; 6, RPS, cool CoTs; A.1, cool CoTs; B.2, cool CoTs"
+    absent = f"B.4; B.5 free decoding; sequential; mixed; 6, RPS; {cool}"
+    assert f"Lines without a model in this run: {absent}." in head
 
 
 def test_settings_and_differences_are_on_the_page(demo):

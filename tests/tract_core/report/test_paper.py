@@ -123,6 +123,11 @@ def test_the_lines_are_those_of_the_pipeline():
         ("A.4", "a4", "rail"),
         ("sequential", "sequential", "rail"),
         ("mixed", "mixed", "rail"),
+        ("6, RPS", "rps", "rail"),
+        ("6, cool CoTs", "cool_tract", "rail"),
+        ("6, RPS, cool CoTs", "cool_rps", "rail"),
+        ("A.1, cool CoTs", "cool_a1", "rail"),
+        ("B.2, cool CoTs", "cool_b2", "sampled"),
     ]
 
 

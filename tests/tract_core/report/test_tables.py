@@ -38,7 +38,7 @@ def test_other_metrics_come_for_the_mean_and_each_benchmark(numbers, statistics)
     assert cell(found[2], "B.2", "QWK").text == f"{entry['value']:.3f}"
     assert cell(found[2], "B.2", "n").text == "40"
     assert cell(found[2], "B.2", "n_ok").text == "39.5"
-    assert "b4, b5_free, sequential, mixed" in found[0].legend
+    assert "b4, b5_free, sequential, mixed, rps, cool_tract, cool_rps, cool_a1, cool_b2." in found[0].legend
 
 
 def test_label_mass_is_a_column_where_it_is_given(statistics):

@@ -1,0 +1,24 @@
+"""Inference once more by a trained row, with CoTs at a lower temperature: row cool_ROW.
+
+Run:    dvc repro infer_cool
+Reads:  artifacts/examples/benchmarks, artifacts/adapters/ROW/seed_N
+Writes: artifacts/results/predictions/cool_ROW/seed_N
+"""
+
+from pipeline import common, drawing, loading
+from tract_core import config, generation, tables
+
+
+def main() -> str:
+    params, given = config.load(), common.arguments("row", "seed")
+    seed_model, encoder = loading.seed_model_and_encoder(params)
+    adapter, temperature = common.adapter(given.row, given.seed), params.cool.temperature
+    generator = drawing.generator(params, seed_model, encoder, adapter, "infer", temperature=temperature)
+    examples = common.benchmark_examples()
+    rows = generation.infer(generator, examples, seeds=params.infer.seeds, num_samples=params.infer.num_samples)
+    tables.write(common.predictions(f"cool_{given.row}", given.seed), "predictions", rows, generator.origin)
+    return generation.describe(rows)
+
+
+if __name__ == "__main__":
+    common.run(main)
