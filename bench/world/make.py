@@ -36,8 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write(given: argparse.Namespace) -> None:
     """The data, and p_0 if it is not there yet."""
-    for name, rows in tables_of(given.data_seed, leak=given.leak, number=given.rows).items():
-        tables.write_text(DATA / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_data(DATA, given.data_seed, leak=given.leak, number=given.rows)
+    write_seed_model()
+
+
+def write_data(folder: Path, seed: int = SEED, *, leak: float = items.LEAK, number: int = TRAIN_ROWS) -> None:
+    for name, rows in tables_of(seed, leak=leak, number=number).items():
+        tables.write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_seed_model() -> None:
+    """p_0, if it is not there yet."""
     if not MODEL.exists():
         with tables.atomic_folder(MODEL) as draft:
             found = seed_model.make(draft, seed=SEED)

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import statistics
+import subprocess
 
 import pytest
 import yaml
@@ -249,3 +250,14 @@ def test_each_claim_fails_just_behind_its_threshold_and_alone(change, claim):
 
 def test_six_against_b4_is_not_asserted_where_the_stage_1_model_has_not_learnt_to_write_cots():
     assert judged(r={("b4", "rail", 1): 0.9}, verdict_r=(0.72, 0.72, 0.72, 0.67))["6 - B.4"] is None
+
+
+def test_the_copies_lock_files_are_joined(tmp_path, monkeypatch):
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["dvc", "init", "--no-scm", "--quiet", "--force"], check=True)
+    for folder, stages in ((".", {"old": 1, "a": 1}), ("one", {"a": 2}), ("two", {"b": 3})):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    run.gather([tmp_path / "one", tmp_path / "two"])
+    assert yaml.safe_load((tmp_path / "dvc.lock").read_text())["stages"] == {"old": 1, "a": 2, "b": 3}
