@@ -1,5 +1,7 @@
 """Table 3: a model's scores of its training examples, behind the CoTs it was trained on and behind its own.
 
+Of several own CoTs of an example that stage 2 learned from, the first (k = 0) is read.
+
 Run:    dvc repro gap
 Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, artifacts/adapters/ROW/seed_N
 Writes: artifacts/results/gap/ROW/seed_N/{training,own}

@@ -1,5 +1,7 @@
 """Appendix B.1: a meta-judge rates the annotator's and p_s's CoTs, each with the original gold score appended.
 
+Of several own CoTs of an example the first (k = 0) is rated; where it is bad, the example is left out.
+
 Run:    dvc repro meta_judge
 Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, the model named under `meta_judge`
 Writes: artifacts/results/meta_judge/seed_N.json; replies are kept in work/meta_judge
@@ -15,7 +17,7 @@ def main() -> str:
     assert judge is not None  # config demands it where the stage is listed
     _, encoder = loading.seed_model_and_encoder(params)
     rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), judge.max_rows)
-    cots = tables.read(common.own_cots("a1", seed), "cots")
+    cots = examples.first_cots(tables.read(common.own_cots("a1", seed), "cots"))
     own = examples.pair_with_own_cots(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
     ask, name = asking.meta_judge_model(params)
     question = meta_judge.load_prompt(judge.prompt_file)

@@ -1,5 +1,7 @@
 """Appendix B.4: perplexity under p_0 of the annotator's CoTs, of p_s's and of p_tract's.
 
+Of several CoTs of an example the first (k = 0) is read.
+
 Run:    dvc repro perplexity
 Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/a1/seed_N,
         artifacts/results/gap/tract/seed_N

@@ -4,6 +4,8 @@ from tract_core.attacks import ATTACKS
 from tract_core.config import Params
 from tract_core.cost import Settings, Sizes, Work
 
+_ON_OWN_COTS = ("train_stage2", "train_sweep", "train_self_ce")
+
 
 def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> Work | None:
     """The work of one stage, named as DVC names it (`infer@tract-42`); None where no model is loaded.
@@ -25,7 +27,7 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     if name == "infer" and not _writes_cot(row, params):
         return Work(read=num_judged, cot=False)
     return {
-        "selfgen_cots": Work(drawn=num_train, prompts=num_train),
+        "selfgen_cots": Work(drawn=num_train * params.selfgen.num_samples, prompts=num_train),
         "infer": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
         "infer_cool": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
         "attack": Work(drawn=attacked * seeds * samples, prompts=attacked),
@@ -51,9 +53,10 @@ def settings(params: Params, mean: Sizes) -> Settings:
 
 
 def _training(name: str, row: str, params: Params, num_train: int) -> Work:
-    both = name == "train_stage2" and params.rows.stage2[row].cots == "both"
+    own = params.selfgen.num_samples if name in _ON_OWN_COTS else 0
+    annotators = own == 0 or (name == "train_stage2" and params.rows.stage2[row].cots == "both")
     cot = name != "train_baseline" or params.rows.baseline[row].cot
-    return Work(trained=num_train * params.train.epochs * (2 if both else 1), cot=cot)
+    return Work(trained=num_train * params.train.epochs * (own + annotators), cot=cot)
 
 
 def _writes_cot(row: str, params: Params) -> bool:

@@ -353,6 +353,8 @@ class Sampling(Section):
 class Selfgen(Section):
     """Self-generated CoTs for stage 2."""
 
+    num_samples: int = Field(ge=1)
+    """CoTs for each training example; stage 2 learns from all of them, so an epoch is as many times as long."""
     on_bad_cot: Literal["resample", "keep", "drop"]
     max_resamples: int = Field(ge=0)
     max_bad_share: float = Field(ge=0, le=1)

@@ -9,6 +9,8 @@ from tract_core.tables import Row, content_hash
 
 logger = logging.getLogger(__name__)
 
+_LEFT_OUT = "%d of %d own CoTs are bad and left out; %d of %d examples have no usable CoT"
+
 
 def judge_input(row: Mapping[str, Any]) -> JudgeInput:
     """The fields of an examples row that the judge reads."""
@@ -32,17 +34,25 @@ def pair_with_annotator(examples: Sequence[Row], *, cot: bool) -> list[Pair]:
 
 
 def pair_with_own_cots(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad: bool) -> list[Pair]:
-    """Each training example with the CoT that p_s wrote for it (section 3.2: its score is discarded, gold stays).
+    """Each training example with each CoT that p_s wrote for it (section 3.2: its score is discarded, gold stays).
 
-    Bad CoTs are left out, and counted in the log, unless `keep_bad`.
+    The pairs of one example stand together, in the order of k. Bad CoTs are left out, and counted in the log,
+    unless `keep_bad`.
     """
-    by_id = {(row["source"], row["id"]): row for row in cots}
-    pairs = [(row, by_id[(row["source"], row["id"])]) for row in examples]
+    by_id = dict[tuple[str, str], list[Row]]()
+    for cot in sorted(cots, key=lambda cot: cot["k"]):
+        by_id.setdefault((cot["source"], cot["id"]), []).append(cot)
+    pairs = [(row, cot) for row in examples for cot in by_id[row["source"], row["id"]]]
     kept: list[Pair] = [(row, cot["cot"]) for row, cot in pairs if cot["status"] == "ok" or keep_bad]
     if len(kept) < len(pairs):
-        missing = len(pairs) - len(kept)
-        logger.warning("%d of %d examples have no usable CoT of their own and are left out", missing, len(pairs))
+        bad, without = len(pairs) - len(kept), len(examples) - len({(row["source"], row["id"]) for row, _ in kept})
+        logger.warning(_LEFT_OUT, bad, len(pairs), without, len(examples))
     return kept
+
+
+def first_cots(cots: Sequence[Row]) -> list[Row]:
+    """The CoTs with k = 0, one for each example: for what looks at one CoT an example, however many were drawn."""
+    return [cot for cot in cots if cot["k"] == 0]
 
 
 def sample(examples: Sequence[Row], max_rows: int | None) -> list[Row]:
@@ -53,10 +63,13 @@ def sample(examples: Sequence[Row], max_rows: int | None) -> list[Row]:
 
 
 def usable_ids(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad: bool) -> dict[tuple[str, str], list[int]]:
-    """(source, id) -> ids of the CoT drawn for an example; empty ones left out, bad ones unless `keep_bad`."""
+    """(source, id) -> ids of the first CoT (k = 0) of an example; empty ones left out, bad ones unless `keep_bad`.
+
+    A further CoT never takes the place of one that is left out.
+    """
     wanted = {(row["source"], row["id"]) for row in examples}
     return {
         (row["source"], row["id"]): row["cot_ids"]
-        for row in cots
+        for row in first_cots(cots)
         if row["cot_ids"] and (keep_bad or row["status"] == "ok") and (row["source"], row["id"]) in wanted
     }

@@ -203,16 +203,20 @@ def status_of(finish_reason: str, cot: str) -> str:
 
 
 def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, rules: Selfgen) -> list[Row]:
-    """One CoT for each training example from p_s, bad ones drawn again as `selfgen.on_bad_cot` says.
+    """`selfgen.num_samples` CoTs for each training example from p_s, bad ones drawn again as `on_bad_cot` says.
 
     Returns:
-        One row for each example; rows that stayed bad keep their status, and stage 2 leaves them out
-        unless the policy is `keep`.
+        One row for each k and example, k outermost; those with k = 0 do not depend on `num_samples`. Rows that
+        stayed bad keep their status, and stage 2 leaves them out unless the policy is `keep`.
 
     Raises:
         UserError: more than `selfgen.max_bad_share` of the CoTs stayed bad; the message shows examples.
     """
-    keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=run_seed) for row in examples]
+    keys = [
+        CotKey(source=row["source"], id=row["id"], k=k, run_seed=run_seed)
+        for k in range(rules.num_samples)
+        for row in examples
+    ]
     rows = generator.draw(examples, keys, score=False)
     attempts = rules.max_resamples if rules.on_bad_cot == "resample" else 0
     for attempt in range(1, attempts + 1):

@@ -46,6 +46,7 @@ def test_a_draft_of_a_killed_process_makes_nothing_stale(clone):
     [
         ("loss.lambda", 2.0),
         ("infer.num_samples", 3),
+        ("selfgen.num_samples", 2),
         ("model.source", "work/models/other"),
         ("rows.stage2.tract.start", "p_s"),
         ("data/demo/train.jsonl", None),

@@ -19,7 +19,8 @@ def row(id, source="train", **changes):
 
 
 def cot(id, source="train", **changes):
-    return {"source": source, "id": id, "cot": f"Own CoT of {id}.", "cot_ids": [len(id), 7], "status": "ok", **changes}
+    fields = {"k": 0, "cot": f"Own CoT of {id}.", "cot_ids": [len(id), 7], "status": "ok"}
+    return {"source": source, "id": id, **fields, **changes}
 
 
 ROWS = [row(str(i)) for i in range(20)]
@@ -53,6 +54,38 @@ def test_examples_are_paired_with_their_own_cot_by_source_and_id(keep_bad, kept,
     pairs = examples.pair_with_own_cots(rows, cots, keep_bad=keep_bad)
     assert [(found["id"], text) for found, text in pairs] == [(name, f"Own CoT of {name}.") for name in kept]
     assert ("1 of 2 examples have no usable CoT" in caplog.text) is not keep_bad
+
+
+@pytest.mark.parametrize("keep_bad", [False, True])
+def test_each_of_several_own_cots_is_a_pair_of_its_own(keep_bad, caplog, record_property):
+    rows = [row("b"), row("a"), row("c")]  # not in the order of a table
+    bad = {("b", 1), ("c", 0), ("c", 1), ("c", 2)}
+    cots = [
+        cot(name, k=k, cot=f"{name}{k}", status="truncated" if (name, k) in bad else "ok")
+        for k in (2, 0, 1)
+        for name in "abc"
+    ]
+    pairs = examples.pair_with_own_cots(rows, cots, keep_bad=keep_bad)
+    assert all(text.startswith(found["id"]) for found, text in pairs)
+    expected = [f"{name}{k}" for name in "bac" for k in range(3) if keep_bad or (name, k) not in bad]
+    assert [text for _, text in pairs] == expected
+    message = "4 of 9 own CoTs are bad and left out; 1 of 3 examples have no usable CoT"
+    assert (message in caplog.text) is not keep_bad
+    record_property("rows_lost", 9 - len(pairs))
+
+
+def test_an_example_that_no_cot_was_drawn_for_is_an_error():
+    with pytest.raises(KeyError, match="b"):
+        examples.pair_with_own_cots([row("a"), row("b")], [cot("a")], keep_bad=False)
+
+
+def test_what_looks_at_one_cot_an_example_takes_the_first():
+    rows = [row("a"), row("b")]
+    cots = [cot(name, k=k, cot=f"{name}{k}", cot_ids=[k + 1]) for name in "ab" for k in range(3)]
+    assert [found["cot"] for found in examples.first_cots(cots)] == ["a0", "b0"]
+    assert examples.usable_ids(rows, cots, keep_bad=False) == {("train", "a"): [1], ("train", "b"): [1]}
+    cots[0]["status"] = "truncated"  # a1 and a2 do not stand in for a0
+    assert examples.usable_ids(rows, cots, keep_bad=False) == {("train", "b"): [1]}
 
 
 @pytest.mark.parametrize("max_rows", [1, 7, 19])

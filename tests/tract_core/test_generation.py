@@ -178,7 +178,8 @@ def test_statuses(make, encoder, reason, status):
 
 
 def selfgen_rules(**changes):
-    return config.Selfgen(**{"on_bad_cot": "resample", "max_resamples": 3, "max_bad_share": 1.0, **changes})
+    rules = {"num_samples": 1, "on_bad_cot": "resample", "max_resamples": 3, "max_bad_share": 1.0}
+    return config.Selfgen(**{**rules, **changes})
 
 
 def test_bad_cots_are_drawn_again_with_other_seeds(make, encoder):
@@ -197,6 +198,35 @@ def test_too_many_bad_cots_fail_with_the_rate_and_examples(make, encoder):
     with pytest.raises(UserError, match=r"4 of 4 self-generated CoTs are bad.*max_bad_share \(0\.5\)") as caught:
         generation.self_generate(generator, examples(4), 1, selfgen_rules(max_resamples=1, max_bad_share=0.5))
     assert "e0 (truncated): 'Feedback" in str(caught.value)
+
+
+def test_more_own_cots_leave_the_first_of_each_example_as_it_is(make):
+    rows = examples(6)
+    generator, fake = make(stage="selfgen")
+    wider = generation.self_generate(generator, rows, 1, selfgen_rules(num_samples=2))
+    assert [(row["id"], row["k"]) for row in wider] == [(f"e{i}", k) for k in range(2) for i in range(6)]
+    assert len({row["request_seed"] for row in wider}) == len({row["cot"] for row in wider}) == 12
+    wide_batches = [[request.seed for request in batch] for batch in fake.batches]
+    generator, fake = make(stage="selfgen")
+    generator.store.rows = {}
+    one = generation.self_generate(generator, rows, 1, selfgen_rules(num_samples=1))
+    assert one == wider[:6]
+    assert [[request.seed for request in batch] for batch in fake.batches] == wide_batches[:2]
+
+
+def test_a_bad_second_cot_is_drawn_again_and_counted_among_all(make, encoder, record_property):
+    bad = {request_seed("selfgen", CotKey(source="train", id=f"e{i}", k=1, run_seed=1), 0) for i in (0, 2)}
+    fake = FakeEngine(encoder, lambda request: "length" if request.seed in bad else "delimiter")
+    rows = generation.self_generate(make(fake, stage="selfgen")[0], examples(4), 1, selfgen_rules(num_samples=2))
+    assert {(row["id"], row["k"]) for row in rows if row["attempt"] == 1} == {("e0", 1), ("e2", 1)}
+    assert [row["status"] for row in rows] == ["ok"] * 8
+    assert len(fake.asked) == 8 + 2
+    generator = make(fake, stage="selfgen")[0]
+    kept = selfgen_rules(num_samples=2, on_bad_cot="drop", max_bad_share=0.25)
+    assert sum(row["status"] == "truncated" for row in generation.self_generate(generator, examples(4), 1, kept)) == 2
+    with pytest.raises(UserError, match=r"2 of 8 self-generated CoTs are bad.*max_bad_share \(0\.2\)"):
+        generation.self_generate(generator, examples(4), 1, kept.model_copy(update={"max_bad_share": 0.2}))
+    record_property("faults_injected", len(bad))
 
 
 def test_pairs_leave_bad_cots_out_and_count_them(make, encoder, caplog):
