@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env repro repro-tiny world world-claims test test-faults check preset format plan lock audit
+.PHONY: env repro repro-tiny world world-claims world-vary test test-faults check preset format plan lock audit
 env: $(READY)
 
 $(READY): $(REQUIREMENTS)
@@ -28,6 +28,9 @@ repro-tiny: env  ## every stage in about a minute on a random model
 world: env  ## the synthetic task of docs/world.md, from nothing to its report; SEEDS="21" runs one training seed
 	python -m bench.world.run $(if $(SEEDS),--seeds $(SEEDS))
 	python -m bench.world.claims --report
+
+world-vary: env  ## the world with one thing changed at a time (docs/world.md): leak, size, loss, CoTs, data; about an hour
+	python -m bench.world.vary
 
 world-claims: env  ## after `make world`: fails where a claim of docs/world.md does not hold
 	python -m bench.world.claims

@@ -28,7 +28,7 @@ mkdir -p "$BENCH_RESULTS"
 
 sampler=
 stop() { # a sampler that ended by itself shows as a part with few samples
-  [ -z "$sampler" ] || { kill "$sampler" || true; wait "$sampler" || true; }
+  [ -z "$sampler" ] || { kill "$sampler" 2>/dev/null || true; wait "$sampler" || true; }
   sampler=
 }
 trap stop EXIT

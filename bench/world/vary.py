@@ -1,0 +1,143 @@
+"""What the world's result is sensitive to: one thing changed at a time, by `make world-vary`.
+
+    python -m bench.world.vary [--seeds 21 22] [--only leak_0_8 rows_1500]
+
+Each variation is a copy of this project (work/world/NAME) that runs `dvc repro` on rows 6, A.1, B.2 and B.4; two at a
+time, with one DVC cache for all, and a stopped run goes on where it was. Then bench/results/world_vary.md has all that
+are there.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import yaml
+
+from bench import measuring
+from bench.world import make, run
+from tract_core import tables
+
+BENCH = "id"
+SEEDS = [21, 22]
+_ROWS = {
+    "baseline": ["b2", "b4"],
+    "stage2": ["tract"],
+    "writers": ["a1"],
+    "trained": ["tract", "a1", "b2", "b4"],
+    "scored": ["tract", "a1", "b2", "b4"],
+}
+
+
+_LINES = {
+    "6": ("tract", "rail"),
+    "6, renormalized": ("tract", "rail_renormalized"),
+    "A.1": ("a1", "rail"),
+    "B.2": ("b2", "sampled"),
+    "B.4": ("b4", "rail"),
+}
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What differs from the reported world."""
+
+    text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Of `make.tables_of`: seed, leak, number."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted names of params.yaml."""
+
+
+def _loss(normalization: str, lam: float) -> dict[str, Any]:
+    """In both stages."""
+    return {"loss.normalization": normalization, "loss.lambda": lam, "stage1.lambda": lam}
+
+
+VARIATIONS = {
+    "as_reported": Variation("as reported: leak .95, 6,000 items, token_mean, lambda 1"),
+    "leak_0_8": Variation("leak .8", data={"leak": 0.8}),
+    "leak_1_0": Variation("leak 1", data={"leak": 1.0}),
+    "rows_1500": Variation("1,500 training items", data={"number": 1500}),
+    "rows_3000": Variation("3,000 training items", data={"number": 3000}),
+    "authors_1": Variation("normalization authors, lambda 1", params=_loss("authors", 1.0)),
+    "authors_8": Variation("normalization authors, lambda 8", params=_loss("authors", 8.0)),
+    "equation4_1": Variation("normalization equation4, lambda 1", params=_loss("equation4", 1.0)),
+    "equation4_12": Variation("normalization equation4, lambda 12", params=_loss("equation4", 12.0)),
+    "own_cots_3": Variation("3 own CoTs an item in stage 2", params={"selfgen.num_samples": 3}),
+    "data_30": Variation("data of seed 30", data={"seed": 30}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--only", nargs="+", choices=VARIATIONS, default=list(VARIATIONS))
+    given = parser.parse_args()
+    make.write_seed_model()
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(partial(_reproduce, seeds=given.seeds), given.only))
+    report()
+
+
+def _reproduce(name: str, *, seeds: list[int]) -> None:
+    folder = run.copied(name)
+    make.write_data(folder / make.DATA, **VARIATIONS[name].data)
+    preset = yaml.safe_load(run.PRESET.read_text(encoding="utf-8"))
+    tables.write_text(folder / "params.yaml", yaml.safe_dump(changed(preset, VARIATIONS[name].params, seeds)))
+    with folder.with_suffix(".log").open("ab") as log:
+        run.reproduce(folder, log)
+    print(f"{name}: done", flush=True)
+
+
+def changed(preset: dict[str, Any], params: Mapping[str, Any], seeds: list[int]) -> dict[str, Any]:
+    """The preset's parameters with the rows of this comparison, its seeds and the variation's own values."""
+    rows = {name: _ROWS.get(name, []) for name in preset["matrix"]}
+    found = {**preset, "seeds": seeds, "matrix": rows}
+    for name, value in params.items():
+        section, key = name.split(".")
+        if key not in found[section]:
+            raise KeyError(name)
+        found[section] = {**found[section], key: value}
+    return found
+
+
+def report() -> None:
+    """The table of all variations that have run."""
+    done = {name: run.COPIES / name / "artifacts/statistics.json" for name in VARIATIONS}
+    found = {name: json.loads(path.read_text()) for name, path in done.items() if path.exists()}
+    notes = [
+        f"Pearson r on `{BENCH}`, one CoT an item, mean over the training seeds; in brackets 95 % intervals, paired "
+        "over the triples of facets, that do not cover other training seeds. Rows 6, A.1 and B.4 are read by the "
+        "expected score, B.2 by a drawn score, row 6 also by the expected score renormalized over the five labels."
+    ]
+    rows = [row(VARIATIONS[name].text, statistics) for name, statistics in found.items()]
+    measuring.write("world_vary", "What the world's result is sensitive to", rows, notes, {})
+
+
+def row(text: str, statistics: dict[str, Any]) -> dict[str, str]:
+    """One line of the table."""
+    cells = {
+        (cell["row"], cell["predictor"], cell["metric"]): cell["value"]
+        for cell in statistics["cells"]
+        if cell["bench"] == BENCH
+    }
+    less = {
+        found["line"]: found
+        for found in statistics["differences"]
+        if (found["bench"], found["metric"]) == (BENCH, "pearson")
+    }
+    values = {line: f"{cells[name, predictor, 'pearson']:.3f}" for line, (name, predictor) in _LINES.items()}
+    # A difference is a line minus row 6; here row 6 minus a line.
+    gains = {
+        f"6 - {line}": f"{-less[line]['value']:+.3f} ({-less[line]['high']:.3f} to {-less[line]['low']:.3f})"
+        for line in ("A.1", "B.2", "B.4")
+    }
+    return {"variation": text, **values, **gains, "RMSE of 6": f"{cells['tract', 'rail', 'rmse']:.3f}"}
+
+
+if __name__ == "__main__":
+    main()

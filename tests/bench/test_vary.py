@@ -1,0 +1,68 @@
+"""The variations of the world change what they say and nothing else, and their table has the right signs."""
+
+import pytest
+import yaml
+
+from bench.world import make, run, vary
+from tract_core import config
+
+PRESET = yaml.safe_load(run.PRESET.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", vary.VARIATIONS)
+def test_a_variation_is_a_valid_preset_that_differs_in_what_it_names(name):
+    variation = vary.VARIATIONS[name]
+    found = vary.changed(PRESET, variation.params, [21, 22])
+    config.Params.model_validate(found)
+    assert found["seeds"] == [21, 22]
+    differing = {
+        f"{section}.{key}"
+        for section in PRESET
+        if section not in ("seeds", "matrix") and isinstance(PRESET[section], dict)
+        for key in PRESET[section]
+        if found[section][key] != PRESET[section][key]
+    }
+    assert differing <= set(variation.params)
+    assert differing or variation.data or name == "as_reported"
+
+
+def test_a_parameter_that_is_not_there_is_refused():
+    with pytest.raises(KeyError, match=r"loss\.lamda"):
+        vary.changed(PRESET, {"loss.lamda": 2.0}, [21])
+
+
+def test_data_of_a_variation_is_data_that_the_world_can_make():
+    for variation in vary.VARIATIONS.values():
+        given = {"seed": make.SEED, **variation.data}
+        assert len(make.tables_of(**{**given, "number": 5})["train"]) == 5
+
+
+def test_a_line_of_the_table_shows_what_row_6_gains():
+    def cell(row, predictor, value, metric="pearson"):
+        return {"row": row, "predictor": predictor, "metric": metric, "bench": "id", "value": value}
+
+    def less(line, value):
+        interval = {"low": value - 0.02, "high": value + 0.01}
+        return {"line": line, "metric": "pearson", "bench": "id", "value": value, **interval}
+
+    cells = [
+        cell("tract", "rail", 0.8),
+        cell("tract", "rail_renormalized", 0.81),
+        cell("tract", "rail", 0.9, "rmse"),
+        cell("a1", "rail", 0.7),
+        cell("b2", "sampled", 0.6),
+        cell("b4", "rail", 0.5),
+    ]
+    differences = [less("A.1", -0.1), less("B.2", -0.2), less("B.4", -0.3)]
+    assert vary.row("leak 1", {"cells": cells, "differences": differences}) == {
+        "variation": "leak 1",
+        "6": "0.800",
+        "6, renormalized": "0.810",
+        "A.1": "0.700",
+        "B.2": "0.600",
+        "B.4": "0.500",
+        "6 - A.1": "+0.100 (0.090 to 0.120)",
+        "6 - B.2": "+0.200 (0.190 to 0.220)",
+        "6 - B.4": "+0.300 (0.290 to 0.320)",
+        "RMSE of 6": "0.900",
+    }
