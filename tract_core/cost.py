@@ -135,7 +135,7 @@ DEVICES = {
         ),
     )
 }
-"""By name. `cpu` is the two-core machine with AVX-512 of EXPERIMENTS.md; its rates are fitted to the preset `laptop`."""
+"""By name. `cpu` is the two-core machine (AVX-512) of EXPERIMENTS.md; its rates are fitted to the preset `laptop`."""
 
 
 @dataclass(frozen=True, kw_only=True)
