@@ -29,7 +29,7 @@ world: env  ## the synthetic task of docs/world.md, from nothing to its report; 
 	python -m bench.world.run $(if $(SEEDS),--seeds $(SEEDS))
 	python -m bench.world.claims --report
 
-world-vary: env  ## the world with one thing changed at a time (docs/world.md): leak, size, loss, CoTs, data; about an hour
+world-vary: env  ## the world with one thing changed at a time (docs/world.md): leak, size, loss, CoTs, data; 40 minutes
 	python -m bench.world.vary
 
 world-claims: env  ## after `make world`: fails where a claim of docs/world.md does not hold
