@@ -2,7 +2,7 @@
 
 from tract_core import config, judge
 params = config.load()
-tract = judge.Judge("artifacts/tract/seed_42/stage2", params.sampling, params.engine)
+tract = judge.Judge("artifacts/adapters/tract/seed_42", params.sampling, params.engine)
 for verdict in tract.score(rows, num_samples=4):
     print(verdict["id"], verdict["expected_score"], verdict["sd_scale"], verdict["cot"])
 """

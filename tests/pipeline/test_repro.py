@@ -166,9 +166,17 @@ def test_the_judge_scores_rows_without_gold(clone):
     verdicts = [json.loads(line) for line in (clone.folder / "rows.scores.jsonl").read_text().splitlines()]
     assert [verdict["id"] for verdict in verdicts] == ["r0", "r1"]
     assert all(len(verdict["probs"]) == 5 and verdict["sd_cots"] is not None for verdict in verdicts)
-    refused = clone.run("python", "-m", "pipeline.judge", adapter, "none.jsonl", check=False)
-    assert refused.returncode == 2
-    assert "none.jsonl: no such file" in refused.stderr
+    cooler = ["rows.jsonl", "--out", "cool.jsonl", "--temperature", "0.05"]
+    clone.run("python", "-m", "pipeline.judge", adapter, *cooler)
+    cool = [json.loads(line) for line in (clone.folder / "cool.jsonl").read_text().splitlines()]
+    assert [verdict["cot"] for verdict in cool] != [verdict["cot"] for verdict in verdicts]
+    for arguments, problem in [
+        (["none.jsonl"], "none.jsonl: no such file"),
+        (["rows.jsonl", "--temperature", "0"], "--temperature must be a number above 0, got 0.0"),
+    ]:
+        refused = clone.run("python", "-m", "pipeline.judge", adapter, *arguments, check=False)
+        assert refused.returncode == 2
+        assert problem in refused.stderr
 
 
 def test_metrics_and_plots_show(clone):
