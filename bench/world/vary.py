@@ -3,8 +3,8 @@
     python -m bench.world.vary [--seeds 21 22] [--only leak_0_8 rows_1500]
 
 Each variation is a copy of this project (work/world/NAME) that runs `dvc repro` on rows 6, A.1, B.2 and B.4; two at a
-time, with one DVC cache for all, and a stopped run goes on where it was. Then bench/results/world_vary.md has all that
-are there.
+time, with one DVC cache for all, and a stopped run goes on where it was. Then bench/results/world_vary_21_22.md (named
+after the seeds) has all that have run with these seeds.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def main() -> None:
     make.write_seed_model()
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(partial(_reproduce, seeds=given.seeds), given.only))
-    report()
+    report(given.seeds)
 
 
 def _reproduce(name: str, *, seeds: list[int]) -> None:
@@ -105,17 +105,24 @@ def changed(preset: dict[str, Any], params: Mapping[str, Any], seeds: list[int])
     return found
 
 
-def report() -> None:
-    """The table of all variations that have run."""
-    done = {name: run.COPIES / name / "artifacts/statistics.json" for name in VARIATIONS}
-    found = {name: json.loads(path.read_text()) for name, path in done.items() if path.exists()}
+def report(seeds: list[int]) -> None:
+    """The table of all variations that have run with these training seeds."""
+    named = " and ".join(map(str, seeds))
     notes = [
-        f"Pearson r on `{BENCH}`, one CoT an item, mean over the training seeds; in brackets 95 % intervals, paired "
-        "over the triples of facets, that do not cover other training seeds. Rows 6, A.1 and B.4 are read by the "
-        "expected score, B.2 by a drawn score, row 6 also by the expected score renormalized over the five labels."
+        f"Pearson r on `{BENCH}`, one CoT an item, mean over the training seeds ({named}); in brackets 95 % intervals, "
+        "paired over the triples of facets, that do not cover other training seeds. Rows 6, A.1 and B.4 are read by "
+        "the expected score, B.2 by a drawn score, row 6 also by the expected score renormalized over the five labels."
     ]
-    rows = [row(VARIATIONS[name].text, statistics) for name, statistics in found.items()]
-    measuring.write("world_vary", "What the world's result is sensitive to", rows, notes, {})
+    rows = [row(VARIATIONS[name].text, statistics) for name, statistics in run_with(seeds).items()]
+    name = "_".join(["world_vary", *map(str, seeds)])
+    measuring.write(name, f"What the world's result is sensitive to, training seed {named}", rows, notes, {})
+
+
+def run_with(seeds: list[int]) -> dict[str, dict[str, Any]]:
+    """Variation -> its statistics, of those that have run with these seeds; another run's stay out."""
+    files = {name: run.COPIES / name / "artifacts/statistics.json" for name in VARIATIONS}
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+    return {name: statistics for name, statistics in found.items() if statistics["settings"]["seeds"] == seeds}
 
 
 def row(text: str, statistics: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The variations of the world change what they say and nothing else, and their table has the right signs."""
 
+import json
+
 import pytest
 import yaml
 
@@ -35,6 +37,16 @@ def test_data_of_a_variation_is_data_that_the_world_can_make():
     for variation in vary.VARIATIONS.values():
         given = {"seed": make.SEED, **variation.data}
         assert len(make.tables_of(**{**given, "number": 5})["train"]) == 5
+
+
+def test_the_table_leaves_out_what_ran_with_other_seeds(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "COPIES", tmp_path)
+    for name, seeds in (("as_reported", [21, 22]), ("leak_0_8", [22]), ("leak_1_0", [22])):
+        file = tmp_path / name / "artifacts/statistics.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"settings": {"seeds": seeds}}), encoding="utf-8")
+    assert list(vary.run_with([22])) == ["leak_0_8", "leak_1_0"]
+    assert list(vary.run_with([21, 22])) == ["as_reported"]
 
 
 def test_a_line_of_the_table_shows_what_row_6_gains():
