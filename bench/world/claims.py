@@ -109,7 +109,7 @@ def load(params: Params) -> Results:
         for cots in ("training", "own")
     }
     written = [tables.read(common.own_cots("a1", seed), "cots") for seed in params.seeds]
-    return Results(r=r, gap=gap, verdict_r=[_verdict_r(cots, gold) for cots in written])
+    return Results(r=r, gap=gap, verdict_r=[verdict_r(cots, gold) for cots in written])
 
 
 def claims(results: Results) -> list[Claim]:
@@ -184,8 +184,8 @@ def _gap_rmse(row: str, seed: int, cots: str, scale: ScoreScale) -> float:
     return math.sqrt(statistics.fmean((scoring.rail(read["probs"], scale.values) - read["gold"]) ** 2 for read in rows))
 
 
-def _verdict_r(cots: Sequence[Row], gold: Mapping[str, float]) -> float:
-    """Over the CoTs that hold a verdict word."""
+def verdict_r(cots: Sequence[Row], gold: Mapping[str, float]) -> float:
+    """Correlation of the mean level of a CoT's verdict words with gold, over the CoTs that hold one."""
     pairs = [
         (statistics.fmean(levels), gold[row["id"]])
         for row in cots

@@ -9,16 +9,19 @@ after the seeds) has all that have run with these seeds.
 
 import argparse
 import json
+import statistics
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from bench import measuring
-from bench.world import make, run
+from bench.world import claims, make, run
+from pipeline import common
 from tract_core import tables
 
 BENCH = "id"
@@ -69,6 +72,7 @@ VARIATIONS = {
     "equation4_12": Variation("normalization equation4, lambda 12", params=_loss("equation4", 12.0)),
     "own_cots_3": Variation("3 own CoTs an item in stage 2", params={"selfgen.num_samples": 3}),
     "data_30": Variation("data of seed 30", data={"seed": 30}),
+    "data_30_authors_1": Variation("the same, authors, lambda 1", data={"seed": 30}, params=_loss("authors", 1.0)),
 }
 
 
@@ -111,9 +115,13 @@ def report(seeds: list[int]) -> None:
     notes = [
         f"Pearson r on `{BENCH}`, one CoT an item, mean over the training seeds ({named}); in brackets 95 % intervals, "
         "paired over the triples of facets, that do not cover other training seeds. Rows 6, A.1 and B.4 are read by "
-        "the expected score, B.2 by a drawn score, row 6 also by the expected score renormalized over the five labels."
+        "the expected score, B.2 by a drawn score, row 6 also by the expected score renormalized over the five labels. "
+        "Verdicts: r of the verdict words with gold in the CoTs that A.1's and row 6's judges write for these items."
     ]
-    rows = [row(VARIATIONS[name].text, statistics) for name, statistics in run_with(seeds).items()]
+    rows = [
+        row(VARIATIONS[name].text, found) | verdicts(run.COPIES / name, seeds)
+        for name, found in run_with(seeds).items()
+    ]
     name = "_".join(["world_vary", *map(str, seeds)])
     measuring.write(name, f"What the world's result is sensitive to, training seed {named}", rows, notes, {})
 
@@ -122,20 +130,34 @@ def run_with(seeds: list[int]) -> dict[str, dict[str, Any]]:
     """Variation -> its statistics, of those that have run with these seeds; another run's stay out."""
     files = {name: run.COPIES / name / "artifacts/statistics.json" for name in VARIATIONS}
     found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
-    return {name: statistics for name, statistics in found.items() if statistics["settings"]["seeds"] == seeds}
+    return {name: content for name, content in found.items() if content["settings"]["seeds"] == seeds}
 
 
-def row(text: str, statistics: dict[str, Any]) -> dict[str, str]:
+def verdicts(folder: Path, seeds: list[int]) -> dict[str, str]:
+    """What the CoTs alone tell, those of p_s and those of p_tract: mean over the training seeds."""
+    gold = {example["id"]: example["gold"] for example in tables.read(folder / common.BENCHMARKS / BENCH, "examples")}
+
+    def told(name: str, seed: int) -> float:
+        drawn = tables.read(folder / common.predictions(name, seed), "predictions")
+        return claims.verdict_r([cot for cot in drawn if cot["source"] == BENCH], gold)
+
+    return {
+        f"verdicts of {line}": f"{statistics.fmean(told(name, seed) for seed in seeds):.3f}"
+        for line, name in (("A.1", "a1"), ("6", "tract"))
+    }
+
+
+def row(text: str, found: dict[str, Any]) -> dict[str, str]:
     """One line of the table."""
     cells = {
         (cell["row"], cell["predictor"], cell["metric"]): cell["value"]
-        for cell in statistics["cells"]
+        for cell in found["cells"]
         if cell["bench"] == BENCH
     }
     less = {
-        found["line"]: found
-        for found in statistics["differences"]
-        if (found["bench"], found["metric"]) == (BENCH, "pearson")
+        difference["line"]: difference
+        for difference in found["differences"]
+        if (difference["bench"], difference["metric"]) == (BENCH, "pearson")
     }
     values = {line: f"{cells[name, predictor, 'pearson']:.3f}" for line, (name, predictor) in _LINES.items()}
     # A difference is a line minus row 6; here row 6 minus a line.

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from bench.world import make, run, vary
+from bench.world import make, run, vary, words
 from tract_core import config
 
 PRESET = yaml.safe_load(run.PRESET.read_text(encoding="utf-8"))
@@ -47,6 +47,22 @@ def test_the_table_leaves_out_what_ran_with_other_seeds(tmp_path, monkeypatch):
         file.write_text(json.dumps({"settings": {"seeds": seeds}}), encoding="utf-8")
     assert list(vary.run_with([22])) == ["leak_0_8", "leak_1_0"]
     assert list(vary.run_with([21, 22])) == ["as_reported"]
+
+
+def test_verdicts_are_read_from_the_cots_on_one_benchmark(monkeypatch, tmp_path):
+    def cot(name, level, source="id"):
+        return {"source": source, "id": name, "cot": f"so {words.VERDICTS[level - 1][0]} it is"}
+
+    written = {"a1": [1, 2, 3], "tract": [3, 2, 1]}
+
+    def read(folder, kind):
+        if kind == "examples":
+            return [{"id": name, "gold": gold} for name, gold in (("a", 1), ("b", 2), ("c", 3))]
+        levels = written[folder.parent.name]
+        return [*map(cot, "abc", levels), cot("a", 5, source="ood")]
+
+    monkeypatch.setattr(vary.tables, "read", read)
+    assert vary.verdicts(tmp_path, [21, 22]) == {"verdicts of A.1": "1.000", "verdicts of 6": "-1.000"}
 
 
 def test_a_line_of_the_table_shows_what_row_6_gains():
