@@ -11,8 +11,8 @@ import dataclasses
 from transformers import LlamaConfig
 
 from bench import measuring
-from tract_core import cost
-from tract_core.cost import DEVICES, GIB, Device, Settings, Shape, Sizes
+from tract_core.plan import cost
+from tract_core.plan.cost import DEVICES, GIB, Device, Settings, Shape, Sizes
 
 # width, MLP width, layers, heads, key-value heads, vocabulary, width of a head
 _MODELS = {

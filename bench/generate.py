@@ -14,11 +14,12 @@ import torch
 from transformers import GenerationConfig
 
 from bench import measuring
-from tract_core import config, models
-from tract_core.encoding import Encoder
-from tract_core.engine import Rules
-from tract_core.engine.hf import _left_pad
-from tract_core.models import SeedModel
+from tract_core.base import config
+from tract_core.generate.engine import Rules
+from tract_core.generate.engine.hf import _left_pad
+from tract_core.model import models
+from tract_core.model.models import SeedModel
+from tract_core.text.encoding import Encoder
 
 PARAMS = config.load("presets/vicuna.yaml")
 

@@ -26,10 +26,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 from bench import growth_plots, measuring, train_step
 from bench.growth_plots import Entry, Line
 from bench.train_step import FULL, OURS, Step
-from tract_core import config, cost, models
-from tract_core.cost import DEVICES, GIB, Settings, Shape, Sizes, Work
-from tract_core.encoding import Encoder
-from tract_core.engine import Request, Rules
+from tract_core.base import config
+from tract_core.generate.engine import Request, Rules
+from tract_core.model import models
+from tract_core.plan import cost
+from tract_core.plan.cost import DEVICES, GIB, Settings, Shape, Sizes, Work
+from tract_core.text.encoding import Encoder
 
 _LAYERS, _VOCABULARY = 8, 49152
 UNSHARED, COT = "without sharing", 64

@@ -12,8 +12,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from tract_core import tables
-from tract_core.cost import GIB
+from tract_core.base import tables
+from tract_core.plan.cost import GIB
 from tract_core.report import figures
 from tract_core.report.figures import Panel
 

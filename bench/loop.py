@@ -19,10 +19,12 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from bench import measuring, train_step
-from tract_core import config, models, training
-from tract_core.encoding import Encoded, Encoder
-from tract_core.models import SeedModel
-from tract_core.objectives import Objective
+from tract_core.base import config
+from tract_core.model import models
+from tract_core.model.models import SeedModel
+from tract_core.model.objectives import Objective
+from tract_core.text.encoding import Encoded, Encoder
+from tract_core.train import training
 
 _EXAMPLES, _EPOCHS = 16, 16
 _BARE, _OURS = "bare model, optimizer included", "our loop"

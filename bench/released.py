@@ -1,7 +1,7 @@
 """The released code's loss semantics, as a peer: written from their description (docs/differences.md, points 1 to 5).
 
 A padded batch with labels, logits of every position in float32, a loop over the examples that looks for the score's
-place in the labels, cross-entropy over the whole shifted sequence. Equal to `tract_core.objectives` under
+place in the labels, cross-entropy over the whole shifted sequence. Equal to `tract_core.model.objectives` under
 `normalization: authors` with `authors_batch` = B; bench/train_step.py checks it before it times anything.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tract_core.encoding import Encoded
+from tract_core.text.encoding import Encoded
 
 _IGNORED = -100
 

@@ -23,8 +23,7 @@ import yaml
 
 from bench import measuring
 from bench.statistics import ROOT, example, prediction
-from pipeline import common
-from tract_core import tables
+from tract_core.base import places, tables
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 STAGES = {"prepare": [], "score": ["--row", "tract"], "compare": []}
@@ -99,9 +98,9 @@ def make_predictions(size: int) -> None:
     """In place of what `prepare` made: a benchmark as large as the training data, and what one judge said of it."""
     rng = random.Random(size)
     judged = [example("demo", number, rng) for number in range(size)]
-    tables.write(common.BENCHMARKS / "demo", "examples", judged, {})
+    tables.write(places.BENCHMARKS / "demo", "examples", judged, {})
     said = [prediction(row, 42, rng) for row in judged]
-    tables.write(common.predictions("tract", 42), "predictions", said, {"adapter": None})
+    tables.write(places.predictions("tract", 42), "predictions", said, {"adapter": None})
 
 
 def seconds_and_gib(stage: str, *arguments: str) -> tuple[float, float]:

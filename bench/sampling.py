@@ -29,14 +29,15 @@ from bench import fits, measuring
 from bench.generate import PARAMS, model_and_rules
 from bench.measuring import Seconds, Times
 from bench.rows import words
-from tract_core import cost, datasets
-from tract_core.cost import DEVICES, Settings, Sizes, Work
-from tract_core.encoding import Encoder
-from tract_core.engine import Draw, Request
-from tract_core.engine.vllm import VllmEngine
-from tract_core.examples import judge_input
-from tract_core.prompts import JudgeInput
-from tract_core.scale import ScoreScale
+from tract_core.base.scale import ScoreScale
+from tract_core.data import prepare
+from tract_core.generate.engine import Draw, Request
+from tract_core.generate.engine.vllm import VllmEngine
+from tract_core.plan import cost
+from tract_core.plan.cost import DEVICES, Settings, Sizes, Work
+from tract_core.text.encoding import Encoder
+from tract_core.text.examples import judge_input
+from tract_core.text.prompts import JudgeInput
 
 OURS, UNSHARED, BATCHED, SINGLE = "ours", "vLLM without sharing", "transformers, batched", "transformers, one at a time"
 PROMPT, COT = 1300, 250
@@ -110,7 +111,7 @@ def judged(encoder: Encoder) -> tuple[list[list[int]], str]:
         return [encoder.prompt_ids(made(random.Random(number))) for number in range(CASES["K=1"][0])], "made text"
     data = PARAMS.data.model_copy(update={"folder": str(folder)})
     scale = ScoreScale.create(PARAMS.scale.values, PARAMS.scale.labels)
-    examples = datasets.prepare(data, scale, PARAMS.prompt.delimiter).benchmarks["vicuna_heldout"]
+    examples = prepare.prepare(data, scale, PARAMS.prompt.delimiter).benchmarks["vicuna_heldout"]
     prompts = [encoder.prompt_ids(judge_input(row)) for row in examples]
     return sorted(prompts, key=lambda ids: abs(len(ids) - PROMPT)), "real judge prompts"
 

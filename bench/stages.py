@@ -21,8 +21,9 @@ from pathlib import Path
 from bench import measuring
 from pipeline import plan
 from tests.tiny import save_tiny
-from tract_core import config, models
-from tract_core.cost import DEVICES, GIB, Cost
+from tract_core.base import config
+from tract_core.model import models
+from tract_core.plan.cost import DEVICES, GIB, Cost
 
 _TINY, _IDLE, _CPU = Path("work/models/tiny"), 3, DEVICES["cpu"]
 Stages = dict[str, dict[str, float]]
@@ -119,7 +120,7 @@ def main() -> None:
         f"model's work (training loop, `generate`) took {sums['model']:.1f} s; all else, imports and starts too, is "
         f"{whole / sums['model'] - 1:.1%} of that.",
         f"Beside the model's work a stage that opens it takes {sums['start']:.1f} s on average; the projection takes "
-        f"{_CPU.start_seconds:.0f} s (`start_seconds` in tract_core/cost.py).",
+        f"{_CPU.start_seconds:.0f} s (`start_seconds` in tract_core/plan/cost.py).",
         "Seconds from the start of a stage's process to its end. Peak: resident size (ru_maxrss) of the largest "
         "process; the projection counts weights, activations and caches, not the libraries. Opening of an engine: "
         "merging the adapter, importing and starting it.",

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline import common
-from tract_core import tables
-from tract_core.tables import Row
+from tract_core.base import places, tables
+from tract_core.base.tables import Row
 
 ROOT = Path(__file__).parents[1]
 ROWS = ["tract", "a1", "b1", "b2", "b4", "self_ce_b2", "self_ce_a1", "a4", "sequential", "mixed", "b3", "b5_forced"]
@@ -66,14 +65,14 @@ def _make_run(num_examples: int) -> None:
         rng = random.Random(bench)
         examples[bench] = [example(bench, number, rng) for number in range(num_examples)]
     for bench, rows in examples.items():
-        tables.write(common.BENCHMARKS / bench, "examples", rows, {})
-    tables.write(common.TRAIN_EXAMPLES, "examples", examples[BENCHES[0]][:10], {})
+        tables.write(places.BENCHMARKS / bench, "examples", rows, {})
+    tables.write(places.TRAIN_EXAMPLES, "examples", examples[BENCHES[0]][:10], {})
     everything = [row for rows in examples.values() for row in rows]
     for row in ROWS:
         rng = random.Random(row)
         predictions = [prediction(judged, seed, rng) for judged in everything for seed in SEEDS]
         tables.write(
-            common.predictions(row, 42 if row in trained else None), "predictions", predictions, {"adapter": None}
+            places.predictions(row, 42 if row in trained else None), "predictions", predictions, {"adapter": None}
         )
 
 

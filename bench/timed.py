@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-_WORK = {"tract_core.training": "_run", "tract_core.perplexity": "perplexity"}
+_WORK = {"tract_core.train.training": "_run", "tract_core.studies.perplexity": "perplexity"}
 """Functions in which the model works; an engine's `generate` is another."""
 
 
@@ -31,16 +31,16 @@ def outside(arguments: list[str]) -> int:
 
 def inside(start: float, file: Path, arguments: list[str]) -> None:
     """`python -m MODULE ARGUMENTS` with clocks in it."""
-    from pipeline import common
+    from tract_core.base import process
 
-    seconds, run = defaultdict[str, float](float), common.run
+    seconds, run = defaultdict[str, float](float), process.run
 
     def timed_run(main: Callable[[], str]) -> None:
         seconds["imports"] = time.monotonic() - start
         _watch(seconds)
         run(main)
 
-    common.run = timed_run
+    process.run = timed_run
     module, sys.argv[1:] = arguments[1], arguments[2:]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -53,7 +53,7 @@ def _watch(seconds: dict[str, float]) -> None:
     for module, name in _WORK.items():
         if module in sys.modules:
             setattr(sys.modules[module], name, _timed(getattr(sys.modules[module], name), seconds, "model"))
-    if generation := sys.modules.get("tract_core.generation"):
+    if generation := sys.modules.get("tract_core.generate.generation"):
         generation.open_engine = _opening(generation.open_engine, seconds)
 
 

@@ -21,12 +21,15 @@ import torch
 from transformers import AutoConfig, MistralConfig, PreTrainedModel
 
 from bench import measuring, released
-from tract_core import config, cost, models, packing
-from tract_core.batching import Collate
-from tract_core.cost import GIB, Shape, Sizes
-from tract_core.encoding import Encoded
-from tract_core.objectives import Objective
-from tract_core.training import LossModule
+from tract_core.base import config
+from tract_core.model import models
+from tract_core.model.objectives import Objective
+from tract_core.plan import cost
+from tract_core.plan.cost import GIB, Shape, Sizes
+from tract_core.text.encoding import Encoded
+from tract_core.train import packing
+from tract_core.train.batching import Collate
+from tract_core.train.training import LossModule
 
 OURS, FULL, RELEASED = "ours", "full logits, padded", "full logits, padded, recompute"
 AGAIN, SINGLY = "ours, recompute", "ours, in micro-batches of 1"
@@ -143,7 +146,7 @@ def check_equal(step: Step, variants: Sequence[str]) -> dict[str, float]:
 
 
 def flop(shape: Shape, variant: str, lengths: Sequence[tuple[int, int]]) -> float:
-    """Of the model tract_core/cost.py; recompute runs the layers once more, not the head."""
+    """Of the model tract_core/plan/cost.py; recompute runs the layers once more, not the head."""
     if variant == OURS:
         return sum(cost.training_flop(shape, Sizes(prompt=p, cot=c)) for p, c in lengths)
     longest = max(p + c for p, c in lengths)

@@ -1,30 +1,33 @@
-"""Judgements of benchmark rows with and without each attack on the response (tract_core/attacks.py).
+"""Judgements of benchmark rows with and without each attack on the response (tract_core/studies/attacks.py).
 
 Run:    dvc repro attack
 Reads:  artifacts/examples/benchmarks, artifacts/adapters/ROW/seed_N
 Writes: artifacts/results/attacked/ROW/seed_N
 """
 
-from pipeline import common, drawing, loading
-from tract_core import attacks, config, examples, generation, tables
+from tract_core.base import config, places, process, tables
+from tract_core.generate import generation, generators
+from tract_core.model import loading
+from tract_core.studies import attacks
+from tract_core.text import examples
 
 
 def main() -> str:
-    params, given = config.load(), common.arguments("row", "seed")
-    adapter = common.adapter(given.row, given.seed)
+    params, given = config.load(), process.arguments("row", "seed")
+    adapter = places.adapter(given.row, given.seed)
     seed_model, encoder = loading.seed_model_and_encoder(params, cot=tables.origin(adapter)["cot"])
-    rows = examples.sample(common.benchmark_examples(), params.robustness.max_rows)
+    rows = examples.sample(places.benchmark_examples(), params.robustness.max_rows)
     max_length, max_new_tokens = params.model.max_length, params.sampling.max_new_tokens
     changed = attacks.attack_all(rows, encoder, max_length=max_length, max_new_tokens=max_new_tokens)
     # With request seeds of its own: the last bits of a draw depend on its batch, so one that was shared with `infer`
     # would depend on which of the two ran first.
-    generator = drawing.generator(params, seed_model, encoder, adapter, "attack")
+    generator = generators.generator(params, seed_model, encoder, adapter, "attack")
     drawn = generation.infer(
         generator, [*rows, *changed], seeds=params.infer.seeds, num_samples=params.infer.num_samples
     )
-    tables.write(common.attacked(given.row, given.seed), "predictions", drawn, generator.origin)
+    tables.write(places.attacked(given.row, given.seed), "predictions", drawn, generator.origin)
     return f"{len(rows)} rows as they are, {len(changed)} attacked: {generation.describe(drawn)}"
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

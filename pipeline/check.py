@@ -5,24 +5,25 @@ Reads:  artifacts/examples, the seed model's tokenizer
 Writes: artifacts/check/proof.json
 """
 
-from pipeline import common, loading
-from tract_core import checks, config, tables
+from tract_core.base import config, places, process, tables
+from tract_core.data import checks
+from tract_core.model import loading
 
 
 def main() -> str:
     params = config.load()
     seed_model, encoder = loading.seed_model_and_encoder(params)
-    benchmarks = {folder.name: tables.read(folder, "examples") for folder in sorted(common.BENCHMARKS.iterdir())}
+    benchmarks = {folder.name: tables.read(folder, "examples") for folder in sorted(places.BENCHMARKS.iterdir())}
     lengths = checks.check_lengths(
         encoder,
-        {"train": tables.read(common.TRAIN_EXAMPLES, "examples"), **benchmarks},
+        {"train": tables.read(places.TRAIN_EXAMPLES, "examples"), **benchmarks},
         max_length=params.model.max_length,
         max_new_tokens=params.sampling.max_new_tokens,
     )
-    tables.write_json(common.PROOF, {**checks.proof(encoder), "base": seed_model.identity})
+    tables.write_json(places.PROOF, {**checks.proof(encoder), "base": seed_model.identity})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
     return f"every score is one token; longest sequences (limit {params.model.max_length}): {longest} tokens"
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

@@ -7,10 +7,12 @@ Writes: artifacts/statistics.json, plots/lambda.csv
 
 from pathlib import Path
 
-from pipeline import collecting, common
-from tract_core import config, corruption, examples, findings, tables
-from tract_core.scale import ScoreScale
-from tract_core.statistics import Bootstrap
+from tract_core.base import config, places, process, tables
+from tract_core.base.scale import ScoreScale
+from tract_core.compare import corruption, results
+from tract_core.compare.statistics import Bootstrap
+from tract_core.score import collecting
+from tract_core.text import examples
 
 LAMBDA_PLOT = Path("plots/lambda.csv")
 
@@ -19,11 +21,11 @@ def main() -> str:
     params = config.load()
     scale, rows, seeds = ScoreScale.create(params.scale.values, params.scale.labels), params.matrix.scored, params.seeds
     bootstrap = Bootstrap(resamples=params.statistics.resamples, seed=0, level=params.statistics.level)
-    benchmarks = {bench: tables.read(common.BENCHMARKS / bench, "examples") for bench in params.benches}
+    benchmarks = {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}
     predictions = {row: collecting.runs(row, seeds) for row in rows}
-    looked_at = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    looked_at = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
     lambdas = {"tract": params.loss.lam, **{row: params.rows.sweep[row].lam for row in params.matrix.sweep}}
-    found = findings.tables(predictions, benchmarks, seeds, scale, params.score, bootstrap)
+    found = results.tables(predictions, benchmarks, seeds, scale, params.score, bootstrap)
     curves = [*params.matrix.curve, *(f"b5_{protocol}" for protocol in params.matrix.curve_external)]
     gap = {row: collecting.gap(row, seeds) for row in params.matrix.gap}
     everything = {
@@ -36,24 +38,24 @@ def main() -> str:
             "infer_seeds": params.infer.seeds,
             "num_samples": params.infer.num_samples,
         },
-        "ceiling": findings.ceiling(benchmarks),
-        "table3": findings.table3(gap, looked_at, seeds, scale, params.score, bootstrap),
-        "figure2": findings.figure2(found["cells"], lambdas),
-        "figure3": findings.figure3(
-            {row: collecting.runs(row, seeds, common.curve) for row in curves}, benchmarks, seeds, scale, params.score
+        "ceiling": results.ceiling(benchmarks),
+        "table3": results.table3(gap, looked_at, seeds, scale, params.score, bootstrap),
+        "figure2": results.figure2(found["cells"], lambdas),
+        "figure3": results.figure3(
+            {row: collecting.runs(row, seeds, places.curve) for row in curves}, benchmarks, seeds, scale, params.score
         ),
-        "perplexity": findings.per_seed(collecting.by_seed(common.perplexity_file, seeds)),
-        "meta_judge": findings.per_source(collecting.by_seed(common.meta_judge_file, seeds)),
+        "perplexity": results.per_seed(collecting.by_seed(places.perplexity_file, seeds)),
+        "meta_judge": results.per_source(collecting.by_seed(places.meta_judge_file, seeds)),
         "robustness": collecting.robustness(params.matrix.robustness),
         "corruption": [
             {"where": where, **corruption.rates(cots, scale.labels)}
             for where, cots in collecting.cots(params.matrix.writers, predictions, seeds)
         ],
     }
-    tables.write_json(common.STATISTICS, everything)
-    tables.write_csv(LAMBDA_PLOT, findings.lambda_curve(everything["figure2"]))
+    tables.write_json(places.STATISTICS, everything)
+    tables.write_csv(LAMBDA_PLOT, results.lambda_curve(everything["figure2"]))
     return f"{len(rows)} rows, {len(found['cells'])} cells, {params.statistics.resamples} resamples"
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

@@ -5,15 +5,15 @@ Reads:  artifacts/examples/benchmarks, the judge named under `external`
 Writes: artifacts/results/curve/b5_PROTOCOL/untrained
 """
 
-from pipeline import common, drawing
-from tract_core import config
+from tract_core.base import config, places, process
+from tract_core.generate import generators
 
 
 def main() -> str:
-    params, protocol = config.load(), common.arguments("protocol").protocol
-    out = common.curve(f"b5_{protocol}", None)
-    return drawing.external_judgements(params, protocol, params.curve.num_samples, out)
+    params, protocol = config.load(), process.arguments("protocol").protocol
+    out = places.curve(f"b5_{protocol}", None)
+    return generators.external_judgements(params, protocol, params.curve.num_samples, out)
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

@@ -7,16 +7,18 @@ Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, artifacts/ad
 Writes: artifacts/results/gap/ROW/seed_N/{training,own}
 """
 
-from pipeline import common, drawing, loading
-from tract_core import config, examples, generation, tables
+from tract_core.base import config, places, process, tables
+from tract_core.generate import generation, generators
+from tract_core.model import loading
+from tract_core.text import examples
 
 
 def main() -> str:
-    params, given = config.load(), common.arguments("row", "seed")
+    params, given = config.load(), process.arguments("row", "seed")
     seed_model, encoder = loading.seed_model_and_encoder(params)
-    generator = drawing.generator(params, seed_model, encoder, common.adapter(given.row, given.seed), "gap")
-    rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
-    cots = tables.read(common.own_cots("a1", given.seed), "cots")
+    generator = generators.generator(params, seed_model, encoder, places.adapter(given.row, given.seed), "gap")
+    rows = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    cots = tables.read(places.own_cots("a1", given.seed), "cots")
     written = examples.usable_ids(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
     if given.row == "a1":
         annotator = {(row["source"], row["id"]): encoder.cot_ids(row["annotator_cot"]) for row in rows}
@@ -26,9 +28,9 @@ def main() -> str:
         training = generation.read_given(generator, rows, written)
         own = generation.infer(generator, rows, seeds=[given.seed], num_samples=1)
     for name, table in (("training", training), ("own", own)):
-        tables.write(common.gap(given.row, given.seed, name), "predictions", table, generator.origin)
+        tables.write(places.gap(given.row, given.seed, name), "predictions", table, generator.origin)
     return f"{len(training)} examples behind training CoTs, {len(own)} behind own CoTs"
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

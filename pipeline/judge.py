@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import common
-from tract_core import config, raw, tables
-from tract_core.errors import UserError
+from tract_core.base import config, process, tables
+from tract_core.base.errors import UserError
+from tract_core.data import raw
 from tract_core.judge import Judge
 
 
@@ -63,4 +63,4 @@ def _write(out: Path, verdicts: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

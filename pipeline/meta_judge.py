@@ -7,17 +7,19 @@ Reads:  artifacts/examples/train, artifacts/results/cots/a1/seed_N, the model na
 Writes: artifacts/results/meta_judge/seed_N.json; replies are kept in work/meta_judge
 """
 
-from pipeline import asking, common, loading
-from tract_core import config, examples, meta_judge, tables
+from tract_core.base import config, places, process, tables
+from tract_core.model import loading
+from tract_core.studies import asking, meta_judge
+from tract_core.text import examples
 
 
 def main() -> str:
-    params, seed = config.load(), common.arguments("seed").seed
+    params, seed = config.load(), process.arguments("seed").seed
     judge = params.meta_judge
     assert judge is not None  # config demands it where the stage is listed
     _, encoder = loading.seed_model_and_encoder(params)
-    rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), judge.max_rows)
-    cots = examples.first_cots(tables.read(common.own_cots("a1", seed), "cots"))
+    rows = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), judge.max_rows)
+    cots = examples.first_cots(tables.read(places.own_cots("a1", seed), "cots"))
     own = examples.pair_with_own_cots(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
     ask, name = asking.meta_judge_model(params)
     question = meta_judge.load_prompt(judge.prompt_file)
@@ -35,9 +37,9 @@ def main() -> str:
         resamples=params.statistics.resamples,
     )
     found = {"annotator": compared["a"], "a1": compared["b"], "annotator minus a1": compared["difference"]}
-    tables.write_json(common.meta_judge_file(seed), {"judge": name, **found})
+    tables.write_json(places.meta_judge_file(seed), {"judge": name, **found})
     return f"{len(own)} examples, {ratings['annotator'].num_calls + ratings['a1'].num_calls} questions asked"
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

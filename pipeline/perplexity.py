@@ -10,24 +10,26 @@ Writes: artifacts/results/perplexity/seed_N.json
 
 from typing import Any
 
-from pipeline import common, loading
-from tract_core import config, examples, models, perplexity, tables, tokens
+from tract_core.base import config, places, process, tables
+from tract_core.model import loading, models
+from tract_core.studies import perplexity
+from tract_core.text import examples, prompt_cache
 
 
 def main() -> str:
-    params, seed = config.load(), common.arguments("seed").seed
+    params, seed = config.load(), process.arguments("seed").seed
     seed_model, encoder = loading.seed_model_and_encoder(params)
     loading.require_proof(seed_model)
-    rows = examples.sample(tables.read(common.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    rows = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
     keep_bad = params.selfgen.on_bad_cot == "keep"
     sources = {
         "annotator": {(row["source"], row["id"]): encoder.cot_ids(row["annotator_cot"]) for row in rows},
-        "a1": examples.usable_ids(rows, tables.read(common.own_cots("a1", seed), "cots"), keep_bad=keep_bad),
+        "a1": examples.usable_ids(rows, tables.read(places.own_cots("a1", seed), "cots"), keep_bad=keep_bad),
         "tract": examples.usable_ids(
-            rows, tables.read(common.gap("tract", seed, "own"), "predictions"), keep_bad=keep_bad
+            rows, tables.read(places.gap("tract", seed, "own"), "predictions"), keep_bad=keep_bad
         ),
     }
-    prompts = tokens.prompt_ids(encoder, rows)
+    prompts = prompt_cache.prompt_ids(encoder, rows)
     model = models.load_model(seed_model, params.model.dtype)
     found = {
         name: perplexity.perplexity(
@@ -38,7 +40,7 @@ def main() -> str:
         )
         for name, cots in sources.items()
     }
-    tables.write_json(common.perplexity_file(seed), found)
+    tables.write_json(places.perplexity_file(seed), found)
     return ", ".join(f"{name} {_shown(result)}" for name, result in found.items())
 
 
@@ -48,4 +50,4 @@ def _shown(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

@@ -1,6 +1,6 @@
 """What `dvc repro` would do now, and what it costs on a named device: `python -m pipeline.plan --device h100`.
 
-Runs no stage. The costs are projections from arithmetic (tract_core/cost.py), not measurements.
+Runs no stage. The costs are projections from arithmetic (tract_core/plan/cost.py), not measurements.
 """
 
 import argparse
@@ -10,14 +10,16 @@ from statistics import fmean
 
 from transformers import AutoConfig
 
-from pipeline import common, loading, states, work
-from pipeline.states import State
-from tract_core import config, cost, examples, tables
-from tract_core.config import Params
-from tract_core.cost import DEVICES, GIB, Cost, Device, Shape, Sizes
-from tract_core.encoding import Encoder
-from tract_core.errors import UserError
-from tract_core.tables import Row
+from tract_core.base import config, places, process, tables
+from tract_core.base.config import Params
+from tract_core.base.errors import UserError
+from tract_core.base.tables import Row
+from tract_core.model import loading
+from tract_core.plan import cost, states, workload
+from tract_core.plan.cost import DEVICES, GIB, Cost, Device, Shape, Sizes
+from tract_core.plan.states import State
+from tract_core.text import examples
+from tract_core.text.encoding import Encoder
 
 _LOOKED_AT = 200
 _STATES: tuple[State, ...] = ("valid", "cached", "remote", "runs")
@@ -27,7 +29,7 @@ def main() -> str:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", choices=sorted(DEVICES), default="cpu")
     device, params = DEVICES[parser.parse_args().device], config.load()
-    if not common.TRAIN_EXAMPLES.exists():
+    if not places.TRAIN_EXAMPLES.exists():
         raise UserError("the examples are not there yet; run `dvc repro check` first (no model is loaded)")
     found = states.stage_states()
     costs = projected(params, device, found)
@@ -38,15 +40,15 @@ def main() -> str:
 
 def projected(params: Params, device: Device, stages: Iterable[str]) -> dict[str, Cost]:
     """The cost of each stage that loads the model; reads the examples."""
-    train, judged = tables.read(common.TRAIN_EXAMPLES, "examples"), common.benchmark_examples()
+    train, judged = tables.read(places.TRAIN_EXAMPLES, "examples"), places.benchmark_examples()
     seed_model, encoder = loading.seed_model_and_encoder(params)
     shape = Shape.create(AutoConfig.from_pretrained(seed_model.folder, trust_remote_code=False))
     sizes = mean_lengths(train, encoder)
-    settings = work.settings(params, sizes)
+    settings = workload.settings(params, sizes)
     return {
         stage: cost.project(done, shape, device, sizes, settings)
         for stage in stages
-        if (done := work.of_stage(stage, params, len(train), len(judged)))
+        if (done := workload.of_stage(stage, params, len(train), len(judged)))
     }
 
 
@@ -98,4 +100,4 @@ def size(number: float) -> str:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

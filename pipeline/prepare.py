@@ -9,10 +9,10 @@ import gc
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import common
-from tract_core import config, datasets, tables
-from tract_core.errors import UserError
-from tract_core.scale import ScoreScale
+from tract_core.base import config, places, process, tables
+from tract_core.base.errors import UserError
+from tract_core.base.scale import ScoreScale
+from tract_core.data import prepare
 
 BAD_ROWS = Path("work/bad_rows.txt")
 
@@ -21,22 +21,22 @@ def main() -> str:
     params = config.load()
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     try:
-        prepared = datasets.prepare(params.data, scale, params.prompt.delimiter)
-    except datasets.BadRowsError as error:
+        prepared = prepare.prepare(params.data, scale, params.prompt.delimiter)
+    except prepare.BadRowsError as error:
         _list_bad_rows(error.problems)
         raise UserError(f"{error}\nThe whole list is in {BAD_ROWS}.") from None
     _list_bad_rows(prepared.problems)
-    tables.write(common.TRAIN_EXAMPLES, "examples", prepared.train, {"source": prepared.data.train.resolved()})
+    tables.write(places.TRAIN_EXAMPLES, "examples", prepared.train, {"source": prepared.data.train.resolved()})
     for name, rows in prepared.benchmarks.items():
         origin = {"source": prepared.data.benchmarks[name].resolved()}
-        tables.write(common.BENCHMARKS / name, "examples", rows, origin)
+        tables.write(places.BENCHMARKS / name, "examples", rows, origin)
     report = {
         "rows": {"train": len(prepared.train), **{name: len(rows) for name, rows in prepared.benchmarks.items()}},
         "dropped": prepared.problems,
         "without_delimiter_dropped": prepared.num_without_delimiter,
         "warnings": prepared.warnings,
     }
-    tables.write_json(common.PREPARE_REPORT, report)
+    tables.write_json(places.PREPARE_REPORT, report)
     sizes = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
     notes = "".join(f"\n  warning: {warning}" for warning in prepared.warnings)
     listed = f" (see {BAD_ROWS})" if prepared.problems else ""
@@ -52,4 +52,4 @@ def _list_bad_rows(problems: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     gc.disable()  # it would walk all rows again and again, and they hold no cycles
-    common.run(main)
+    process.run(main)

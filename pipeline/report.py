@@ -7,15 +7,15 @@ Writes: artifacts/report/index.html, artifacts/report/figures
 
 from pathlib import Path
 
-from pipeline import collecting, common
-from tract_core import config, tables
+from tract_core.base import config, places, process, tables
 from tract_core.report import Report, choose_samples, render, write_figures
+from tract_core.score import collecting
 
 
 def main() -> str:
     params = config.load()
-    statistics = tables.read_json(common.STATISTICS)
-    rows, examples = params.matrix.scored, common.benchmark_examples()
+    statistics = tables.read_json(places.STATISTICS)
+    rows, examples = params.matrix.scored, places.benchmark_examples()
     samples = []
     for row in rows:
         seed, predictions = collecting.first_run(row, params.seeds)
@@ -28,13 +28,13 @@ def main() -> str:
             samples=samples,
             differences=Path("docs/differences.md").read_text(encoding="utf-8"),
             title="TRACT: rows of the paper",
-            predictions_root=str(common.RESULTS / "predictions"),
+            predictions_root=str(places.RESULTS / "predictions"),
         )
     )
-    tables.write_text(common.REPORT / "index.html", page)
-    figures = write_figures(statistics, common.REPORT / "figures")
-    return f"{common.REPORT / 'index.html'}: {len(rows)} rows, {len(samples)} samples, {len(figures)} figure files"
+    tables.write_text(places.REPORT / "index.html", page)
+    figures = write_figures(statistics, places.REPORT / "figures")
+    return f"{places.REPORT / 'index.html'}: {len(rows)} rows, {len(samples)} samples, {len(figures)} figure files"
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

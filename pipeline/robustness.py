@@ -5,22 +5,23 @@ Reads:  artifacts/examples/benchmarks, artifacts/results/attacked/ROW
 Writes: artifacts/results/robustness/ROW.json
 """
 
-from pipeline import collecting, common
-from tract_core import config, robustness, tables
-from tract_core.scale import ScoreScale
-from tract_core.statistics import Bootstrap
+from tract_core.base import config, places, process, tables
+from tract_core.base.scale import ScoreScale
+from tract_core.compare.statistics import Bootstrap
+from tract_core.score import collecting
+from tract_core.studies import robustness
 
 
 def main() -> str:
-    params, row = config.load(), common.arguments("row").row
+    params, row = config.load(), process.arguments("row").row
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     bootstrap = Bootstrap(resamples=params.statistics.resamples, seed=0, level=params.statistics.level)
-    runs = collecting.all_runs(row, params.seeds, common.attacked)
+    runs = collecting.all_runs(row, params.seeds, places.attacked)
     predictions = [found for rows in runs.values() for found in rows]
-    records = robustness.table(predictions, common.benchmark_examples(), scale, params.score, bootstrap)
-    tables.write_json(common.robustness_file(row), {"attacks": records})
+    records = robustness.table(predictions, places.benchmark_examples(), scale, params.score, bootstrap)
+    tables.write_json(places.robustness_file(row), {"attacks": records})
     return f"expected score with and without each attack\n{robustness.describe(row, records)}"
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

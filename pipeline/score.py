@@ -7,24 +7,24 @@ Writes: metrics/ROW.json, its headline for `dvc metrics`, plots/scatter/ROW.csv
 
 import gc
 
-from pipeline import collecting, common
-from tract_core import config, scoring, tables
-from tract_core.scale import ScoreScale
+from tract_core.base import config, places, process, tables
+from tract_core.base.scale import ScoreScale
+from tract_core.score import collecting, scoring
 
 
 def main() -> str:
-    params, given = config.load(), common.arguments("row")
+    params, given = config.load(), process.arguments("row")
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     runs = collecting.all_runs(given.row, params.seeds)
     result = scoring.evaluate(runs, params.benches, scale, params.score)
-    tables.write_text(common.metrics_file(given.row), tables.to_json(result))
+    tables.write_text(places.metrics_file(given.row), tables.to_json(result))
     headline = scoring.headline(given.row, result)
-    tables.write_text(common.metrics_file(f"headline/{given.row}"), tables.to_json(headline))
+    tables.write_text(places.metrics_file(f"headline/{given.row}"), tables.to_json(headline))
     points = scoring.scatter(runs, params.benches, scale, params.score)
-    tables.write_csv(common.scatter_file(given.row), points)
+    tables.write_csv(places.scatter_file(given.row), points)
     return scoring.describe(given.row, result)
 
 
 if __name__ == "__main__":
     gc.disable()  # it would walk all rows again and again, and they hold no cycles
-    common.run(main)
+    process.run(main)

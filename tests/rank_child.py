@@ -5,9 +5,9 @@ import sys
 import torch
 
 from tests.conftest import SCALE, STYLE
-from tests.tract_core.test_training import gradients, make_examples
-from tract_core import models
-from tract_core.encoding import Encoder
+from tests.tract_core.train.test_training import gradients, make_examples
+from tract_core.model import models
+from tract_core.text.encoding import Encoder
 
 
 def main(folder: str, out: str) -> None:

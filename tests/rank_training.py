@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from tests.conftest import SCALE, STYLE
-from tests.tract_core import test_checkpoints as t
-from tract_core import models
-from tract_core.encoding import Encoder
+from tests.tract_core.train import test_checkpoints as t
+from tract_core.model import models
+from tract_core.text.encoding import Encoder
 
 
 def main(folder: str, home: str, step: int) -> None:

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 from tests.conftest import SCALE, STYLE
-from tract_core import config, models
-from tract_core.encoding import Encoder
-from tract_core.engine import Request, Rules
-from tract_core.engine.vllm import VllmEngine
+from tract_core.base import config
+from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine.vllm import VllmEngine
+from tract_core.model import models
+from tract_core.text.encoding import Encoder
 
 
 def main(job_file: str, answer_file: str) -> None:

@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from tract_core import datasets, models, scoring, tables
-from tract_core.checks import check_lengths
-from tract_core.config import Engine, Model, Prompt, Sampling, Scale
-from tract_core.encoding import Encoder
-from tract_core.errors import UserError
-from tract_core.generation import CotKey, Generator
-from tract_core.raw import Record
+from tract_core.base import tables
+from tract_core.base.config import Engine, Model, Prompt, Sampling, Scale
+from tract_core.base.errors import UserError
+from tract_core.data import prepare
+from tract_core.data.checks import check_lengths
+from tract_core.data.raw import Record
+from tract_core.generate.generation import CotKey, Generator
+from tract_core.model import models
+from tract_core.score import scoring
+from tract_core.text.encoding import Encoder
 
 SOURCE = "judge"
 
@@ -75,7 +78,7 @@ class Judge:
         Raises:
             UserError: rows break the rules or are too long; all offenders are listed.
         """
-        examples = datasets.unscored_rows(
+        examples = prepare.unscored_rows(
             [Record(place=f"row {number}", fields=dict(row)) for number, row in enumerate(rows, start=1)],
             self._encoder.scale,
             source=SOURCE,

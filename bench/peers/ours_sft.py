@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 from bench import train_step
 from bench.peers.shared import SETTINGS, Recorder
-from tract_core import config, training
-from tract_core.encoding import Encoded
-from tract_core.models import SeedModel
-from tract_core.objectives import Objective
+from tract_core.base import config
+from tract_core.model.models import SeedModel
+from tract_core.model.objectives import Objective
+from tract_core.text.encoding import Encoded
+from tract_core.train import training
 
 PARAMS = config.load(Path(__file__).parents[2] / "presets" / "laptop.yaml")
 

@@ -13,8 +13,8 @@ from transformers import Trainer, TrainingArguments
 from bench import released, train_step
 from bench.peers.ours_sft import PARAMS, read_rows
 from bench.peers.shared import SETTINGS, Recorder
-from tract_core import models
-from tract_core.models import SeedModel
+from tract_core.model import models
+from tract_core.model.models import SeedModel
 
 
 class ReleasedTrainer(Trainer):

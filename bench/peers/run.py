@@ -25,7 +25,8 @@ from safetensors.torch import load_file
 
 from bench import measuring, train_step
 from bench.measuring import Times
-from tract_core import config, models
+from tract_core.base import config
+from tract_core.model import models
 
 _HERE = Path(__file__).parent
 _PEERS = Path(os.environ.get("PEERS", "work/peers"))

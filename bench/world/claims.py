@@ -17,11 +17,11 @@ from pathlib import Path
 import yaml
 
 from bench.world import make, words
-from pipeline import collecting, common
-from tract_core import config, metrics, scoring, tables
-from tract_core.config import Params
-from tract_core.scale import ScoreScale
-from tract_core.tables import Row
+from tract_core.base import config, places, tables
+from tract_core.base.config import Params
+from tract_core.base.scale import ScoreScale
+from tract_core.base.tables import Row
+from tract_core.score import collecting, metrics, scoring
 
 BENCH = "id"
 USED_SEEDS = {1, 2, 3, 4, 11, 100}
@@ -84,8 +84,8 @@ def why_not_asserted(params: Params) -> list[str]:
     if preset.model_copy(update={"seeds": params.seeds}) != params:
         found.append(f"params.yaml is not {PRESET}")
     made = {name: {row["prompt"] for row in rows} for name, rows in make.tables_of(make.SEED).items()}
-    read = {"train": tables.read(common.TRAIN_EXAMPLES, "examples")}
-    read |= {bench: tables.read(common.BENCHMARKS / bench, "examples") for bench in params.benches}
+    read = {"train": tables.read(places.TRAIN_EXAMPLES, "examples")}
+    read |= {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}
     if {name: {row["prompt"] for row in rows} for name, rows in read.items()} != made:
         found.append(f"the data is not that of seed {make.SEED}")
     return found
@@ -94,10 +94,10 @@ def why_not_asserted(params: Params) -> list[str]:
 def load(params: Params) -> Results:
     """All that the claims are about, from the artifacts of a run."""
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
-    gold = {row["id"]: row["gold"] for row in tables.read(common.TRAIN_EXAMPLES, "examples")}
+    gold = {row["id"]: row["gold"] for row in tables.read(places.TRAIN_EXAMPLES, "examples")}
 
     def r(row: str, predictor: str, k: int) -> PerSeed:
-        runs = collecting.all_runs(row, params.seeds, common.predictions if k == 1 else common.curve)
+        runs = collecting.all_runs(row, params.seeds, places.predictions if k == 1 else places.curve)
         return [
             _agreement(run, predictor, scale, params)["pearson"]
             for run in ([found for found in runs[seed] if found["k"] < k] for seed in params.seeds)
@@ -108,7 +108,7 @@ def load(params: Params) -> Results:
         for row in ("a1", "tract")
         for cots in ("training", "own")
     }
-    written = [tables.read(common.own_cots("a1", seed), "cots") for seed in params.seeds]
+    written = [tables.read(places.own_cots("a1", seed), "cots") for seed in params.seeds]
     return Results(r=r, gap=gap, verdict_r=[verdict_r(cots, gold) for cots in written])
 
 
@@ -180,7 +180,7 @@ def _agreement(rows: Sequence[Row], predictor: str, scale: ScoreScale, params: P
 
 
 def _gap_rmse(row: str, seed: int, cots: str, scale: ScoreScale) -> float:
-    rows = tables.read(common.gap(row, seed, cots), "predictions")
+    rows = tables.read(places.gap(row, seed, cots), "predictions")
     return math.sqrt(statistics.fmean((scoring.rail(read["probs"], scale.values) - read["gold"]) ** 2 for read in rows))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.world import items, seed_model
-from tract_core import tables
+from tract_core.base import tables
 
 DATA, MODEL = Path("data/world"), Path("work/models/world")
 TRAIN_ROWS, TEST_ROWS = 6000, 1000

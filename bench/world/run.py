@@ -20,8 +20,8 @@ from typing import IO, Any
 import yaml
 
 from bench.world import make
-from tract_core import config, tables
-from tract_core.config import Params
+from tract_core.base import config, tables
+from tract_core.base.config import Params
 
 PRESET, COPIES = Path("presets/world.yaml"), Path("work/world")
 _FIRST = ["a1", "b2"]

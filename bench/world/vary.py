@@ -21,8 +21,7 @@ import yaml
 
 from bench import measuring
 from bench.world import claims, make, run
-from pipeline import common
-from tract_core import tables
+from tract_core.base import places, tables
 
 BENCH = "id"
 SEEDS = [21, 22]
@@ -135,10 +134,10 @@ def run_with(seeds: list[int]) -> dict[str, dict[str, Any]]:
 
 def verdicts(folder: Path, seeds: list[int]) -> dict[str, str]:
     """What the CoTs alone tell, those of p_s and those of p_tract: mean over the training seeds."""
-    gold = {example["id"]: example["gold"] for example in tables.read(folder / common.BENCHMARKS / BENCH, "examples")}
+    gold = {example["id"]: example["gold"] for example in tables.read(folder / places.BENCHMARKS / BENCH, "examples")}
 
     def told(name: str, seed: int) -> float:
-        drawn = tables.read(folder / common.predictions(name, seed), "predictions")
+        drawn = tables.read(folder / places.predictions(name, seed), "predictions")
         return claims.verdict_r([cot for cot in drawn if cot["source"] == BENCH], gold)
 
     return {

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from bench import train_step
 from bench.peers import ours_sft, released_sft, run
-from tract_core.encoding import Encoded
+from tract_core.text.encoding import Encoded
 
 
 def rows():

@@ -7,9 +7,9 @@ import torch
 
 from bench import released
 from tests.conftest import reference_file
-from tract_core import objectives
-from tract_core.batching import Collate
-from tract_core.encoding import Encoded
+from tract_core.model import objectives
+from tract_core.text.encoding import Encoded
+from tract_core.train.batching import Collate
 
 LABELS, VALUES = torch.tensor([5, 6, 7, 8, 9]), torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
 

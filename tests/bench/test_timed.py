@@ -11,11 +11,12 @@ from tests.pipeline.graph import ROOT
 
 FILES = {
     "pipeline/__init__.py": "",
-    "pipeline/common.py": "def run(main):\n    print(main())\n",
+    "tract_core/base/process.py": "def run(main):\n    print(main())\n",
     "pipeline/stage.py": """
 import sys, time
-from pipeline import common
-from tract_core import generation, training
+from tract_core.base import process
+from tract_core.generate import generation
+from tract_core.train import training
 time.sleep(0.3)
 def main():
     training.train_adapter()
@@ -27,10 +28,10 @@ def main():
     time.sleep(0.1)
     return "done"
 if __name__ == "__main__":
-    common.run(main)
+    process.run(main)
 """,
     "tract_core/__init__.py": "",
-    "tract_core/training.py": """
+    "tract_core/train/training.py": """
 import time
 def _run():
     time.sleep(0.2)
@@ -38,7 +39,7 @@ def _run():
 def train_adapter():
     _run()
 """,
-    "tract_core/generation.py": """
+    "tract_core/generate/generation.py": """
 import time
 class Engine:
     def generate(self, batches, *, score):
@@ -58,7 +59,7 @@ def stage(tmp_path):
     for name in ("__init__.py", "timed.py"):
         (tmp_path / "bench" / name).write_bytes((ROOT / "bench" / name).read_bytes())
     for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
 
     def run(*arguments):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bench.world import make, run, vary, words
-from tract_core import config
+from tract_core.base import config
 
 PRESET = yaml.safe_load(run.PRESET.read_text(encoding="utf-8"))
 

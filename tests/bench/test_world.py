@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from bench.world import claims, items, make, run, seed_model, words
-from tract_core import config, datasets, tables
-from tract_core.encoding import Encoder
-from tract_core.examples import judge_input
-from tract_core.scale import ScoreScale
+from tract_core.base import config, tables
+from tract_core.base.scale import ScoreScale
+from tract_core.data import prepare
+from tract_core.text.encoding import Encoder
+from tract_core.text.examples import judge_input
 
 PRESET = config.load(claims.PRESET)
 
@@ -134,7 +135,7 @@ def prepared(made, tmp_path_factory):
     for name, rows in made.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:40]))
     data = PRESET.data.model_copy(update={"folder": str(folder)})
-    return datasets.prepare(data, ScoreScale.create([1, 2, 3, 4, 5]), PRESET.prompt.delimiter)
+    return prepare.prepare(data, ScoreScale.create([1, 2, 3, 4, 5]), PRESET.prompt.delimiter)
 
 
 @pytest.mark.parametrize(("cot", "prompt"), [(True, 35), (False, 38)])

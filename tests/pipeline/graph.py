@@ -44,10 +44,11 @@ def all_imports(script: Path) -> set[str]:
             waiting += direct_imports(file)
     files = seen | {ROOT / "pipeline" / "__init__.py"}
     # Package markers that hold a docstring only determine nothing.
-    return {path.relative_to(ROOT).as_posix() for path in files if not _is_marker(path)}
+    return {path.relative_to(ROOT).as_posix() for path in files if not is_marker(path)}
 
 
-def _is_marker(file: Path) -> bool:
+def is_marker(file: Path) -> bool:
+    """Whether it is the `__init__.py` of a package and holds a docstring only."""
     return file.name == "__init__.py" and all(isinstance(node, ast.Expr) for node in ast.parse(file.read_text()).body)
 
 
@@ -66,8 +67,16 @@ def _chains(tree: ast.AST) -> set[str]:
     return found
 
 
+def _imported_as(tree: ast.Module, name: str) -> Path:
+    """The file of the module that a script knows by this name."""
+    node = next(n for n in tree.body if isinstance(n, ast.ImportFrom) and name in [alias.name for alias in n.names])
+    file = module_file(f"{node.module}.{name}")
+    assert file is not None
+    return file
+
+
 def parameters_read(script: Path) -> set[str]:
-    """Dotted parameters that a script reads, those of the helpers in pipeline/ that it calls included."""
+    """Dotted parameters that a script reads, those of the helpers that it hands them to included."""
     tree = ast.parse(script.read_text())
     found = _chains(tree)
     for node in ast.walk(tree):
@@ -76,7 +85,7 @@ def parameters_read(script: Path) -> set[str]:
             function = node.func
             assert isinstance(function, ast.Attribute), ast.dump(node)
             assert isinstance(function.value, ast.Name)
-            helper = ast.parse((ROOT / "pipeline" / f"{function.value.id}.py").read_text())
+            helper = ast.parse(_imported_as(tree, function.value.id).read_text())
             body = next(n for n in helper.body if isinstance(n, ast.FunctionDef) and n.name == function.attr)
             found |= _chains(body)
     return {name.replace(".lam", ".lambda") for name in found}

@@ -12,8 +12,9 @@ import yaml
 from pipeline import check
 from tests.pipeline.graph import ROOT
 from tests.tiny import bpe_tokenizer
-from tract_core import models, tables
-from tract_core.errors import UserError
+from tract_core.base import tables
+from tract_core.base.errors import UserError
+from tract_core.model import models
 
 DEMO = ROOT / "data" / "demo"
 

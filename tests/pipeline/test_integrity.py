@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.pipeline.graph import ROOT
-from tract_core import tables
+from tract_core.base import tables
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.faults, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
 

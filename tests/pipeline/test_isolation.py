@@ -14,7 +14,7 @@ import pytest
 
 from tests.pipeline.clone import fresh_clone
 from tests.tiny import HUB_COMMIT, fill_hub_cache
-from tract_core import tables
+from tract_core.base import tables
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -179,7 +179,7 @@ WHERE = ("a thread", "a log", "another log", "a warning", "the end")
 def test_no_secret_is_left_by_a_failure(alone, tmp_path, record_property):
     clone = alone.clone.copy(tmp_path / "clone")
     clone.env = alone.clone.env
-    file = clone.folder / "tract_core/scoring.py"
+    file = clone.folder / "tract_core/score/scoring.py"
     file.write_text(file.read_text() + FAILING.replace("NAMES", repr(list(ENVIRONMENT))))
     result = clone.run("dvc", "repro", check=False)
     said = result.stdout + result.stderr

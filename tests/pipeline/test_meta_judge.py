@@ -2,9 +2,11 @@
 
 import sys
 
-from pipeline import asking, common, loading, meta_judge
+from pipeline import meta_judge
 from tests.pipeline.graph import ROOT
-from tract_core import config, tables
+from tract_core.base import config, places, tables
+from tract_core.model import loading
+from tract_core.studies import asking
 
 
 def example(name):
@@ -32,10 +34,10 @@ def test_the_first_own_cot_of_each_example_is_rated_and_no_other(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["meta_judge", "--seed", "42"])
     monkeypatch.setattr(loading, "seed_model_and_encoder", lambda params: (None, encoder))
     monkeypatch.setattr(asking, "meta_judge_model", lambda params: (ask, "a judge"))
-    tables.write(common.TRAIN_EXAMPLES, "examples", [example("a"), example("b")], {})
-    tables.write(common.own_cots("a1", 42), "cots", [own_cot(name, k) for name in "ab" for k in range(3)], {})
+    tables.write(places.TRAIN_EXAMPLES, "examples", [example("a"), example("b")], {})
+    tables.write(places.own_cots("a1", 42), "cots", [own_cot(name, k) for name in "ab" for k in range(3)], {})
     assert meta_judge.main() == "2 examples, 4 questions asked"
-    found = tables.read_json(common.meta_judge_file(42))["annotator minus a1"]
+    found = tables.read_json(places.meta_judge_file(42))["annotator minus a1"]
     assert (found["mean"], found["n_pairs"]) == (0.0, 2)
     for text in ("Annotator's of a.", "Annotator's of b.", "Own 0 of a.", "Own 0 of b."):
         assert sum(text in prompt for prompt in asked) == 1

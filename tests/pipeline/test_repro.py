@@ -9,7 +9,7 @@ import pytest
 
 from tests.pipeline.rerun_table import LINES, families
 from tests.tiny import save_tiny
-from tract_core import tables
+from tract_core.base import tables
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
 
@@ -50,7 +50,7 @@ def test_a_draft_of_a_killed_process_makes_nothing_stale(clone):
         ("model.source", "work/models/other"),
         ("rows.stage2.tract.start", "p_s"),
         ("data/demo/train.jsonl", None),
-        ("tract_core/metrics.py", None),
+        ("tract_core/score/metrics.py", None),
     ],
 )
 def test_a_change_runs_what_the_table_says(clone, base, name, value):
@@ -69,9 +69,9 @@ def test_a_change_runs_what_the_table_says(clone, base, name, value):
     expected = dict(LINES)[name] & families(base.first)
     assert clone.repro() == expected
     changed = {path for path, md5 in clone.lock().items() if before[path] != md5}
-    assert any("predictions" in path for path in changed) is (name != "tract_core/metrics.py")
+    assert any("predictions" in path for path in changed) is (name != "tract_core/score/metrics.py")
     assert any("adapters/tract" in path for path in changed) is (
-        name not in ("infer.num_samples", "tract_core/metrics.py")
+        name not in ("infer.num_samples", "tract_core/score/metrics.py")
     )
 
 
@@ -134,7 +134,7 @@ def test_altered_artifacts_are_refused_by_the_stage_that_reads_them(clone):
 
 
 def test_the_launcher_trains_on_two_ranks(clone):
-    """Two CPU processes through `dvc repro`; the gradients are compared in tests/tract_core/test_training.py."""
+    """Two CPU processes through `dvc repro`; the gradients are compared in tests/tract_core/train/test_training.py."""
 
     def losses():
         with (clone.folder / "plots/loss/a1/seed_42.csv").open() as file:

@@ -5,7 +5,7 @@ import yaml
 
 from tests.pipeline.graph import ROOT
 from tests.pipeline.rerun_table import LINES, STAGES
-from tract_core.config import load
+from tract_core.base.config import load
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("paper")]
 

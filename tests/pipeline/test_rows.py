@@ -6,10 +6,12 @@ import shutil
 import pytest
 import yaml
 
-from tract_core import config, findings, lines, tables
-from tract_core.attacks import ATTACKS
-from tract_core.scale import ScoreScale
-from tract_core.statistics import Bootstrap
+from tract_core.base import config, tables
+from tract_core.base.scale import ScoreScale
+from tract_core.compare import results
+from tract_core.compare.statistics import Bootstrap
+from tract_core.score import paper_lines
+from tract_core.studies.attacks import ATTACKS
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
 
@@ -49,7 +51,7 @@ def test_one_stage_of_each_kind_gives_the_same_bytes_again(paper, tmp_path):
 
 def test_every_line_of_the_paper_has_its_numbers(paper, statistics):
     cells = {(cell["row"], cell["bench"], cell["predictor"], cell["metric"]): cell for cell in statistics["cells"]}
-    for line in lines.LINES:
+    for line in paper_lines.LINES:
         assert paper.metrics(line.row)["demo"][line.predictor]["n"] == 6
         for metric in ("pearson", "rmse"):
             cell = cells[line.row, "mean", line.predictor, metric]
@@ -80,7 +82,7 @@ def test_every_cell_is_traced_to_an_adapter(paper, statistics):
     examples = {"demo": tables.read(paper.folder / "artifacts/examples/benchmarks/demo", "examples")}
     runs = {SEED: tables.read(paper.folder / f"artifacts/results/predictions/tract/seed_{SEED}", "predictions")}
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
-    again = findings.tables(
+    again = results.tables(
         {"tract": runs}, examples, [SEED], scale, params.score, Bootstrap(resamples=100, seed=0, level=0.95)
     )
     stored = [cell for cell in statistics["cells"] if cell["row"] == "tract"]

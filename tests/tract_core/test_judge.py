@@ -3,9 +3,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SCALE, X
-from tract_core import config, models, scoring, tables
-from tract_core.errors import UserError
+from tract_core.base import config, tables
+from tract_core.base.errors import UserError
 from tract_core.judge import Judge
+from tract_core.model import models
+from tract_core.score import scoring
 
 PRESET = config.load(Path(__file__).parents[2] / "presets" / "tiny.yaml")
 ROW = {

@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tract_core.scoring import average, rail
-from tract_core.tables import Row
+from tract_core.base.tables import Row
+from tract_core.score.scoring import average, rail
 
 SAMPLES_PER_ROW = 40
 

@@ -4,23 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tract_core.lines import LINES, MEAN, Line
 from tract_core.report import paper
-from tract_core.report.cells import (
-    METRICS,
-    Cell,
-    Group,
-    Head,
-    Key,
-    Numbers,
-    Table,
-    finite,
-    missing,
-    ours,
-    ranks,
-    show,
-)
+from tract_core.report.cells import METRICS, Cell, Group, Head, Key, Numbers, Table, finite, missing, ours, ranks, show
 from tract_core.report.paper import BENCHES, PaperTable
+from tract_core.score.paper_lines import LINES, MEAN, Line
 
 SIDES = ("ours", "paper", "authors' own runs")
 # Half of the last digit that the paper prints: nearer than this, its number may lie inside.

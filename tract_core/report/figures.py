@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from tract_core import tables
-from tract_core.lines import LINES, MEAN
+from tract_core.base import tables
 from tract_core.report import paper
 from tract_core.report.cells import METRICS, finite
 from tract_core.report.comparison import same_benchmarks
+from tract_core.score.paper_lines import LINES, MEAN
 
 _INK, _SURFACE, _GRID, _GREY = "#1b1f24", "#ffffff", "#d3d8de", "#6a737d"
 _SERIES = ("#0b5cad", "#b3470f", "#1a7f4b", "#7b3fa0", "#8a6d00", "#b0205f")

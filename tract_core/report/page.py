@@ -12,11 +12,11 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from tract_core.lines import LINES, MEAN
 from tract_core.report import browser, comparison, figures, paper, tables
 from tract_core.report.browser import Sample
 from tract_core.report.cells import METRICS, Key, Numbers, Table, finite, index, interval, show
 from tract_core.report.figures import Panel
+from tract_core.score.paper_lines import LINES, MEAN
 
 _FOLDER = Path(__file__).parent
 

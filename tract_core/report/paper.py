@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from tract_core.lines import MEAN, Line
+from tract_core.score.paper_lines import MEAN, Line
 
 BENCHES = ("feedback_bench", "flask", "vicuna_bench", "mt_bench")
 """Feedback Bench is the file of unseen rubrics ("out of domain"): the one that Table 2 reports."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tract_core.lines import LINES, MEAN, Line
 from tract_core.report import paper
 from tract_core.report.cells import (
     EMPTY,
@@ -25,6 +24,7 @@ from tract_core.report.cells import (
     show,
 )
 from tract_core.report.comparison import describe
+from tract_core.score.paper_lines import LINES, MEAN, Line
 
 _OTHER_METRICS = ("rmse", "mae", "bias", "exact", "qwk")
 _RATES = ("no_delimiter", "truncated", "empty", "stray_score", "stray_bracket", "loop")

@@ -5,9 +5,9 @@ from statistics import fmean
 import pytest
 
 from tests.conftest import reference_file
-from tract_core.lines import LINES, MEAN
 from tract_core.report import paper
 from tract_core.report.paper import BENCHES
+from tract_core.score.paper_lines import LINES, MEAN
 
 BY_LABEL = {line.label: line for line in LINES}
 TABLES = {"r": ("mistral", 0), "rho": ("mistral", 1), "tau": ("mistral", 2), "tau llama": ("llama-3.1", 2)}

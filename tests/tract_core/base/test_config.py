@@ -1,0 +1,368 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tract_core.base import config
+from tract_core.base.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+LAPTOP = ROOT / "presets" / "laptop.yaml"
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+
+
+def write(tmp_path, change):
+    raw = yaml.safe_load(LAPTOP.read_text())
+    change(raw)
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    return file
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_complete_and_valid(preset):
+    config.load(preset)
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_means_the_same_by_a_row(preset):
+    rows = config.load(preset).rows
+    assert {name: (row.cot, row.objective) for name, row in rows.baseline.items()} == {
+        "b1": (False, "ce"),
+        "b2": (True, "ce"),
+        "b4": (False, "raft"),
+    }
+    assert {name: (row.cots, row.start, row.score_term) for name, row in rows.stage2.items()} == {
+        "tract": ("self", "p_0", "squared_error"),
+        "a4": ("self", "p_s", "squared_error"),
+        "mixed": ("both", "p_0", "squared_error"),
+        "rps": ("self", "p_0", "rps"),
+    }
+    # Figure 2; lambda 1 is row `tract` itself.
+    assert {name: row.lam for name, row in rows.sweep.items()} == {
+        "lambda_0_2": 0.2,
+        "lambda_0_5": 0.5,
+        "lambda_2_0": 2.0,
+        "lambda_5_0": 5.0,
+        "lambda_10_0": 10.0,
+    }
+
+
+@pytest.mark.parametrize("preset", [path for path in PRESETS if "paper" in path.stem], ids=lambda path: path.stem)
+def test_presets_named_after_the_paper_run_every_row_of_it(preset):
+    matrix = config.load(preset).matrix
+    # The tiny preset has two points of Figure 2, enough for its code.
+    sweep = [0.5, 2.0] if preset.stem == "tiny-paper" else [0.2, 0.5, 2.0, 5.0, 10.0]
+    swept = [f"lambda_{lam}".replace(".", "_") for lam in sweep]
+    others = ["a1", "a4", "b1", "b2", "b4", "mixed", "self_ce_a1", "self_ce_b2", "sequential", "tract"]
+    beyond = ["rps"] if preset.stem == "tiny-paper" else []
+    assert sorted(matrix.trained) == sorted([*others, *swept, *beyond])
+    assert matrix.untrained + matrix.external == ["b3", "free", "forced"]
+    assert set(matrix.trained) == set(matrix.trainable())
+
+
+def test_params_yaml_is_the_laptop_preset():
+    assert (ROOT / "params.yaml").read_text() == LAPTOP.read_text()
+
+
+def test_every_value_of_a_preset_has_its_keys_in_every_other():
+    def keys(value, at=()):
+        # A judge of a preset's own is a whole section there and null elsewhere.
+        if not isinstance(value, dict) or at in {("data", "benchmarks"), ("external",), ("meta_judge",)}:
+            return {at}
+        return set().union(*(keys(inner, (*at, name)) for name, inner in value.items()))
+
+    found = {path.stem: keys(yaml.safe_load(path.read_text())) for path in PRESETS}
+    assert len({frozenset(names) for names in found.values()}) == 1
+
+
+def test_sections_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        config.load(LAPTOP).loss.lam = 3.0
+
+
+def broken(raw):
+    raw["loss"]["lambda"] = -1.0
+    raw["loss"]["normalisation"] = "authors"
+    del raw["train"]["epochs"]
+    raw["train"]["learning_rate"] = "1e-5"
+    raw["infer"]["num_samples"] = 2.5
+    raw["surprise"] = {}
+
+
+def test_all_problems_come_in_one_message_with_their_paths(tmp_path):
+    with pytest.raises(UserError) as caught:
+        config.load(write(tmp_path, broken))
+    message = str(caught.value)
+    assert "6 problem(s)" in message
+    assert "loss.lambda: Input should be greater than or equal to 0, got -1.0" in message
+    assert "loss.normalisation: unknown parameter" in message
+    assert "train.epochs: missing" in message
+    assert "train.learning_rate: '1e-5' is a string to YAML; write the number with a decimal point" in message
+    assert "infer.num_samples: " in message
+    assert "surprise: unknown parameter" in message
+
+
+def rename_benchmark_to_mean(raw):
+    raw["data"]["benchmarks"] = {"mean": raw["data"]["benchmarks"]["demo"]}
+    raw["benches"] = ["mean"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw["scale"].update(values=[1, 1, 2]), "strictly increasing"),
+        (lambda raw: raw["scale"].update(labels=["A", "B"]), "one for each value"),
+        (lambda raw: raw.update(benches=["other"]), "must name the same benchmarks"),
+        (lambda raw: raw["data"]["benchmarks"]["demo"].update(path="holdout"), "data.holdout_fraction is 0"),
+        (lambda raw: raw["sampling"].update(max_new_tokens=1024), "must be below model.max_length"),
+        (lambda raw: raw["infer"].update(seeds=[1, 1]), "seeds must be distinct"),
+        (rename_benchmark_to_mean, "`mean` is the name of the mean over the benchmarks"),
+        (
+            lambda raw: raw["matrix"].update(external=["free"], scored=["tract", "b5_free"]),
+            "matrix.external lists protocols, but `external` names no judge",
+        ),
+        (
+            lambda raw: raw["matrix"].update(meta_judge=["meta_judge"]),
+            "matrix.meta_judge is listed, but `meta_judge` names no model",
+        ),
+        (
+            lambda raw: raw["matrix"].update(curve=["a1"], scored=["a1"]),
+            r"matrix\.curve: .* not in matrix\.trained; matrix\.scored: must be exactly \[tract\]",
+        ),
+    ],
+)
+def test_rules_between_values(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
+        config.load(write(tmp_path, change))
+
+
+def test_missing_file_and_broken_yaml_name_the_remedy(tmp_path):
+    with pytest.raises(UserError, match="make preset P=laptop"):
+        config.load(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match="not valid YAML"):
+        config.load(tmp_path / "broken.yaml")
+
+
+def broken_rows(raw):
+    raw["rows"]["baseline"]["b1"]["objective"] = "cot_raft"
+    raw["rows"]["stage2"]["a4"]["start"] = "a1"
+    raw["rows"]["sweep"]["lambda_0_2"]["lambda"] = -0.2
+    raw["matrix"]["gap"] = ["b2"]
+    raw["curve"]["num_samples"] = 0
+    raw["gap"]["max_rows"] = 0
+
+
+def broken_judges(raw):
+    raw["external"] = {"model": raw["model"], "delimiter": "", "max_retries": -1}
+    raw["meta_judge"] = {"endpoint": None, "model": None, "prompt_file": None, "max_rows": None}
+    raw["statistics"] = {"level": 1.0, "resamples": 99}
+
+
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        (
+            broken_rows,
+            [
+                "rows.baseline.b1.objective",
+                "rows.stage2.a4.start",
+                "rows.sweep.lambda_0_2.lambda",
+                "matrix.gap.0",
+                "curve.num_samples",
+                "gap.max_rows",
+            ],
+        ),
+        (
+            broken_judges,
+            ["external.delimiter", "external.max_retries", "meta_judge", "statistics.level", "statistics.resamples"],
+        ),
+    ],
+)
+def test_values_out_of_range_in_the_sections_of_the_rows_are_named(tmp_path, change, paths):
+    with pytest.raises(UserError, match=rf"{len(paths)} problem\(s\)") as caught:
+        config.load(write(tmp_path, change))
+    assert [path for path in paths if f"{path}: " not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize("section", ["rows", "matrix", "curve", "gap", "external", "meta_judge", "statistics"])
+def test_no_section_of_the_rows_has_a_default(tmp_path, section):
+    with pytest.raises(UserError, match=rf"1 problem.*\n.*{section}: missing"):
+        config.load(write(tmp_path, lambda raw: raw.pop(section)))
+
+
+ENDPOINT = {"base_url": "http://localhost/v1", "model": "m", "key_variable": "KEY", "temperature": None}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "local", "works"),
+    [(True, False, True), (False, True, True), (True, True, False), (False, False, False)],
+)
+def test_meta_judge_is_an_endpoint_or_a_local_model_and_not_both(tmp_path, endpoint, local, works):
+    def change(raw):
+        raw["meta_judge"] = {
+            "endpoint": ENDPOINT if endpoint else None,
+            "model": raw["model"] if local else None,
+            "prompt_file": None,
+            "max_rows": 4,
+        }
+        raw["matrix"]["meta_judge"] = ["meta_judge"]
+
+    file = write(tmp_path, change)
+    if works:
+        assert (config.load(file).meta_judge.endpoint is not None) is endpoint
+    else:
+        with pytest.raises(UserError, match="meta_judge: give either `endpoint` or `model`"):
+            config.load(file)
+
+
+def problems(**changes):
+    params = config.load(LAPTOP)  # its matrix: stage 2 row tract alone
+    return config.Matrix(**{**params.matrix.resolved(), **changes}).problems(params.rows)
+
+
+A4_ALONE = {"stage2": ["a4"], "trained": ["a4"], "scored": ["a4"]}
+STAGE1_ALONE = {"stage2": [], "writers": [], "trained": ["a1"], "scored": ["a1"]}
+WRITERS = "matrix.writers: must hold {}, since listed rows learn from their CoTs"
+BASELINE = "matrix.baseline: must hold b2, since listed rows build on it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": ["b1", "b9"]}, "matrix.baseline: ['b9'] not defined under rows.baseline"),
+        ({"stage2": ["tract", "z", "b1"]}, "matrix.stage2: ['b1', 'z'] not defined under rows.stage2"),
+        ({"sweep": ["lambda_9"]}, "matrix.sweep: ['lambda_9'] not defined under rows.sweep"),
+        ({"writers": []}, WRITERS.format(["a1"])),
+        ({**STAGE1_ALONE, "sweep": ["lambda_0_2"]}, WRITERS.format(["a1"])),
+        ({**STAGE1_ALONE, "gap": ["a1"]}, WRITERS.format(["a1"])),
+        ({**STAGE1_ALONE, "meta_judge": ["meta_judge"]}, WRITERS.format(["a1"])),
+        ({**STAGE1_ALONE, "self_ce": ["a1"]}, WRITERS.format(["a1"])),
+        ({"self_ce": ["b2"]}, WRITERS.format(["b2"])),
+        ({"writers": ["a1", "b2"]}, BASELINE),
+        ({"sequential": ["sequential"]}, BASELINE),
+        (
+            {"trained": ["tract", "b1"], "scored": ["b1", "tract"]},
+            "matrix.trained: ['b1'] are trained by no listed stage",
+        ),
+        ({"curve": ["tract", "a1"]}, "matrix.curve: ['a1'] are not in matrix.trained"),
+        ({"robustness": ["b1"]}, "matrix.robustness: ['b1'] are trained by no listed stage"),
+        ({"curve_external": ["free"]}, "matrix.curve_external: ['free'] are not in matrix.external"),
+        ({"cool": ["a4"], "scored": ["tract", "cool_a4"]}, "matrix.cool: ['a4'] are trained by no listed stage"),
+        (
+            {"baseline": ["b1"], "cool": ["b1"], "scored": ["tract", "cool_b1"]},
+            "matrix.cool: ['b1'] write no CoT",
+        ),
+        ({"cool": ["tract"]}, "matrix.scored: must be exactly [tract, cool_tract]"),
+        ({"perplexity": ["perplexity"]}, "matrix.gap: must hold tract, since matrix.perplexity reads its CoTs"),
+        ({**A4_ALONE, "gap": ["tract"]}, "matrix.stage2: must hold tract, since matrix.gap does"),
+        ({"stage2": ["tract", "tract"]}, "matrix.stage2: ['tract'] twice"),
+        ({"curve": ["tract", "tract"]}, "matrix.curve: ['tract'] twice"),
+        ({"scored": ["tract", "a1"]}, "matrix.scored: must be exactly [tract]"),
+        ({"untrained": ["b3"], "external": ["free"]}, "matrix.scored: must be exactly [tract, b3, b5_free]"),
+    ],
+)
+def test_a_matrix_that_does_not_fit_together_says_what_is_missing(changes, message):
+    assert problems(**changes) == [message]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        STAGE1_ALONE,
+        A4_ALONE,
+        {"gap": ["tract"], "perplexity": ["perplexity"]},
+        {"baseline": ["b2"], "writers": ["b2", "a1"], "self_ce": ["b2"], "sequential": ["sequential"]},
+        {"trained": ["a1", "tract"], "untrained": ["b3"], "scored": ["b3", "tract", "a1"]},
+        {"external": ["forced"], "curve_external": ["forced"], "scored": ["b5_forced", "tract"]},
+        {"cool": ["tract", "a1"], "scored": ["cool_a1", "tract", "cool_tract"]},
+    ],
+)
+def test_a_matrix_that_fits_together_has_no_problem(changes):
+    assert problems(**changes) == []
+
+
+def test_cool_rows_are_cooler_than_the_others(tmp_path):
+    def change(raw):
+        raw["cool"]["temperature"] = raw["sampling"]["temperature"]
+
+    config.load(write(tmp_path, change))  # of no account where no row is cool
+
+    def change_and_ask(raw):
+        change(raw)
+        raw["matrix"] |= {"cool": ["tract"], "scored": ["tract", "cool_tract"]}
+
+    with pytest.raises(UserError, match=r"cool\.temperature \(1\.0\) must be below sampling\.temperature \(1\.0\)"):
+        config.load(write(tmp_path, change_and_ask))
+
+
+def test_one_name_in_two_families_is_refused(tmp_path):
+    def change(raw):
+        raw["rows"]["sweep"]["tract"] = {"lambda": 2.0}
+        raw["matrix"]["sweep"] = ["tract"]
+
+    with pytest.raises(UserError, match=r"matrix: \['tract'\] in two lists, so two models would have one name"):
+        config.load(write(tmp_path, change))
+
+
+def test_rows_that_build_on_b2_need_its_cots(tmp_path):
+    def change(raw):
+        raw["rows"]["baseline"]["b2"]["cot"] = False
+        raw["matrix"] |= {"baseline": ["b2"], "writers": ["a1", "b2"]}
+
+    with pytest.raises(UserError, match=r"rows\.baseline\.b2: must have `cot: true`"):
+        config.load(write(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("seeds", [42, 42], r"seeds: \[42, 42\] names one twice"),
+        ("benches", ["demo", "demo"], r"benches: \['demo', 'demo'\] names one twice"),
+        ("matrix.scored", [], "matrix.scored: List should have at least 1 item"),
+        ("matrix.stage2", ["../x"], "matrix.stage2.0: String should match pattern"),
+    ],
+)
+def test_names_and_lists_that_would_make_no_sense_are_refused(tmp_path, path, value, message):
+    def change(raw):
+        *parents, last = path.split(".")
+        section = raw
+        for part in parents:
+            section = section[part]
+        section[last] = value
+
+    with pytest.raises(UserError, match=message):
+        config.load(write(tmp_path, change))
+
+
+def test_all_problems_of_a_matrix_come_together():
+    assert problems(writers=["b2"], curve=["a1"]) == [
+        WRITERS.format(["a1"]),
+        BASELINE,
+        "matrix.curve: ['a1'] are not in matrix.trained",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("base_url", "https://user:CANARY@host/v1"),
+        ("base_url", "https://CANARY@host/v1"),
+        ("base_url", "https://host/v1?api_key=CANARY"),
+        ("base_url", "host/CANARY"),
+        ("key_variable", "sk-CANARY"),
+    ],
+)
+def test_a_secret_in_an_endpoint_is_refused_and_not_shown(tmp_path, name, value, record_property):
+    record_property("bad_inputs_tried", 1)
+    endpoint = {"base_url": "https://host:8000/v1", "model": "m", "key_variable": "JUDGE_KEY", "temperature": None}
+
+    def change(raw, **changes):
+        raw["meta_judge"] = {"endpoint": {**endpoint, **changes}, "model": None, "prompt_file": None, "max_rows": None}
+
+    config.load(write(tmp_path, change))
+    with pytest.raises(UserError, match=rf"meta_judge\.endpoint\.{name}: must be .*; secrets belong into") as caught:
+        config.load(write(tmp_path, lambda raw: change(raw, **{name: value})))
+    assert "CANARY" not in str(caught.value)

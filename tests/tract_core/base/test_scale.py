@@ -1,0 +1,86 @@
+import pytest
+
+from tract_core.base.errors import UserError
+from tract_core.base.scale import ScoreScale, prove_score_tokens
+
+
+def word_encode(vocabulary):
+    """An encoder that gives each known word one id and spells unknown words letter by letter."""
+
+    def encode(text):
+        ids = []
+        for word in text.split():
+            ids += [vocabulary[word]] if word in vocabulary else [1000 + ord(letter) for letter in word]
+        return ids
+
+    return encode
+
+
+def test_labels_default_to_the_numbers():
+    assert ScoreScale.create([1, 2.5, 10.0]).labels == ("1", "2.5", "10")
+
+
+def test_membership_is_about_numbers_of_y():
+    scale = ScoreScale.create([1, 2, 3])
+    assert 2 in scale
+    assert 2.0 in scale
+    assert all(bad not in scale for bad in (4, 2.5, True, "2", None, float("nan"), 10**400))
+
+
+def test_label_is_the_text_of_a_score():
+    scale = ScoreScale.create([1, 2.5, 3], ["low", "middle", "high"])
+    assert [scale.label(value) for value in (1, 2.5, 3.0)] == ["low", "middle", "high"]
+    assert ScoreScale.create([1, 2, 3]).label(2.0) == "2"
+    with pytest.raises(ValueError, match="index"):
+        scale.label(2)
+
+
+def test_delimiter_and_labels_are_taken_apart():
+    encode = word_encode({"score": 7, "is": 8, "1": 21, "2": 22})
+    tokens = prove_score_tokens(encode, ScoreScale.create([1, 2]), " score is ")
+    assert tokens.delimiter_ids == (7, 8)
+    assert tokens.label_ids == (21, 22)
+
+
+def test_letters_work_as_labels():
+    encode = word_encode({"score": 7, "is": 8, "A": 21, "B": 22})
+    tokens = prove_score_tokens(encode, ScoreScale.create([1, 2], ["A", "B"]), " score is ")
+    assert tokens.label_ids == (21, 22)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "why"),
+    [
+        ({"score": 7, "is": 8, "1": 21}, "10 is split"),
+        ({"score": 7, "is": 8, "1": 21, "10": 21}, "two scores share an id"),
+    ],
+)
+def test_a_score_that_cannot_be_proved_is_refused_with_its_split(vocabulary, why):
+    with pytest.raises(UserError, match=r"'10' -> \[7, 8"):
+        prove_score_tokens(word_encode(vocabulary), ScoreScale.create([1, 10]), " score is ")
+
+
+@pytest.mark.parametrize(
+    ("encode", "split"),
+    [
+        (lambda text: [], r"'2' -> \[\]"),
+        (lambda text: [7, 8], r"'2' -> \[7, 8\]"),
+        (lambda text: [7, 21] if text.endswith("1") else [7, 8, 22], r"'2' -> \[7, 8, 22\]"),
+        (lambda text: [*text.encode()], r"'10' -> \[.*49, 48\]"),
+    ],
+    ids=["no ids", "scores unknown", "the space fuses with one score only", "bytes"],
+)
+def test_a_tokenizer_that_does_not_tell_the_scores_apart_is_refused(encode, split):
+    with pytest.raises(UserError, match=rf"no provable score tokens: .*{split}"):
+        prove_score_tokens(encode, ScoreScale.create([1, 2, 10]), " score is ")
+
+
+def test_a_label_fused_with_the_delimiter_still_works_when_all_fuse():
+    # GPT-2 style: " 5" is one token, so the delimiter's last space belongs to the score.
+    def encode(text):
+        head, _, label = text.rpartition(" ")
+        return [*map(ord, head), {"1": 501, "2": 502}[label]]
+
+    tokens = prove_score_tokens(encode, ScoreScale.create([1, 2]), " is ")
+    assert tokens.delimiter_ids == tuple(map(ord, " is"))
+    assert tokens.label_ids == (501, 502)

@@ -1,0 +1,166 @@
+import hashlib
+import json
+
+import pytest
+
+from tract_core.base import tables
+from tract_core.base.errors import UserError
+
+
+def cot_row(**changes):
+    row = {
+        "source": "train",
+        "id": "a",
+        "k": 0,
+        "run_seed": 1,
+        "request_seed": 2**62,
+        "attempt": 0,
+        "cot": "Fine é.",
+        "cot_ids": [1, 2],
+        "finish_reason": "delimiter",
+        "num_tokens": 2,
+        "status": "ok",
+    }
+    return {**row, **changes}
+
+
+ROWS = [cot_row(id="b"), cot_row(), cot_row(k=1)]
+
+
+def digest(folder):
+    return {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_rows_come_back_sorted_by_key(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {"a": 1})
+    assert tables.read(tmp_path / "t", "cots") == [ROWS[1], ROWS[2], ROWS[0]]
+    assert tables.origin(tmp_path / "t") == {"a": 1}
+
+
+def test_same_content_is_the_same_bytes_in_any_order(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    tables.write(tmp_path / "u", "cots", ROWS[::-1], {})
+    assert digest(tmp_path / "t") == digest(tmp_path / "u")
+
+
+def test_columns_can_be_left_out_and_the_rest_is_unchanged(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    left = tables.read(tmp_path / "t", "cots", without=["cot_ids", "cot"])
+    whole = tables.read(tmp_path / "t", "cots")
+    assert left == [{name: row[name] for name in row if name not in {"cot_ids", "cot"}} for row in whole]
+    assert tables.read(tmp_path / "t", "cots", without=[]) == whole
+
+
+def test_leaving_out_a_column_that_is_none_is_our_own_mistake(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    with pytest.raises(KeyError, match="nothing"):
+        tables.read(tmp_path / "t", "cots", without=["nothing"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([ROWS[0], ROWS[0]], "stand twice"),
+        ([cot_row(cot=None)], "column cot holds nulls"),
+    ],
+)
+def test_rows_that_break_the_schema_leave_the_old_table(tmp_path, rows, message):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    before = digest(tmp_path / "t")
+    with pytest.raises(ValueError, match=message):
+        tables.write(tmp_path / "t", "cots", rows, {})
+    assert digest(tmp_path / "t") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+def test_altered_bytes_are_refused_with_the_file_named(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    file = tmp_path / "t" / "cots.parquet"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"cots\.parquet: its sha256 is not"):
+        tables.read(tmp_path / "t", "cots")
+
+
+def test_missing_and_broken_manifests_are_refused(tmp_path):
+    with pytest.raises(UserError, match="missing"):
+        tables.read(tmp_path / "none", "cots")
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    (tmp_path / "t" / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="not readable"):
+        tables.read(tmp_path / "t", "cots")
+
+
+def test_another_schema_is_refused(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    with pytest.raises(UserError, match=r"examples\.parquet: missing"):
+        tables.read(tmp_path / "t", "examples")
+
+
+def test_an_error_inside_the_block_leaves_nothing(tmp_path):
+    def fail_half_way():
+        with tables.atomic_folder(tmp_path / "t") as draft:
+            (draft / "half").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_sorted_and_refuses_nan():
+    assert json.loads(tables.to_json({"b": 1, "a": None})) == {"a": None, "b": 1}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        tables.to_json({"a": float("nan")})
+
+
+def test_statuses_are_all_named():
+    counts = tables.count_statuses([cot_row(), cot_row(status="empty")])
+    assert counts == {"ok": 1, "truncated": 0, "no_delimiter": 0, "empty": 1, "error": 0}
+
+
+def test_a_file_that_was_not_written_with_the_table_is_refused(tmp_path):
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    (tmp_path / "t" / "more.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"more\.bin: not one of the files that were written"):
+        tables.read(tmp_path / "t", "cots")
+
+
+def test_a_json_file_comes_back_and_is_the_same_bytes_in_any_order(tmp_path):
+    tables.write_json(tmp_path / "a.json", {"b": {2: 0.1, 10: None}, "a": [1, "é"]})
+    tables.write_json(tmp_path / "b.json", {"a": [1, "é"], "b": {10: None, 2: 0.1}})
+    assert tables.read_json(tmp_path / "a.json") == {"a": [1, "é"], "b": {"2": 0.1, "10": None}}
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def taken(file):
+    """What is read, or the message."""
+    try:
+        return tables.read_json(file)
+    except UserError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", ["file.json", "t/manifest.json"])
+def test_no_altered_byte_of_a_json_file_is_taken_for_what_was_written(tmp_path, record_property, name):
+    """A bit of each byte: the file is refused, or what is read is what was written (another white space)."""
+    tables.write_json(tmp_path / "file.json", {"a": [1, 2.5], "b": {"sha": "é"}})
+    tables.write(tmp_path / "t", "cots", ROWS, {"lambda": 1.0})
+    file = tmp_path / name
+    whole, written = file.read_bytes(), tables.read_json(file)
+    record_property("faults_injected", len(whole))
+    refused = 0
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        found = taken(file)
+        assert found == written or str(file) in found
+        refused += found != written
+    assert refused > 0.9 * len(whole)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 1}', "NaN"])
+def test_json_without_a_hash_of_its_own_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=r"a\.json: (not readable|holds no sha256 of its own)"):
+        tables.read_json(tmp_path / "a.json")

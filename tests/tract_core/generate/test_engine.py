@@ -1,0 +1,394 @@
+"""Both engines on a tiny model, and on the small real one (marker `real`)."""
+
+import dataclasses
+import math
+from collections import Counter
+
+import pytest
+import torch
+from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+from tests.conftest import SCALE, STYLE, X
+from tract_core.base import config
+from tract_core.base.errors import UserError, is_out_of_memory
+from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine.base import cache_bytes, score_seed
+from tract_core.generate.engine.hf import TransformersEngine, _Sampler
+from tract_core.model import models
+from tract_core.text.encoding import Encoder
+
+SAMPLING = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_folder):
+    seed_model = models.SeedModel(folder=tiny_folder, identity="tiny")
+    return models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
+
+
+def engine(tiny, *, free=False, max_length=2048, **sampling):
+    model, encoder = tiny
+    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=max_length, free=free)
+    return TransformersEngine(model, rules)
+
+
+def answers(engine, asked, *, score, batch_size=4):
+    batches = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
+    return [draw for draws in engine.generate(batches, score=score) for draw in draws]
+
+
+def requests(encoder, n=6, **changes):
+    prompts = [encoder.prompt_ids(X), encoder.prompt_ids(X)[:-40]]
+    return [Request(key=str(i), prompt_ids=prompts[i % 2], seed=1000 + i, **changes) for i in range(n)]
+
+
+def test_every_request_is_answered_once(tiny):
+    draws = answers(engine(tiny), requests(tiny[1]), score=True)
+    assert Counter(draw.key for draw in draws) == Counter(str(i) for i in range(6))
+    assert all(draw.reading is not None for draw in draws)
+    assert all(draw.finish_reason in ("length", "end") for draw in draws)
+
+
+def test_a_draw_does_not_depend_on_its_batch(tiny):
+    """Same seeds, other batch sizes and order: the same CoTs, probabilities to rounding."""
+    runs = []
+    for batch_size, order in [(1, 1), (4, 1), (6, -1)]:
+        asked = requests(tiny[1])[::order]
+        runs.append({draw.key: draw for draw in answers(engine(tiny), asked, score=True, batch_size=batch_size)})
+    for run in runs[1:]:
+        for key, draw in runs[0].items():
+            assert run[key].cot_ids == draw.cot_ids
+            assert run[key].reading.sampled_id == draw.reading.sampled_id
+            assert run[key].reading.probs == pytest.approx(draw.reading.probs, abs=1e-7)
+
+
+def test_another_seed_is_another_cot(tiny):
+    asked = [Request(key=str(i), prompt_ids=tiny[1].prompt_ids(X), seed=i) for i in range(8)]
+    draws = answers(engine(tiny), asked, score=False)
+    assert len({tuple(draw.cot_ids) for draw in draws}) == 8
+    assert all(draw.reading is None for draw in draws)
+
+
+def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
+    model, encoder = tiny
+    asked = requests(encoder, cot_ids=encoder.cot_ids("Clear and right."))
+    for request, draw in zip(asked, answers(engine(tiny), asked, score=True), strict=True):
+        context = encoder.scoring_context(request.prompt_ids, encoder.cot_ids("Clear and right."))
+        exact = model(torch.tensor([context])).logits[0, -1].double().softmax(-1)
+        expected = exact[list(encoder.score_tokens.label_ids)].tolist()
+        assert draw.reading.probs == pytest.approx(expected, abs=1e-7)
+        assert (draw.finish_reason, draw.num_tokens) == ("given", 0)
+
+
+def test_without_cot_the_score_is_read_right_behind_the_prompt(tiny):
+    model, with_cot = tiny
+    encoder = Encoder(with_cot.tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)
+    prompt = encoder.prompt_ids(X)
+    request = Request(key="a", prompt_ids=prompt, seed=1, cot_ids=[])
+    (draw,) = answers(engine((model, encoder)), [request], score=True)
+    exact = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
+    assert draw.reading.probs == pytest.approx(exact[list(encoder.score_tokens.label_ids)].tolist(), abs=1e-7)
+    assert (draw.cot_ids, draw.finish_reason, draw.num_tokens) == ([], "given", 0)
+
+
+def test_given_and_drawn_cots_may_share_a_batch(tiny):
+    drawn = requests(tiny[1], n=4)
+    given_ids = tiny[1].cot_ids("Clear and right.")
+    mixed = [dataclasses.replace(r, cot_ids=given_ids) if int(r.key) % 2 else r for r in drawn]
+    alone = {draw.key: draw for draw in answers(engine(tiny), drawn, score=False)}
+    for draw in answers(engine(tiny), mixed, score=True):
+        expected = given_ids if int(draw.key) % 2 else alone[draw.key].cot_ids
+        assert draw.cot_ids == expected
+        assert (draw.finish_reason == "given") == bool(int(draw.key) % 2)
+
+
+def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60, free=False):
+    """Draw with a model whose next token is written in advance."""
+    model, encoder = tiny
+    script = encoder.cot_ids(text) + ([then] if then is not None else [])
+    run = engine((model, encoder), max_new_tokens=max_new_tokens, free=free)
+    prompt = encoder.prompt_ids(X)
+    forward = type(model).forward
+
+    def puppet(self, input_ids=None, **kwargs):
+        output = forward(self, input_ids=input_ids, **kwargs)
+        start = kwargs["cache_position"][-1].item() if kwargs.get("cache_position") is not None else None
+        place = (start if start is not None else kwargs["past_key_values"].get_seq_length() - 1) - len(prompt) + 1
+        output.logits[:] = -50.0
+        output.logits[..., script[min(place, len(script) - 1)]] = 50.0
+        return output
+
+    monkeypatch.setattr(type(model), "forward", puppet)
+    (draw,) = answers(run, [Request(key="a", prompt_ids=prompt, seed=1)], score=False)
+    return draw, encoder
+
+
+def test_generation_stops_at_the_delimiter_and_keeps_whole_tokens_before_it(tiny, monkeypatch):
+    draw, encoder = scripted(tiny, monkeypatch, "Fine work. So the overall score is 4 and more text")
+    assert draw.finish_reason == "delimiter"
+    assert encoder.decode(draw.cot_ids) == "Fine work."
+    assert draw.num_tokens < len(encoder.cot_ids("Fine work. So the overall score is 4 and more text"))
+
+
+def test_generation_ends_at_the_end_token(tiny, monkeypatch):
+    draw, encoder = scripted(tiny, monkeypatch, "Fine work.", then=tiny[1].stop_ids[0])
+    assert draw.finish_reason == "end"
+    assert encoder.decode(draw.cot_ids) == "Fine work."
+
+
+def test_a_control_token_that_ends_no_generation_ends_the_cot(tiny, monkeypatch):
+    start = tiny[1].tokenizer.convert_tokens_to_ids("<|start|>")
+    assert start not in tiny[1].stop_ids
+    draw, encoder = scripted(tiny, monkeypatch, "Fine work.", then=start, max_new_tokens=20)
+    assert (draw.finish_reason, draw.num_tokens) == ("end", 20)
+    assert draw.cot_ids == encoder.cot_ids("Fine work.")
+
+
+def test_generation_ends_at_the_length_limit(tiny, monkeypatch):
+    draw, _ = scripted(tiny, monkeypatch, "Fine work and so on and on", max_new_tokens=5)
+    assert (draw.finish_reason, draw.num_tokens) == ("length", 5)
+
+
+@pytest.mark.parametrize(("max_new_tokens", "reason"), [(60, "end"), (16, "length")])
+def test_free_decoding_goes_on_behind_the_delimiter_and_keeps_the_whole_text(tiny, monkeypatch, max_new_tokens, reason):
+    text = "Fine work. So the overall score is 4 and more text"
+    whole = tiny[1].cot_ids(text)
+    draw, encoder = scripted(
+        tiny, monkeypatch, text, then=tiny[1].stop_ids[0], max_new_tokens=max_new_tokens, free=True
+    )
+    assert 16 < len(whole) < 60
+    assert draw.finish_reason == reason
+    assert draw.cot_ids == whole[:max_new_tokens]
+    assert draw.num_tokens == len(draw.cot_ids)
+    assert "So the overall score is" in encoder.decode(draw.cot_ids)
+
+
+def test_only_free_decoding_has_no_text_that_ends_it(tiny):
+    rules = engine(tiny).rules
+    assert rules.stop_text == "So the overall score is"
+    assert dataclasses.replace(rules, free=True).stop_text is None
+
+
+def test_sampler_draws_from_the_distribution_it_should():
+    """Gumbel-max over 4 tokens, 4,000 draws, against softmax with temperature."""
+    sampling = SAMPLING.model_copy(update={"top_p": 1.0, "repetition_penalty": 1.0, "temperature": 2.0})
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    ids, mask = torch.tensor([[0]]), torch.tensor([[1]])
+    sampler = _Sampler([7], mask, sampling)
+    counts = Counter(sampler(ids, logits).argmax(-1).item() for _ in range(4000))
+    for token, p in enumerate((logits[0] / 2.0).softmax(-1).tolist()):
+        assert abs(counts[token] / 4000 - p) < 4 * math.sqrt(p * (1 - p) / 4000)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it():
+    sampling = SAMPLING.model_copy(update={"top_p": 0.7, "repetition_penalty": 1.0})
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    sampler = _Sampler([7], torch.tensor([[1]]), sampling)
+    drawn = {sampler(torch.tensor([[0]]), logits).argmax(-1).item() for _ in range(300)}
+    assert drawn == {0, 1}
+
+
+def test_penalty_equals_the_librarys_and_ignores_padding():
+    sampler = _Sampler(
+        [7, 8], torch.tensor([[0, 1, 1], [1, 1, 1]]), SAMPLING.model_copy(update={"repetition_penalty": 1.3})
+    )
+    ids = torch.tensor([[5, 1, 2], [0, 1, 3]])
+    logits = torch.randn(2, 8)
+    ours = sampler._penalized(ids, logits.clone())
+    library = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(1.3)])
+    assert torch.allclose(ours[1], library(ids[1:], logits[1:].clone())[0])
+    assert torch.allclose(ours[0], library(ids[:1, 1:], logits[:1].clone())[0])  # id 5 is padding
+
+
+def test_the_score_is_drawn_with_noise_of_its_own():
+    seeds = [score_seed(seed) for seed in range(1000)]
+    assert len(set(seeds) | set(range(1000))) == 2000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def vllm_answer(folder, asked, tmp_path, *, memory, batch_size=8):
+    """Draws of the vLLM engine, and its cache, from a process of its own: vLLM wants to own the main module."""
+    import json
+    import subprocess
+    import sys
+
+    job = tmp_path / "job.json"
+    answer = tmp_path / "answer.json"
+    job.write_text(
+        json.dumps(
+            {
+                "folder": str(folder),
+                "max_length": 2048,
+                "batch_size": batch_size,
+                "memory": memory,
+                "requests": [vars(request) for request in asked],
+                "sampling": SAMPLING.resolved(),
+            }
+        )
+    )
+    subprocess.run([sys.executable, "-m", "tests.vllm_child", str(job), str(answer)], check=True, timeout=500)
+    return json.loads(answer.read_text())
+
+
+def compare_engines(folder, tmp_path, *, limit):
+    pytest.importorskip("vllm", reason="vLLM is not installed; run `make env`")
+    seed_model = models.SeedModel(folder=folder, identity="x")
+    model, encoder = models.load_model(seed_model, "float32"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
+    given = requests(encoder, cot_ids=encoder.cot_ids("The answer is clear, but it leaves out the wavelengths."))
+    drawn = [Request(key=f"d{i}", prompt_ids=encoder.prompt_ids(X), seed=50 + i % 2) for i in range(4)]
+    long = Request(key="long", prompt_ids=[5] * (2048 - SAMPLING.max_new_tokens), seed=1)
+    unknown = Request(key="unknown", prompt_ids=[5, 10**6], seed=1)
+    asked = [*given[:2], long, *given[2:], unknown, *drawn]
+    answer = vllm_answer(folder, asked, tmp_path, memory="auto")
+    # Room for all 8 sequences at their longest, in blocks of 128: the memory of this machine is enough for that.
+    assert answer["blocks"] == 8 * 2048 // 128
+    theirs = {draw["key"]: draw for draw in answer["draws"]}
+    assert theirs["long"]["finish_reason"].startswith("error: ")
+    assert "more than model.max_length (2048)" in theirs["long"]["finish_reason"]
+    assert "out of vocabulary" in theirs["unknown"]["finish_reason"]
+    assert theirs["long"]["probs"] is theirs["unknown"]["probs"] is None
+    ours = {draw.key: draw for draw in answers(engine((model, encoder)), given, score=True)}
+    for key, draw in ours.items():
+        assert theirs[key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
+    # A sampled CoT of vLLM, read again by transformers: the interleaved score has the same context.
+    again = [
+        Request(key=request.key, prompt_ids=request.prompt_ids, seed=1, cot_ids=theirs[request.key]["cot_ids"])
+        for request in drawn
+    ]
+    for draw in answers(engine((model, encoder)), again, score=True):
+        assert theirs[draw.key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
+    assert theirs["d0"]["cot_ids"] == theirs["d2"]["cot_ids"]  # same prompt, same seed
+    assert theirs["d0"]["cot_ids"] != theirs["d1"]["cot_ids"]
+    assert all(len(theirs[f"d{i}"]["cot_ids"]) <= SAMPLING.max_new_tokens for i in range(4))
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_agrees_with_transformers_on_a_tiny_model(tiny_folder, tmp_path):
+    compare_engines(tiny_folder, tmp_path, limit=1e-5)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_agrees_with_transformers_on_the_real_model(real_model, tmp_path):
+    compare_engines(real_model.folder, tmp_path, limit=1e-4)
+
+
+def test_the_cache_holds_the_tokens_asked_for_but_takes_at_most_half_of_what_is_free(tiny_folder):
+    token = 2 * 2 * 2 * 32  # keys and values, layers, heads, head size
+    assert cache_bytes(tiny_folder, "float32", 1000, free=10**9) == 1000 * token * 4
+    assert cache_bytes(tiny_folder, "bfloat16", 1000, free=10**9) == 1000 * token * 2
+    assert cache_bytes(tiny_folder, "float32", 1000, free=10**6) == 500_000
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_reads_a_prompt_once_for_all_its_samples_and_scores_though_few_prompts_fit_its_cache(
+    tiny, tiny_folder, tmp_path
+):
+    """The generator's order, one sample of each prompt after the other, and three times as many prompts as fit."""
+    pytest.importorskip("vllm", reason="vLLM is not installed; run `make env`")
+    encoder = tiny[1]
+    once = [encoder.prompt_ids(dataclasses.replace(X, instruction=f"once {n} " * 60)) for n in range(16)]
+    often = [encoder.prompt_ids(dataclasses.replace(X, instruction=f"often {n} " * 60)) for n in range(16)]
+    prompts = [*once, *often, *often, *often]
+    asked = [Request(key=str(i), prompt_ids=ids, seed=i) for i, ids in enumerate(prompts)]
+    cached = vllm_answer(tiny_folder, asked, tmp_path, memory=0.0031, batch_size=4)
+    assert cached["blocks"] == 25
+    in_blocks = [len(ids) // 128 * 128 for ids in prompts]
+    assert sum(in_blocks[:32]) > 3 * 128 * cached["blocks"]
+    assert cached["cached"]["CoT"] >= sum(in_blocks[32:])
+    assert cached["cached"]["score"] >= sum(in_blocks)
+
+
+def same_but(key, tiny, broken, whole):
+    """One request failed; the others have the CoTs of an undisturbed run, and its probabilities to rounding."""
+    assert Counter(draw.key for draw in broken) == Counter(draw.key for draw in whole)
+    expected = {draw.key: draw for draw in whole}
+    for draw in broken:
+        if draw.key == key:
+            assert (draw.failed, draw.cot_ids, draw.num_tokens, draw.reading) == (True, [], 0, None)
+        else:
+            assert (draw.failed, draw.cot_ids) == (False, expected[draw.key].cot_ids)
+            assert draw.reading.probs == pytest.approx(expected[draw.key].reading.probs, abs=1e-7)
+    return next(draw.finish_reason for draw in broken if draw.key == key)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_request_that_is_too_long_fails_alone_and_one_that_just_fits_does_not(tiny, given, record_property):
+    record_property("bad_inputs_tried", 1)
+    encoder = tiny[1]
+    asked = requests(encoder, **({"cot_ids": encoder.cot_ids("Clear and right.")} if given else {}))
+    cot = len(asked[0].cot_ids) if given else SAMPLING.max_new_tokens
+    fits = len(asked[0].prompt_ids) + cot + len(encoder.score_tokens.delimiter_ids) + 1
+    long = [dataclasses.replace(r, prompt_ids=[*r.prompt_ids, 5]) if r.key == "2" else r for r in asked]
+    broken = answers(engine(tiny, max_length=fits), long, score=True)
+    reason = same_but("2", tiny, broken, answers(engine(tiny), asked, score=True))
+    assert reason == f"error: {fits + 1} tokens with CoT and score, more than model.max_length ({fits})"
+
+
+def test_a_request_that_raises_an_error_fails_alone(tiny, caplog, record_property):
+    record_property("bad_inputs_tried", 1)
+    asked = requests(tiny[1])
+    odd = [dataclasses.replace(r, prompt_ids=[*r.prompt_ids[:-1], 10**6]) if r.key == "2" else r for r in asked]
+    broken = answers(engine(tiny), odd, score=True)
+    reason = same_but("2", tiny, broken, answers(engine(tiny), asked, score=True))
+    assert reason.startswith("error: IndexError: index out of range")
+    assert "a batch failed (index out of range in self); its requests are tried one by one" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["sampling", "reading"])
+def test_a_request_whose_logits_are_no_numbers_fails_alone(tiny, monkeypatch, when, record_property):
+    record_property("faults_injected", 1)
+    model, encoder = tiny
+    asked = requests(encoder)
+    whole = answers(engine(tiny), asked, score=True)
+    forward = type(model).forward
+    calls = []
+
+    def spoilt(self, input_ids=None, **kwargs):
+        output = forward(self, input_ids=input_ids, **kwargs)
+        calls.append(len(input_ids))
+        reading = kwargs.get("past_key_values") is None
+        if len(input_ids) == 4 and reading == (when == "reading"):
+            output.logits[2, ..., 7] = math.nan
+        return output
+
+    monkeypatch.setattr(type(model), "forward", spoilt)
+    reason = same_but("2", tiny, answers(engine(tiny), asked, score=True), whole)
+    assert reason == (
+        "error: the logits are not finite" if when == "sampling" else "error: the probabilities are not finite"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("tried to allocate 20 GiB"),
+        MemoryError("no memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_out_of_memory_names_the_knob_and_what_is_finished_was_handed_on(tiny, monkeypatch, error, record_property):
+    record_property("faults_injected", 1)
+    run, done = engine(tiny), []
+    compute = run._compute
+
+    def full(batch, *, score):
+        if len(done) == 4:
+            raise error
+        return compute(batch, score=score)
+
+    monkeypatch.setattr(run, "_compute", full)
+    asked = requests(tiny[1])
+    draws = run.generate([asked[:4], asked[4:]], score=True)
+    done += next(draws)
+    assert [draw.key for draw in done] == ["0", "1", "2", "3"]
+    with pytest.raises(UserError, match=r"out of memory with 2 sequences .* Lower engine\.batch_size .* are kept"):
+        next(draws)
+
+
+def test_a_cpu_that_has_no_memory_left_says_so_in_the_words_that_are_looked_for():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)

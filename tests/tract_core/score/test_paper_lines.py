@@ -1,0 +1,52 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tract_core.base import config
+from tract_core.compare.results import PREDICTORS
+from tract_core.score.paper_lines import LINES, REFERENCE
+
+PRESETS = Path(__file__).parents[3] / "presets"
+COTS = {"self": "own, of A.1", "both": "annotator and own, of A.1"}
+TERM = {"squared_error": "CoT-RAFT", "rps": "CoT-RAFT with RPS"}
+START = {"p_0": "seed model", "p_s": "A.1's model"}
+OBJECTIVES = {"ce": "CE", "raft": "RAFT"}
+
+
+def test_every_line_is_another_label_and_another_reading():
+    assert len({line.label for line in LINES}) == len(LINES)
+    assert len({(line.row, line.predictor) for line in LINES}) == len(LINES)
+    assert {line.predictor for line in LINES} <= set(PREDICTORS)
+
+
+def test_the_reference_is_the_method_read_by_rail():
+    assert REFERENCE in LINES
+    assert (REFERENCE.row, REFERENCE.predictor, REFERENCE.paper) == ("tract", "rail", "6")
+
+
+def test_a_line_of_the_papers_own_bears_its_row_in_the_label():
+    assert all(line.paper is None or line.label.split(" ")[0] == line.paper for line in LINES)
+
+
+def test_a_cool_line_is_the_model_of_another_line_read_in_the_same_way():
+    by_row = {line.row: line for line in LINES}
+    cool = [line for line in LINES if line.row.startswith("cool_")]
+    assert len(cool) == 4
+    for line in cool:
+        same = by_row[line.row.removeprefix("cool_")]
+        assert line == dataclasses.replace(same, label=f"{same.label}, cool CoTs", row=line.row, paper=None)
+
+
+@pytest.mark.parametrize("preset", ["tiny-paper", "paper-mistral-7b"])
+def test_what_the_lines_say_of_a_model_is_what_the_recipe_trains(preset):
+    rows = config.load(PRESETS / f"{preset}.yaml").rows
+    by_row = {line.row: line for line in LINES}
+    for name, baseline in rows.baseline.items():
+        line = by_row[name]
+        cots = "annotator" if baseline.cot else "none"
+        assert (line.cot, line.trained_with, line.cots) == (baseline.cot, OBJECTIVES[baseline.objective], cots), name
+    for name, stage2 in rows.stage2.items():
+        line = by_row[name]
+        assert (line.cot, line.trained_with) == (True, TERM[stage2.score_term]), name
+        assert (line.cots, line.start) == (COTS[stage2.cots], START[stage2.start]), name

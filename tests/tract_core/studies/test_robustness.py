@@ -1,0 +1,106 @@
+import math
+
+import pytest
+
+from tests.conftest import SCALE
+from tract_core.base.config import Score
+from tract_core.compare.statistics import Bootstrap
+from tract_core.studies import robustness
+from tract_core.studies.attacks import ATTACKS
+
+FLAG, NULL = Score(on_truncated="score_and_flag"), Score(on_truncated="null")
+BOOTSTRAP = Bootstrap(resamples=400, seed=0, level=0.9)
+EXAMPLES = [{"source": "demo", "id": f"e{i}", "group_id": f"t{i // 2}"} for i in range(6)]
+
+
+def reading(example, score, *, attack=None, k=0, status="ok"):
+    probs = [0.0] * 5
+    low = min(int(score) - 1, 3)
+    probs[low], probs[low + 1] = 1 - (score - 1 - low), score - 1 - low
+    source = example["source"] if attack is None else f"{example['source']}/{attack}"
+    row = {"source": source, "id": example["id"], "k": k, "run_seed": 1, "status": status, "sampled_score": None}
+    return {**row, "probs": probs, "label_mass": sum(probs)}
+
+
+def table(rows, score=FLAG):
+    return {record["attack"]: record for record in robustness.table(rows, EXAMPLES, SCALE, score, BOOTSTRAP)}
+
+
+CLEAN = [reading(example, 2.0) for example in EXAMPLES]
+RISES = [0.0, 0.0, 0.5, 0.25, 2.0, 3.0]
+
+
+@pytest.fixture
+def found():
+    rows = [reading(e, 2.0 + rise, attack="json") for e, rise in zip(EXAMPLES, RISES, strict=True)]
+    return table([*CLEAN, *rows])["json"]
+
+
+def test_numbers_by_hand(found):
+    assert found["value"] == pytest.approx(5.75 / 6)
+    assert (found["clean"], found["attacked"]) == (2.0, pytest.approx(2 + 5.75 / 6))
+    assert found["raised"] == pytest.approx(3 / 6)
+    assert found["largest"] == pytest.approx(3.0)
+    assert (found["n"], found["n_left_out"], found["n_unscored"], found["bad_cots"]) == (6, 0, 0, 0.0)
+
+
+def test_the_interval_is_that_of_the_tasks_by_brute_force(found):
+    """Three tasks with means 0, 0.375, 2.5: all 27 resamples, at the 5th and 95th percentile."""
+    import itertools
+
+    means = sorted(sum(draw) / 3 for draw in itertools.product([0.0, 0.375, 2.5], repeat=3))
+    # 400 draws of 10 distinct values: the percentiles are atoms of the exact distribution.
+    exact = [next(m for i, m in enumerate(means) if (i + 1) / 27 >= level) for level in (0.05, 0.95)]
+    assert found["low"] == pytest.approx(exact[0])
+    assert found["high"] == pytest.approx(exact[1])
+
+
+def test_several_cots_are_averaged_before_the_difference():
+    rows = [reading(EXAMPLES[0], 2.0), reading(EXAMPLES[0], 4.0, k=1), reading(EXAMPLES[0], 4.0, attack="empty")]
+    found = table(rows)["empty"]
+    assert found["clean"] == pytest.approx(3.0)
+    assert found["value"] == pytest.approx(1.0)
+
+
+def test_left_out_and_unscored_rows_are_counted():
+    rows = [
+        *(reading(example, 3.0, attack="padding") for example in EXAMPLES[:3]),
+        reading(EXAMPLES[3], 5.0, attack="padding", status="truncated"),
+    ]
+    found = table([*CLEAN, *rows], NULL)["padding"]
+    assert (found["n"], found["n_left_out"], found["n_unscored"]) == (3, 2, 1)
+    assert found["bad_cots"] == pytest.approx(0.25)
+    assert table([*CLEAN, *rows], FLAG)["padding"]["n"] == 4
+
+
+def test_an_attack_without_any_row_is_null_with_a_reason():
+    found = table(CLEAN)["markdown"]
+    assert (found["value"], found["low"], found["reason"], found["n_left_out"]) == (None, None, "no row has a value", 6)
+
+
+def test_the_text_names_the_strongest_first_and_every_attack():
+    rows = [reading(e, 4.0, attack="json") for e in EXAMPLES] + [reading(e, 1.5, attack="empty") for e in EXAMPLES]
+    lines = robustness.describe("tract", list(table([*CLEAN, *rows]).values())).splitlines()
+    assert len(lines) == len(ATTACKS) + 1
+    assert [line.split()[1] for line in lines[1:3]] == ["json", "empty"]
+    assert "+2.00    (+2.00, +2.00)" in lines[1]
+    assert "-0.50" in lines[2]
+    assert "no row has a value" in lines[3]
+
+
+def test_half_a_step_is_of_the_scales_own():
+    wide = type(SCALE).create([0, 10, 20])
+    row = {
+        "source": "demo",
+        "id": "e0",
+        "k": 0,
+        "run_seed": 1,
+        "status": "ok",
+        "sampled_score": None,
+        "label_mass": 1.0,
+    }
+    rows = [{**row, "probs": [0.5, 0.5, 0]}, {**row, "source": "demo/json", "probs": [0.1, 0.9, 0]}]
+    (found,) = [r for r in robustness.table(rows, EXAMPLES, wide, FLAG, BOOTSTRAP) if r["attack"] == "json"]
+    assert found["value"] == pytest.approx(4.0)
+    assert found["raised"] == 0.0
+    assert math.isclose(found["largest"], 4.0)

@@ -1,0 +1,130 @@
+import dataclasses
+import json
+
+import pytest
+
+from tests.conftest import SCALE, STYLE, X, reference_file
+from tract_core.base.errors import UserError
+from tract_core.text.prompts import parse_rendered, render, split_annotator_cot
+
+
+def test_rendered_prompt_holds_every_field_in_order():
+    text = render(X, STYLE)
+    parts = [X.instruction, X.response, X.reference, f"[{X.criteria}]", "Score 1: Wrong.", "Score 5: Right."]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert text.endswith("###Feedback:")
+
+
+def test_parse_gives_back_what_render_wrote():
+    again = parse_rendered(render(X, STYLE), SCALE.labels)
+    assert dataclasses.replace(again, prompt=None) == X
+
+
+def test_format_text_of_the_authors_and_of_the_target():
+    authors = render(X, dataclasses.replace(STYLE, format_text="authors"))
+    assert "[RESULT] (a score from 1 to 5)" in authors
+    assert "So the overall score is (a score from 1 to 5)" in render(X, STYLE)
+
+
+def test_reference_can_be_left_out():
+    text = render(X, dataclasses.replace(STYLE, use_reference=False))
+    assert X.reference not in text
+    assert "Reference" not in text
+    assert text == render(dataclasses.replace(X, reference=None), STYLE)
+
+
+def test_dataset_prompt_is_used_as_it_is_or_missed_loudly():
+    style = dataclasses.replace(STYLE, source="dataset")
+    assert render(dataclasses.replace(X, prompt="Judge this.\n###Feedback: "), style) == "Judge this.\n###Feedback:"
+    with pytest.raises(UserError, match="ships no prompt"):
+        render(X, style)
+
+
+DIRECT = dataclasses.replace(STYLE, cot=False)
+
+
+def test_a_prompt_without_cot_asks_for_the_score_alone():
+    text = render(X, DIRECT)
+    parts = [X.instruction, X.response, X.reference, f"[{X.criteria}]", "Score 1: Wrong.", "Score 5: Right."]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "Give a score from 1 to 5" in text
+    assert "feedback" not in text.lower()
+    assert STYLE.delimiter.strip() not in text
+    assert text.endswith("\n\n###Score (an integer from 1 to 5):")
+
+
+def test_prompts_with_and_without_cot_differ_in_task_and_last_line_alone():
+    with_cot, direct = (render(X, style).split("\n\n") for style in (STYLE, DIRECT))
+    assert with_cot[1:-1] == direct[1:-1]
+    assert with_cot[0] != direct[0]
+    assert with_cot[-1] == "###Feedback:"
+
+
+@pytest.mark.parametrize(
+    ("labels", "heading"),
+    [
+        (("0", "1", "2", "3", "4"), "###Score (an integer from 0 to 4):"),
+        (("0", "1", "2", "3", "10"), "###Score (one of 0, 1, 2, 3, 10):"),
+        (("A", "B", "C", "D", "E"), "###Score (one of A, B, C, D, E):"),
+        (("1", "1.5", "2", "2.5", "3"), "###Score (one of 1, 1.5, 2, 2.5, 3):"),
+        (("-2", "-1", "0", "1", "2"), "###Score (one of -2, -1, 0, 1, 2):"),
+    ],
+)
+def test_the_last_line_without_cot_names_the_labels(labels, heading):
+    assert render(X, dataclasses.replace(DIRECT, labels=labels)).splitlines()[-1] == heading
+
+
+def test_without_cot_the_prompt_of_the_data_set_and_the_format_text_are_not_used():
+    x = dataclasses.replace(X, prompt="Write feedback.\n###Feedback: ")
+    assert render(x, dataclasses.replace(DIRECT, source="dataset")) == render(X, DIRECT)
+    assert render(X, dataclasses.replace(DIRECT, source="dataset")) == render(X, DIRECT)  # and none is missed
+    assert render(X, dataclasses.replace(DIRECT, format_text="authors")) == render(X, DIRECT)
+
+
+def test_verbatim_keeps_the_prompt_of_the_data_set_and_ends_it_with_the_delimiter_where_no_cot_follows():
+    x = dataclasses.replace(X, prompt="Is it right? ")
+    assert render(x, dataclasses.replace(STYLE, source="verbatim")) == "Is it right?"
+    assert render(x, dataclasses.replace(DIRECT, source="verbatim")) == "Is it right? So the overall score is"
+    with pytest.raises(UserError, match="`verbatim`, but this example ships no prompt"):
+        render(X, dataclasses.replace(DIRECT, source="verbatim"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace("###Score Rubrics:", ""), "stands 0 times"),
+        (lambda text: text.replace("Because", "###Feedback:\nBecause"), "stands 2 times"),
+        (lambda text: text.replace("Score 3: Half right.", ""), "rubric is not"),
+    ],
+)
+def test_unreadable_prompts_say_why(change, message):
+    with pytest.raises(ValueError, match=message):
+        parse_rendered(change(render(X, STYLE)), SCALE.labels)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Good. So the overall score is 4", ("Good.", "4")),
+        ("Good.  So the overall score is 4. ", ("Good.", "4")),
+        ("Good. So the overall score is 4.5", ("Good. So the overall score is 4.5", None)),
+        (
+            "So the overall score is 2 says the text. Bad. So the overall score is 3",
+            ("So the overall score is 2 says the text. Bad.", "3"),
+        ),
+        ("Good. So the overall score is high", ("Good. So the overall score is high", None)),
+        ("Good. So the overall score is 45", ("Good. So the overall score is 45", None)),
+        ("Good.", ("Good.", None)),
+    ],
+)
+def test_annotator_cot_is_cut_at_the_last_delimiter_with_a_score(text, expected):
+    assert split_annotator_cot(text, STYLE.delimiter, SCALE.labels) == expected
+
+
+def test_every_real_benchmark_prompt_parses():
+    rows = json.loads(reference_file("data", "vicuna_eval.json").read_text(encoding="utf-8"))
+    parsed = [parse_rendered(row["instruction"], SCALE.labels) for row in rows]
+    assert len(parsed) == 320
+    assert all(x.response and x.reference and len(x.descriptions) == 5 for x in parsed)

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from tract_core.text.encoding import Encoded
+from tract_core.train.batching import Collate, StepOrder
+
+LENGTHS = [30, 5, 12, 7, 30, 41, 3, 19, 8, 25, 16]
+
+
+def order(**changes):
+    settings = {"lengths": LENGTHS, "batch_size": 4, "micro": 1, "rank": 0, "world": 1, "seed": 3}
+    return StepOrder(**{**settings, **changes})
+
+
+def steps(**changes):
+    """Examples of each optimizer step, all ranks together."""
+    world, micro = changes.get("world", 1), changes.get("micro", 1)
+    ranks = [list(order(**changes, rank=rank)) for rank in range(world)]
+    assert len({len(batches) for batches in ranks}) == 1
+    per_step = 4 // (micro * world)
+    result = []
+    for start in range(0, len(ranks[0]), per_step):
+        batches = [batch for rank in ranks for batch in rank[start : start + per_step]]
+        result.append(sorted(index for batch in batches for index, counts in batch if counts))
+    return result
+
+
+@pytest.mark.parametrize(("micro", "world"), [(4, 1), (2, 1), (1, 2), (2, 2), (1, 4)])
+def test_each_step_has_the_same_examples_whatever_the_split(micro, world):
+    assert steps(micro=micro, world=world) == steps()
+
+
+def test_every_example_once_an_epoch_and_the_tail_is_kept():
+    assert sorted(index for step in steps() for index in step) == list(range(11))
+    assert [len(step) for step in steps()] == [4, 4, 3]
+
+
+def test_length_is_what_iteration_gives():
+    for micro, world in [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2), (1, 4)]:
+        assert len(order(micro=micro, world=world)) == len(list(order(micro=micro, world=world)))
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    first, second = order(), order()
+    second.set_epoch(1)
+    assert list(first) != list(second)
+    assert list(order()) == list(first)
+    assert list(order(seed=4)) != list(first)
+
+
+@pytest.mark.parametrize(("micro", "world"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_inside_a_step_the_longest_come_first_over_all_ranks(micro, world):
+    ranks = [list(order(micro=micro, world=world, rank=rank)) for rank in range(world)]
+    dealt = [index for batches in zip(*ranks, strict=True) for batch in batches for index, counts in batch if counts]
+    for start in (0, 4, 8):
+        lengths = [LENGTHS[index] for index in dealt[start : start + 4]]
+        assert lengths == sorted(lengths, reverse=True)
+
+
+COLLATE = Collate(ce_on_score=False, ce_on_eos=True)
+SHORT = Encoded(id="a", input_ids=[1, 2, 11, 12, 5, 9], num_prompt=2, score_position=4, gold=2.0)
+LONG = Encoded(id="b", input_ids=[1, 2, 3, 13, 14, 15, 6, 9], num_prompt=3, score_position=6, gold=3.0)
+
+
+def test_rows_predict_exactly_the_targets():
+    batch = COLLATE([(SHORT, True), (LONG, True)])
+    assert batch["positions_N"].tolist() == [1, 2, 3, 4, 8, 9, 10, 11, 12]
+    assert batch["targets_N"].tolist() == [11, 12, 5, 9, 13, 14, 15, 6, 9]
+    assert torch.equal(batch["input_ids"][0, batch["positions_N"] + 1], batch["targets_N"])
+    assert batch["targets_N"][batch["score_rows_B"]].tolist() == [5, 6]
+
+
+def test_sequences_stand_one_behind_the_other_without_padding():
+    batch = COLLATE([(SHORT, True), (LONG, True)])
+    assert batch["input_ids"].tolist() == [SHORT.input_ids + LONG.input_ids]
+    assert batch["position_ids"].tolist() == [[*range(6), *range(8)]]
+    assert batch["lengths"] == (6, 8)
+
+
+@pytest.mark.parametrize(
+    ("on_score", "on_eos", "expected"),
+    [
+        (False, True, [1, 1, 0, 1]),
+        (True, True, [1, 1, 1, 1]),
+        (True, False, [1, 1, 1, 0]),
+        (False, False, [1, 1, 0, 0]),
+    ],
+)
+def test_which_tokens_carry_cross_entropy(on_score, on_eos, expected):
+    batch = Collate(ce_on_score=on_score, ce_on_eos=on_eos)([(SHORT, True)])
+    assert batch["ce_mask_N"].int().tolist() == expected
+
+
+def test_a_filler_carries_nothing():
+    batch = COLLATE([(SHORT, False)])
+    assert not batch["ce_mask_N"].any()
+    assert not batch["counts_B"].any()
+    assert torch.equal(batch["input_ids"], COLLATE([(SHORT, True)])["input_ids"])

@@ -1,0 +1,402 @@
+"""Checkpoints, and runs that go on from them bit for bit."""
+
+import dataclasses
+import errno
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from tests.canary import Bomb
+from tests.conftest import SCALE, STYLE
+from tests.tract_core.train.test_training import PRESET, make_examples, recipe
+from tract_core.base import tables
+from tract_core.base.errors import SignalError, UserError
+from tract_core.model import models
+from tract_core.model.models import SeedModel
+from tract_core.text.encoding import Encoder
+from tract_core.train import checkpoints, training
+from tract_core.train.batching import StepOrder
+
+DROPOUT = PRESET.lora.model_copy(update={"dropout": 0.3})
+LAST = 6
+
+
+@pytest.fixture(scope="module")
+def seed_model(tiny_folder):
+    return SeedModel(folder=tiny_folder, identity="tiny")
+
+
+@pytest.fixture(scope="module")
+def encoder(seed_model):
+    return Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
+
+
+@pytest.fixture(scope="module")
+def examples(encoder):
+    """11 rows: with batch 4 and micro-batch 2, two steps of two micro-batches and one of three rows, an epoch."""
+    return make_examples(encoder)
+
+
+def how(**changes):
+    return dataclasses.replace(recipe(**{"batch_size": 4, "micro_batch_size": 2, "epochs": 2, **changes}), lora=DROPOUT)
+
+
+def train(examples, seed_model, encoder, home, what=None):
+    return training.train_adapter(
+        examples,
+        what or how(),
+        seed_model=seed_model,
+        encoder=encoder,
+        data={"examples": "hash"},
+        out=home / "adapter",
+        log=home / "log.csv",
+        work=home / "work",
+    )
+
+
+def contents(home):
+    files = [home / "log.csv", *sorted((home / "adapter").iterdir())]
+    return {file.name: file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(examples, seed_model, encoder, tmp_path_factory):
+    home = tmp_path_factory.mktemp("whole")
+    train(examples, seed_model, encoder, home)
+    return contents(home)
+
+
+class Do(TrainerCallback):
+    """Something at the end of one step, before it is saved, and the steps that were taken."""
+
+    def __init__(self, step=None, what=None):
+        self.step, self.what, self.taken = step, what, []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.taken.append(state.global_step)
+        if state.global_step == self.step:
+            self.what()
+
+
+@contextmanager
+def doing(callback, *, logging_steps=1):
+    """A callback in every trainer; `logging_steps` is also how often it saves."""
+    build = training._build_trainer
+
+    def building(*args):
+        trainer = build(*args)
+        trainer.args.logging_steps = logging_steps
+        trainer.add_callback(callback)
+        return trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_build_trainer", building)
+        yield callback
+
+
+class Killed(BaseException):
+    """As kill -9: nothing of ours catches it."""
+
+
+def killed():
+    raise Killed
+
+
+@pytest.mark.parametrize("step", range(1, LAST + 1))
+def test_a_killed_run_goes_on_bit_for_bit(step, examples, seed_model, encoder, tmp_path, uninterrupted):
+    """Inside an epoch, at its end and at the last step; dropout, accumulation and an uneven tail."""
+    with doing(Do(step, killed)), pytest.raises(Killed):
+        train(examples, seed_model, encoder, tmp_path)
+    assert not (tmp_path / "adapter").exists()
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == list(range(step, LAST + 1))  # the step of the kill was not saved
+    assert contents(tmp_path) == uninterrupted
+    assert [path for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 6])
+def test_a_signal_saves_the_step_at_hand_also_between_two_records(
+    number, step, examples, seed_model, encoder, tmp_path
+):
+    with doing(Do(), logging_steps=4):
+        train(examples, seed_model, encoder, tmp_path / "whole")
+    before = signal.getsignal(number)
+    with doing(Do(step, lambda: os.kill(os.getpid(), number)), logging_steps=4), pytest.raises(SignalError) as stop:
+        train(examples, seed_model, encoder, tmp_path / "stopped")
+    assert stop.value.number == number
+    assert str(stop.value).startswith(f"stopped at step {step} of 6; it is saved")
+    assert signal.getsignal(number) == before
+    assert not (tmp_path / "stopped/adapter").exists()
+    with doing(Do(), logging_steps=4) as second:
+        train(examples, seed_model, encoder, tmp_path / "stopped")
+    assert second.taken == list(range(step + 1, LAST + 1))
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_a_second_signal_ends_the_run_at_once(examples, seed_model, encoder, tmp_path):
+    def twice():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with doing(Do(3, twice)), pytest.raises(SignalError, match="the last checkpoint is kept"):
+        train(examples, seed_model, encoder, tmp_path)
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == [3, 4, 5, 6]
+
+
+def stopped_at(step, examples, seed_model, encoder, home):
+    """The folder of the checkpoints of a run that was killed after the checkpoint of `step`."""
+    with doing(Do(step + 1, killed)), pytest.raises(Killed):
+        train(examples, seed_model, encoder, home)
+    (folder,) = (path for path in (home / "work").iterdir() if path.is_dir())
+    return folder
+
+
+def remove(file):
+    file.unlink()
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+FILES = ["adapter.safetensors", "state.pt", "trainer_state.json", "manifest.json"]
+
+
+@pytest.mark.parametrize("damage", [remove, truncate, flip])
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_checkpoint_is_skipped_with_the_reason(
+    name, damage, examples, seed_model, encoder, tmp_path, uninterrupted, caplog
+):
+    folder = stopped_at(4, examples, seed_model, encoder, tmp_path)
+    assert sorted(path.name for path in (folder / "step_00000004").iterdir()) == sorted(FILES)
+    damage(folder / "step_00000004" / name)
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == [4, 5, 6]  # from the checkpoint of step 3
+    assert "checkpoint step_00000004 is not used" in caplog.text
+    assert name in caplog.text
+    assert contents(tmp_path) == uninterrupted
+
+
+def test_two_checkpoints_are_kept_and_training_starts_anew_only_when_told_where_none_is_whole(
+    examples, seed_model, encoder, tmp_path, uninterrupted
+):
+    folder = stopped_at(4, examples, seed_model, encoder, tmp_path)
+    kept = sorted(path.name for path in folder.iterdir())
+    assert kept == ["step_00000003", "step_00000004"]
+    for name in kept:
+        flip(folder / name / "state.pt")
+    with pytest.raises(UserError, match=f"{folder.name}: no checkpoint is whole .* remove the folder"):
+        train(examples, seed_model, encoder, tmp_path)
+    assert not (tmp_path / "adapter").exists()
+    shutil.rmtree(folder)
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == [1, 2, 3, 4, 5, 6]
+    assert contents(tmp_path) == uninterrupted
+
+
+def test_a_pickle_in_a_checkpoint_is_refused_and_never_run(examples, seed_model, encoder, tmp_path, record_property):
+    """The manifest refuses it; where that was written anew as well, torch takes tensors and plain values alone."""
+    record_property("bad_inputs_tried", 1)
+    checkpoint = stopped_at(4, examples, seed_model, encoder, tmp_path) / "step_00000004"
+    canary = tmp_path / "canary"
+    torch.save({"optimizer": Bomb(canary)}, checkpoint / "state.pt")
+    with pytest.raises(UserError, match="its sha256 is not the one recorded"):
+        tables.verify_manifest(checkpoint)
+    (checkpoint / "manifest.json").unlink()
+    tables.write_manifest(checkpoint, {"step": 4})
+    with pytest.raises(UserError, match=r"step_00000004/state\.pt: holds more than tensors and plain values"):
+        train(examples, seed_model, encoder, tmp_path)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("number", range(len(FILES) + 1))
+def test_a_kill_while_saving_leaves_the_checkpoint_before(
+    number, examples, seed_model, encoder, tmp_path, uninterrupted
+):
+    """The process ends after the k-th file of the third checkpoint; its draft is removed by the next run."""
+    script = f"""
+        import os
+        from pathlib import Path
+        from tests.tract_core import test_checkpoints as t
+        from tract_core import tables, training
+        seed_model = t.SeedModel(folder=Path({str(seed_model.folder)!r}), identity="tiny")
+        encoder = t.Encoder(t.models.load_tokenizer(seed_model), t.STYLE, t.SCALE)
+        written = []
+        def then_die(write):
+            def both(*args, **kwargs):
+                if len(written) == 2 * {len(FILES)} + {number}:
+                    os._exit(9)
+                write(*args, **kwargs)
+                written.append(1)
+            return both
+        training.save_file = then_die(training.save_file)
+        training.torch.save = then_die(training.torch.save)
+        from transformers import TrainerState
+        TrainerState.save_to_json = then_die(TrainerState.save_to_json)
+        tables.write_manifest = then_die(tables.write_manifest)
+        rename = os.replace
+        def replace(source, target):
+            if len(written) == 3 * {len(FILES)} and "step_" in str(target):
+                os._exit(9)
+            rename(source, target)
+        os.replace = replace
+        t.train(t.make_examples(encoder), seed_model, encoder, Path({str(tmp_path)!r}))
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert result.returncode == 9, result.stderr
+    (folder,) = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
+    assert len(list(folder.glob(".*draft*"))) == 1
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == [3, 4, 5, 6]
+    assert contents(tmp_path) == uninterrupted
+
+
+def test_everything_that_determines_the_result_starts_clean(examples, seed_model, encoder, tmp_path, monkeypatch):
+    stopped_at(4, examples, seed_model, encoder, tmp_path)
+    changes = {
+        "lambda": dataclasses.replace(how(), objective=recipe(lam=2.0).objective),
+        "learning rate": how(learning_rate=1e-3),
+        "seed": dataclasses.replace(how(), run_seed=2),
+        "lora": dataclasses.replace(how(), lora=PRESET.lora),
+    }
+    for name, what in changes.items():
+        with doing(Do()) as second:
+            train(examples, seed_model, encoder, tmp_path, what)
+        assert second.taken[0] == 1, name
+    with doing(Do()) as second:
+        train(examples, dataclasses.replace(seed_model, identity="other"), encoder, tmp_path)
+    assert second.taken[0] == 1
+    monkeypatch.setattr(checkpoints, "FORMAT", checkpoints.FORMAT + 1)
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken[0] == 1
+    monkeypatch.undo()
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == [5, 6]  # the stopped run is still there
+
+
+def test_two_runs_of_one_thing_are_refused_and_the_holder_is_named(examples, seed_model, encoder, tmp_path):
+    def again():
+        with pytest.raises(UserError, match=f"process {os.getpid()} is training this"):
+            train(examples, seed_model, encoder, tmp_path)
+
+    with doing(Do(2, lambda: None)) as first:
+        first.what = again
+        train(examples, seed_model, encoder, tmp_path)
+    assert first.taken == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_full_disk_says_how_much_is_needed_and_keeps_what_is_there(
+    examples, seed_model, encoder, tmp_path, monkeypatch, uninterrupted
+):
+    write, calls = training.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(tensors, path)
+
+    monkeypatch.setattr(training, "save_file", full)
+    with pytest.raises(UserError, match=r"the disk is full at the checkpoint of step 3; .* at least [\d,]+ bytes"):
+        train(examples, seed_model, encoder, tmp_path)
+    monkeypatch.undo()
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == [3, 4, 5, 6]
+    assert contents(tmp_path) == uninterrupted
+
+
+def test_out_of_memory_names_the_knob_and_is_resumable(examples, seed_model, encoder, tmp_path, uninterrupted):
+    def full():
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    with (
+        doing(Do(3, full)),
+        pytest.raises(UserError, match=r"out of memory at step 3: .* Lower train\.micro_batch_size"),
+    ):
+        train(examples, seed_model, encoder, tmp_path)
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == [3, 4, 5, 6]
+    assert contents(tmp_path) == uninterrupted
+
+
+def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_good_checkpoint(
+    examples, seed_model, encoder, tmp_path
+):
+    order = StepOrder([len(x.input_ids) for x in examples], batch_size=4, micro=2, rank=0, world=1, seed=1)
+    third = [index for batch in list(order)[4:6] for index, _ in batch]  # its two micro-batches
+    broken = [dataclasses.replace(x, gold=math.nan) if i == third[0] else x for i, x in enumerate(examples)]
+    message = r"the loss is nan, the norm of its gradient nan, at step 3; the checkpoint of step 2 is kept"
+    with pytest.raises(UserError, match=message) as stop:
+        train(broken, seed_model, encoder, tmp_path)
+    ids = ", ".join(examples[index].id for index in third)
+    assert str(stop.value).endswith(f"among those of steps 3 to 3: {ids}")
+    (folder,) = (path for path in (tmp_path / "work").iterdir() if path.is_dir())
+    assert sorted(path.name for path in folder.iterdir()) == ["step_00000001", "step_00000002"]
+
+
+def test_only_files_with_a_manifest_are_checkpoints(tmp_path):
+    with checkpoints.opened(tmp_path, {"a": 1}) as store:
+        assert store.newest() is None
+        with store.draft(1) as folder:
+            (folder / "x").write_text("x")
+        (store.folder / "step_00000002").mkdir()
+        assert store.newest() == store.folder / "step_00000001"
+        with suppress(KeyError), store.draft(3) as folder:
+            (folder / "x").write_text("x")
+            raise KeyError
+        assert store.newest() == store.folder / "step_00000001"
+        store.discard()
+    assert not store.folder.exists()
+
+
+def train_on_two_ranks(seed_model, home, *, kill_at=0):
+    home.mkdir(exist_ok=True)
+    command = ["torchrun", "--nproc_per_node", "2", "--master_port", "29519", "-m", "tests.rank_training"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        [*command, str(seed_model.folder), str(home), str(kill_at)], env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_two_ranks_of_which_one_is_killed_go_on_to_the_adapter_of_an_uninterrupted_run(
+    seed_model, tmp_path, record_property
+):
+    record_property("faults_injected", 1)
+    assert train_on_two_ranks(seed_model, tmp_path / "whole").returncode == 0
+    killed = train_on_two_ranks(seed_model, tmp_path / "killed", kill_at=4)
+    assert killed.returncode != 0
+    assert not (tmp_path / "killed/adapter").exists()
+    again = train_on_two_ranks(seed_model, tmp_path / "killed")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "whole/taken").read_text() == "1 2 3 4 5 6"
+    assert (tmp_path / "killed/taken").read_text() == "4 5 6"
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
+
+from tract_core.base.errors import UserError
+from tract_core.train import packing
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+LENGTHS = (11, 3, 20)
+
+
+def llama():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SHAPE)).double()
+
+
+def windowed():
+    """Each token of the longest sequence sees 6 tokens in a layer."""
+    torch.manual_seed(0)
+    return MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=6)).double()
+
+
+def sequences():
+    draw = torch.Generator().manual_seed(1)
+    return [torch.randint(2, 64, (1, length), generator=draw) for length in LENGTHS]
+
+
+def packed_logits(model):
+    positions = torch.cat([torch.arange(length) for length in LENGTHS])[None]
+    return model(
+        input_ids=torch.cat(sequences(), dim=1), position_ids=positions, lengths=LENGTHS, use_cache=False
+    ).logits[0]
+
+
+@pytest.mark.parametrize("make", [llama, windowed])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_sequences_have_the_logits_and_gradients_of_each_alone(make, checkpointing):
+    alone, packed = make(), make()
+    expected = torch.cat([alone(input_ids=ids, use_cache=False).logits[0] for ids in sequences()])
+    packing.use(packed)
+    packed.train()
+    if checkpointing:
+        packed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    found = packed_logits(packed)
+    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+    for logits in (expected, found):
+        logits.logsumexp(-1).sum().backward()
+    for (name, ours), theirs in zip(packed.named_parameters(), alone.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).norm() <= 1e-10 * theirs.grad.norm(), name
+
+
+def test_a_window_shorter_than_a_sequence_is_kept():
+    near, far = windowed(), llama()
+    for model in (near, far):
+        packing.use(model)
+    far.load_state_dict(near.state_dict())
+    before, behind = (packed_logits(model)[-20:] for model in (near, far))
+    assert torch.allclose(before[:6], behind[:6])
+    assert not torch.allclose(before[6:], behind[6:])
+
+
+def test_models_that_keep_sequences_apart_are_proved():
+    for make in (llama, windowed):
+        model = make()
+        packing.use(model)
+        packing.prove(model)
+
+
+def test_a_recurrence_that_runs_into_the_next_sequence_is_caught():
+    torch.manual_seed(0)
+    model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4))
+    packing.use(model)
+    with pytest.raises(UserError, match=r"carry something from one sequence .* train\.micro_batch_size: 1"):
+        packing.prove(model)
+
+
+def test_an_architecture_without_replaceable_attention_is_refused():
+    model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2))
+    with pytest.raises(UserError, match="BloomForCausalLM: its attention cannot be replaced"):
+        packing.use(model)

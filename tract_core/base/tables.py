@@ -1,0 +1,323 @@
+"""The tables between stages: one schema each, validated, atomic and byte-stable.
+
+A table is a folder with `<name>.parquet` and `manifest.json` (sha256 and size of the file, row count, and
+what the writer says of its origin). A manifest, like every JSON file that a later stage reads, holds a sha256
+over itself. Rows are sorted by the table's key, compression and row groups are fixed, and no timestamp or path
+enters, so that the same content is the same bytes and DVC stops there.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tract_core.base.errors import DiskFullError, UserError, is_disk_full, list_some
+
+Row = dict[str, Any]
+_BLOCK = 4096
+"""The least that a file takes."""
+
+
+def _field(name: str, kind: pa.DataType, *, null: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=null)
+
+
+_TEXT, _INTS, _FLOATS = pa.string(), pa.list_(pa.int32()), pa.list_(pa.float64())
+_KEY = [
+    _field("source", _TEXT),
+    _field("id", _TEXT),
+    _field("k", pa.int32()),
+    _field("run_seed", pa.int64()),
+]
+_COT = [
+    *_KEY,
+    _field("request_seed", pa.int64()),
+    _field("attempt", pa.int32()),
+    _field("cot", _TEXT),
+    _field("cot_ids", _INTS),
+    _field("finish_reason", _TEXT),
+    _field("num_tokens", pa.int32()),
+    _field("status", _TEXT),
+]
+SCHEMAS: dict[str, pa.Schema] = {
+    "examples": pa.schema(
+        [
+            _field("source", _TEXT),
+            _field("id", _TEXT),
+            _field("group_id", _TEXT),
+            _field("instruction", _TEXT),
+            _field("response", _TEXT),
+            _field("reference", _TEXT, null=True),
+            _field("criteria", _TEXT),
+            _field("descriptions", pa.list_(pa.string())),
+            _field("prompt", _TEXT, null=True),
+            _field("gold", pa.float64()),
+            _field("gold_scores", _FLOATS),
+            _field("annotator_cot", _TEXT, null=True),
+        ]
+    ),
+    "cots": pa.schema(_COT),
+    "predictions": pa.schema(
+        [
+            *_COT,
+            _field("gold", pa.float64()),
+            _field("probs", _FLOATS, null=True),
+            _field("label_mass", pa.float64(), null=True),
+            _field("sampled_score", pa.float64(), null=True),
+        ]
+    ),
+}
+KEYS: dict[str, tuple[str, ...]] = {
+    "examples": ("source", "id"),
+    "cots": ("source", "id", "k", "run_seed"),
+    "predictions": ("source", "id", "k", "run_seed"),
+}
+STATUSES = ("ok", "truncated", "no_delimiter", "empty", "error")
+
+
+def write(folder: str | Path, name: str, rows: Sequence[Mapping[str, Any]], origin: Mapping[str, Any]) -> None:
+    """Write one table as a new folder, replacing an older one; nothing is left half-written.
+
+    Args:
+        folder: becomes a folder with the Parquet file and its manifest.
+        name: a key of SCHEMAS.
+        rows: plain mappings, any order.
+        origin: settings and input hashes that determine the rows; JSON values.
+
+    Raises:
+        ValueError: two rows with one key, or a row that does not fit the schema (our own mistake).
+    """
+    key = KEYS[name]
+    ordered = sorted(rows, key=lambda row: tuple(row[part] for part in key))
+    if repeated := [k for k, n in Counter(tuple(row[p] for p in key) for row in ordered).items() if n > 1]:
+        raise ValueError(f"table {name}: {len(repeated)} key(s) stand twice, first {repeated[0]}")
+    table = pa.Table.from_pylist([dict(row) for row in ordered], schema=SCHEMAS[name])
+    for field in SCHEMAS[name]:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"table {name}: column {field.name} holds nulls")
+    with atomic_folder(folder) as draft:
+        file = draft / f"{name}.parquet"
+        pq.write_table(table, file, compression="zstd", row_group_size=4096, write_statistics=False)
+        write_manifest(draft, {"table": name, "num_rows": table.num_rows, "origin": dict(origin)})
+
+
+def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> list[Row]:
+    """The rows of a table, after checking the manifest and the schema.
+
+    Args:
+        folder: what `write` made.
+        name: a key of SCHEMAS.
+        without: columns to leave out; the token ids of 100,000 CoTs are most of the time and memory.
+
+    Raises:
+        UserError: files are missing or altered, or the schema is another one.
+    """
+    verify_manifest(folder)
+    file = Path(folder) / f"{name}.parquet"
+    if not file.exists():
+        raise UserError(f"{file}: missing; run `dvc repro` to make it")
+    table = pq.read_table(file)
+    if not table.schema.equals(SCHEMAS[name]):
+        raise UserError(f"{file}: the columns are not those of a {name} table; remake it with `dvc repro`")
+    rows: list[Row] = table.drop_columns(list(without)).to_pylist()
+    return rows
+
+
+def origin(folder: str | Path) -> dict[str, Any]:
+    """What the writer of a table or adapter said of its origin."""
+    found: dict[str, Any] = read_manifest(folder)["origin"]
+    return found
+
+
+def manifest_hash(folder: str | Path) -> str:
+    """One hash for the whole folder: that of its manifest, which holds the hash of every file."""
+    return file_sha256(Path(folder) / "manifest.json")
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `manifest.json` over all files of the folder. Call it last."""
+    files = {
+        name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in _files(folder)
+    }
+    write_json(folder / "manifest.json", {**content, "files": files})
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a table or adapter.
+
+    Raises:
+        UserError: there is none, or it is not what was written.
+    """
+    return read_json(Path(folder) / "manifest.json")
+
+
+def verify_manifest(folder: str | Path) -> None:
+    """Compare every file with the manifest; DVC itself does not notice an altered cache or remote."""
+    expected = read_manifest(folder)["files"]
+    problems = [
+        f"{Path(folder) / name}: not one of the files that were written"
+        for name in _files(Path(folder))
+        if name not in expected
+    ]
+    for name, written in expected.items():
+        file = Path(folder) / name
+        if not file.exists():
+            problems.append(f"{file}: missing")
+        elif file_sha256(file) != written["sha256"]:
+            problems.append(f"{file}: its sha256 is not the one recorded when it was written")
+    if problems:
+        raise UserError(
+            f"{folder}: altered since it was written; remove it and run `dvc repro` or `dvc pull`:\n"
+            f"{list_some(problems)}"
+        )
+
+
+def _files(folder: Path) -> list[str]:
+    """All files below a folder but its manifest, as relative names."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != "manifest.json")
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with a sha256 over itself: a single file has no folder for a manifest."""
+    plain = json.loads(to_json(content))  # keys become text, as they are when the file is read
+    write_text(path, to_json({**plain, "sha256": content_hash(plain)}))
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """What `write_json` wrote, without its hash.
+
+    Raises:
+        UserError: missing, no JSON, or altered since it was written.
+    """
+    file = Path(path)
+    remedy = "remove it and run `dvc repro` or `dvc pull`"
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing; `dvc repro` makes it, or `dvc pull` fetches it") from None
+    except ValueError as error:  # not UTF-8 or not JSON
+        raise UserError(f"{file}: not readable ({error}); {remedy}") from None
+    if not isinstance(content, dict) or "sha256" not in content:
+        raise UserError(f"{file}: holds no sha256 of its own, so it is of an older version, or altered; {remedy}")
+    if content.pop("sha256") != content_hash(content):
+        raise UserError(f"{file}: altered since it was written (its sha256 is not that of its content); {remedy}")
+    return content
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """A draft folder beside the target that takes its place when the block ends without an error.
+
+    Raises:
+        DiskFullError: there is no room; what was at the target is whole.
+    """
+    target = Path(target)
+    draft = _draft(target)
+    try:
+        with naming_a_full_disk(target, lambda: max(_size(draft), _size(target))):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            yield draft
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(target: str | Path) -> Iterator[Path]:
+    """The same for one file: its draft is on the disk before it takes the target's place."""
+    target = Path(target)
+    draft = _draft(target)
+    try:
+        with naming_a_full_disk(target, lambda: max(_size(draft), _size(target))):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield draft
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a small file atomically."""
+    content = text.encode()
+    with naming_a_full_disk(Path(path), lambda: len(content)), atomic_file(path) as draft:
+        draft.write_bytes(content)
+
+
+@contextmanager
+def naming_a_full_disk(place: Path, needed: Callable[[], int]) -> Iterator[None]:
+    """Turn what libraries say where there is no room into one message.
+
+    Args:
+        place: what is written.
+        needed: its bytes as far as they are known, asked for while the half-written draft is still there.
+
+    Raises:
+        DiskFullError: there is no room.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(
+            f"{place}: the disk or its quota is full; nothing was changed there. Free at least "
+            f"{max(needed(), _BLOCK):,} bytes and run again"
+        ) from None
+
+
+def _draft(target: Path) -> Path:
+    return target.with_name(f".{target.name}.draft-{os.getpid()}")
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal columns as CSV, atomically; an empty list makes an empty file."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def to_json(content: Any) -> str:
+    """JSON with sorted keys and a final newline; NaN is refused, since it is no JSON."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def content_hash(content: Any) -> str:
+    """sha256 of a JSON value, independent of key order."""
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """sha256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def count_statuses(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many rows have each status; every status is named, also at 0."""
+    counts = Counter(row["status"] for row in rows)
+    return {status: counts[status] for status in STATUSES}

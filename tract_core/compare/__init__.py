@@ -1,0 +1,4 @@
+"""All judges side by side: intervals, paired differences, and every number that the report shows.
+
+Imports `base`, `text` and `score`.
+"""

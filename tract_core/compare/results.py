@@ -1,0 +1,245 @@
+"""From the tables of predictions to everything that the report shows: the content of artifacts/statistics.json.
+
+Each function makes one part of it; `null` stands for what is not available, and `reason` beside it says why.
+Shapes: N examples of a benchmark.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tract_core.base.config import Score
+from tract_core.base.scale import ScoreScale
+from tract_core.base.tables import Row
+from tract_core.compare import statistics
+from tract_core.compare.statistics import Array, Bootstrap, Panel, Record, Run
+from tract_core.score import metrics, scoring
+from tract_core.score.paper_lines import LINES, MEAN, REFERENCE
+
+PREDICTORS = (*scoring.PREDICTORS, scoring.SAMPLED)
+_SWEPT = ("pearson", "rmse")
+_SOURCES = ("annotator", "a1", "tract")
+"""Whose CoTs a perplexity is of, as the report lists them."""
+
+Examples = Mapping[str, Sequence[Row]]
+"""Benchmark -> its rows of the examples table."""
+Predictions = Mapping[str, scoring.Runs]
+"""Row of the paper's tables -> training seed -> its predictions; a seed that has not run yet is absent."""
+
+
+def tables(
+    predictions: Predictions,
+    examples: Examples,
+    seeds: Sequence[int],
+    scale: ScoreScale,
+    score: Score,
+    bootstrap: Bootstrap,
+) -> Record:
+    """`cells` (all rows, predictors and metrics) and `differences` (each line of the paper minus line 6).
+
+    Intervals are computed for the lines of the paper's tables and for RAIL of every row. A row without the
+    predictions of some training seed has no numbers: a mean over other seeds would not be comparable.
+    """
+    panels = {bench: panel(rows) for bench, rows in examples.items()}
+    complete = {row: runs for row, runs in predictions.items() if not _missing_seeds(runs, seeds)}
+    runs = {
+        (row, bench, predictor): _runs(complete[row], bench, rows, predictor, scale, score)
+        for row in complete
+        for bench, rows in examples.items()
+        for predictor in PREDICTORS
+    }
+    pairs = [*((line.row, line.predictor) for line in LINES), *((row, "rail") for row in complete)]
+    draws = statistics.resample(panels, runs, pairs, scale.values, bootstrap)
+    rows = list(dict.fromkeys([*predictions, *(line.row for line in LINES)]))
+    cells = statistics.summarize(panels, runs, rows, PREDICTORS, scale.values, draws, bootstrap.level)
+    incomplete = {row: _missing_seeds(found, seeds) for row, found in predictions.items() if found}
+    cells = [_with_missing_seeds(cell, incomplete.get(cell["row"], [])) for cell in cells]
+    compared = statistics.compare_lines(LINES, REFERENCE, cells, draws, bootstrap.level)
+    # Rows that were not asked for have no cells at all: the page names them once.
+    return {"cells": [cell for cell in cells if cell["row"] in predictions], "differences": compared}
+
+
+def panel(rows: Sequence[Row]) -> Panel:
+    """Gold scores and tasks of a benchmark's examples, in their order."""
+    return Panel.create([row["gold"] for row in rows], [row["group_id"] for row in rows])
+
+
+def ceiling(examples: Examples) -> list[Record]:
+    """`ceiling`: the annotators' agreement with one another, for each benchmark."""
+    return [
+        record
+        for bench, rows in examples.items()
+        for record in statistics.annotator_ceiling(bench, [row["gold_scores"] for row in rows])
+    ]
+
+
+def table3(
+    readings: Mapping[str, Mapping[str, scoring.Runs]],
+    examples: Sequence[Row],
+    seeds: Sequence[int],
+    scale: ScoreScale,
+    score: Score,
+    bootstrap: Bootstrap,
+) -> Record:
+    """`table3`: RMSE (RAIL) behind training CoTs and behind own CoTs, over training examples and training seeds.
+
+    Args:
+        readings: row -> `training` and `own` -> training seed -> predictions.
+        examples: the training examples that were looked at.
+        seeds: the training seeds; a part that lacks one counts as not run.
+        scale: Y.
+        score: which CoTs count.
+        bootstrap: of the tasks; the training seeds of one example stay together.
+    """
+    parts = [
+        _gap(row, {cots: _complete(runs, seeds) for cots, runs in by_cots.items()}, examples, scale, score, bootstrap)
+        for row, by_cots in readings.items()
+    ]
+    return {"cells": [cell for cells, _ in parts for cell in cells], "gaps": [gap for _, gap in parts]}
+
+
+def figure2(cells: Sequence[Record], lambdas: Mapping[str, float]) -> list[Record]:
+    """`figure2`: RAIL's r and RMSE of each row (row 6 with some lambda) on each benchmark and on their mean."""
+    return [
+        {"lambda": lambdas[cell["row"]], **{name: cell[name] for name in _POINT}}
+        for cell in cells
+        if cell["row"] in lambdas and cell["predictor"] == "rail" and cell["metric"] in _SWEPT
+    ]
+
+
+def lambda_curve(points: Sequence[Record]) -> list[Record]:
+    """Figure 2 for `dvc plots`: mean r and RMSE of each row, in the order of lambda."""
+    value = {(point["row"], point["metric"]): point["value"] for point in points if point["bench"] == MEAN}
+    rows = sorted({(point["lambda"], point["row"]) for point in points})
+    return [
+        {"lambda": lam, "row": row, **{metric: value[row, metric] for metric in ("pearson", "rmse")}}
+        for lam, row in rows
+    ]
+
+
+_POINT = ("row", "bench", "metric", "value", "low", "high", "sd_training", "reason")
+
+
+def figure3(
+    curves: Predictions, examples: Examples, seeds: Sequence[int], scale: ScoreScale, score: Score
+) -> list[Record]:
+    """`figure3`: mean r over the benchmarks against K, and against the tokens generated for an example.
+
+    The CoTs of K are the first K of each example, so the points are nested. `sd` is over inference seeds (mean
+    over training seeds). A row that lacks a training seed has no points.
+    """
+    lines = {row: next((line for line in LINES if line.row == row), None) for row in curves}
+    return [
+        {"row": row, "line": line.label, **_point(runs, k, line.predictor, examples, scale, score)}
+        for row, line in lines.items()
+        if line
+        for runs in [_complete(curves[row], seeds)]
+        for k in range(1, 1 + max((found["k"] + 1 for rows in runs.values() for found in rows), default=0))
+    ]
+
+
+def per_seed(found: Mapping[int, Mapping[str, Any]]) -> list[Record]:
+    """`perplexity`: training seed -> source -> measurement, as one record each; the annotator has no seed."""
+    records: list[Record] = []
+    for seed, by_source in found.items():
+        for source, values in sorted(by_source.items(), key=lambda item: _SOURCES.index(item[0])):
+            if source != "annotator" or not any(record["source"] == source for record in records):
+                records.append({"source": source, "seed": None if source == "annotator" else seed, **values})
+    return records
+
+
+def per_source(found: Mapping[int, Mapping[str, Any]]) -> Record | None:
+    """`meta_judge`: source -> ratings, the training seed named where there are several; None where it did not run."""
+    named = {
+        source if len(found) == 1 else f"{source}, seed {seed}": values
+        for seed, by_source in found.items()
+        for source, values in by_source.items()
+    }
+    return named or None
+
+
+def _missing_seeds(runs: scoring.Runs, seeds: Sequence[int]) -> list[int]:
+    return [] if None in runs else [seed for seed in seeds if seed not in runs]
+
+
+def _complete(runs: scoring.Runs, seeds: Sequence[int]) -> scoring.Runs:
+    """The runs if no training seed is missing, else none."""
+    return {} if _missing_seeds(runs, seeds) else runs
+
+
+def _with_missing_seeds(cell: Record, missing: Sequence[int]) -> Record:
+    if not missing:
+        return cell
+    return {**cell, "reason": f"no predictions of row {cell['row']} for training seed {', '.join(map(str, missing))}"}
+
+
+def _runs(
+    found: scoring.Runs, bench: str, examples: Sequence[Row], predictor: str, scale: ScoreScale, score: Score
+) -> list[Run]:
+    return [
+        Run(training_seed=training, inference_seed=inference, predictions_N=_in_order(by_id, examples))
+        for (training, inference), by_id in scoring.by_run(found, bench, predictor, scale, score).items()
+    ]
+
+
+def _in_order(by_id: Mapping[str, float | None], examples: Sequence[Row]) -> Array:
+    """Predictions in the order of the examples, NaN where there is none."""
+    return np.array([by_id.get(row["id"]) for row in examples], dtype=np.float64)
+
+
+def _gap(
+    row: str,
+    by_cots: Mapping[str, scoring.Runs],
+    examples: Sequence[Row],
+    scale: ScoreScale,
+    score: Score,
+    bootstrap: Bootstrap,
+) -> tuple[list[Record], Record]:
+    ran = [runs for runs in by_cots.values() if runs]
+    seeds = [seed for seed in ran[0] if all(seed in runs for runs in ran)] if ran else []
+
+    def stacked(cots: str) -> Array | None:
+        parts = [_readings(by_cots[cots][seed], examples, scale, score) for seed in seeds if seed in by_cots[cots]]
+        return np.concatenate(parts) if parts else None
+
+    return statistics.rmse_gap(
+        row, stacked("training"), stacked("own"), panel([*examples] * max(1, len(seeds))), bootstrap
+    )
+
+
+def _readings(rows: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score) -> Array:
+    by_key = {(row["source"], row["id"]): scoring.predict(row, "rail", scale, score) for row in rows}
+    return np.array([by_key.get((row["source"], row["id"])) for row in examples], dtype=np.float64)
+
+
+def _point(
+    runs: scoring.Runs, k: int, predictor: str, examples: Examples, scale: ScoreScale, score: Score
+) -> dict[str, Any]:
+    """One point of Figure 3."""
+    nested = {seed: [row for row in rows if row["k"] < k] for seed, rows in runs.items()}
+    by_run: dict[tuple[int | None, int], list[float | None]] = {}
+    reasons: dict[str, None] = {}
+    every = {(training, row["run_seed"]): None for training, rows in nested.items() for row in rows}
+    for bench, rows in examples.items():
+        gold = [row["gold"] for row in rows]
+        found = scoring.by_run(nested, bench, predictor, scale, score)
+        for seeds in every:
+            by_id = found.get(seeds, {})
+            result = metrics.agreement([by_id.get(row["id"]) for row in rows], gold, scale.values)
+            by_run.setdefault(seeds, []).append(result["pearson"])
+            if result["pearson"] is None:
+                reasons[f"{bench}: {result['undefined']}"] = None
+    value, _ = metrics.mean_and_sd([metrics.mean_and_sd(found)[0] for found in by_run.values()])
+    spreads = statistics.spreads({seeds: metrics.mean_and_sd(found)[0] for seeds, found in by_run.items()})
+    everything = [row for rows in nested.values() for row in rows]
+    asked = {(seed, row["run_seed"], row["source"], row["id"]) for seed, rows in nested.items() for row in rows}
+    return {
+        "k": k,
+        "bench": MEAN,
+        "value": value,
+        "sd": spreads["sd_inference"],
+        "tokens": sum(row["num_tokens"] for row in everything) / len(asked),
+        "n_seeds": len({inference for _, inference in by_run}),
+        "reason": "; ".join(reasons) or None,
+    }

@@ -1,0 +1,225 @@
+"""Raw data -> the examples tables: reading, split by instruction, duplicates, leakage."""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tract_core.base.config import Data, Source
+from tract_core.base.errors import UserError, list_some
+from tract_core.base.scale import ScoreScale
+from tract_core.base.tables import Row
+from tract_core.data.formats import BadRowError, RowReader, folded, short
+from tract_core.data.raw import Record, commit_of, read_records
+
+TRAIN = "train"
+HOLDOUT = "holdout"
+
+
+@dataclass(kw_only=True)
+class Prepared:
+    """What `prepare` makes: one table for training and one for each benchmark, and every bad row."""
+
+    data: Data
+    """What was read: the settings, each hub data set with the commit that its revision was."""
+    train: list[Row]
+    benchmarks: dict[str, list[Row]]
+    problems: list[str] = field(default_factory=list)
+    """Rows dropped under `data.on_bad_row: drop`, each with its place, field, value and rule."""
+    num_without_delimiter: int = 0
+    """Training rows left out under `data.missing_delimiter: drop`."""
+    warnings: list[str] = field(default_factory=list)
+
+
+class BadRowsError(UserError):
+    """Rows break the rules under `data.on_bad_row: error`, or no good ones are left; `problems` has all of them."""
+
+    def __init__(self, message: str, problems: Sequence[str]) -> None:
+        super().__init__(f"{message}\n{list_some(problems)}")
+        self.problems = problems
+
+
+def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
+    """Read all sources, apply the rules, split by instruction, and check for leakage.
+
+    Raises:
+        BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`; a table without rows.
+        UserError: an instruction that stands both in training data and in a benchmark, or a hub out of reach.
+    """
+    data, moving = _pinned(data)
+    problems: list[str] = []
+    train_records = read_records(data.folder, data.train.path, split=data.train.split, revision=data.train.revision)
+
+    def examples(records: Sequence[Record], spec: Source, name: str, *, training: bool) -> list[Row]:
+        reader = RowReader(
+            scale=scale,
+            delimiter=delimiter,
+            missing_delimiter=data.missing_delimiter,
+            training=training,
+            source=name,
+        )
+        return _convert(records, spec, reader, problems)
+
+    all_rows = examples(train_records, data.train, TRAIN, training=True)
+    held_out = _held_out_groups(all_rows, data)
+    candidates = [row for row in all_rows if row["group_id"] not in held_out]
+    train_rows = [row for row in candidates if row["annotator_cot"]]
+    prepared = Prepared(
+        data=data,
+        train=_choose(train_rows, data.train.max_rows, data.split_seed),
+        benchmarks={},
+        warnings=moving,
+        num_without_delimiter=len(candidates) - len(train_rows),
+    )
+    for name, spec in data.benchmarks.items():
+        if spec.path == HOLDOUT:
+            rows = examples(train_records, data.train, name, training=False)
+            rows = [row for row in rows if row["group_id"] in held_out]
+        else:
+            records = read_records(data.folder, spec.path, split=spec.split, revision=spec.revision)
+            rows = examples(records, spec, name, training=False)
+        prepared.benchmarks[name] = _choose(rows, spec.max_rows, data.split_seed)
+    prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training file again
+    _check_rows(prepared, data)
+    _check_leakage(prepared, data)
+    return prepared
+
+
+def unscored_rows(records: Sequence[Record], scale: ScoreScale, *, source: str) -> list[Row]:
+    """Rows to be judged: the `plain` format without gold (`gold` is None).
+
+    Raises:
+        UserError: rows break the rules or have one id; all offenders are listed.
+    """
+    reader = RowReader(scale=scale, delimiter="", missing_delimiter="append", training=False, source=source)
+    problems, rows = [], {}
+    for record in records:
+        try:
+            row = reader.unscored(record)
+        except BadRowError as error:
+            problems.append(f"{_place(record)}: {error}")
+            continue
+        if row["id"] in rows:
+            problems.append(f"{record.place}: repeats the id {row['id']}; remove it or give it an id of its own")
+        rows[row["id"]] = row
+    if problems:
+        raise UserError(f"{len(problems)} row(s) cannot be judged:\n{list_some(problems)}")
+    return list(rows.values())
+
+
+def _place(record: Record) -> str:
+    """File and row, and the row's own id where it has one."""
+    identity = record.fields.get("id")
+    return f"{record.place}, id {short(identity)}" if identity and isinstance(identity, str) else record.place
+
+
+def _pinned(data: Data) -> tuple[Data, list[str]]:
+    """The settings with the commit of each hub data set as its revision, and a warning for each that can move."""
+    warnings = []
+
+    def pin(name: str, source: Source) -> Source:
+        commit = commit_of(source.path, source.revision)
+        if commit != source.revision:
+            warnings.append(
+                f"{name}: revision {source.revision} of {source.path} is commit {commit} today; pin that one"
+            )
+        return source.model_copy(update={"revision": commit})
+
+    benchmarks = {name: pin(f"benchmark {name}", source) for name, source in data.benchmarks.items()}
+    return data.model_copy(update={"train": pin(TRAIN, data.train), "benchmarks": benchmarks}), warnings
+
+
+def _convert(records: Sequence[Record], spec: Source, reader: RowReader, problems: list[str]) -> list[Row]:
+    rows: list[Row] = []
+    place_of: dict[str, str] = {}
+    for record in records:
+        try:
+            made = reader.rows(record, spec.format)
+        except BadRowError as error:
+            problems.append(f"{_place(record)}: {error}")
+            continue
+        for row in made:
+            if row["id"] in place_of:
+                problems.append(f"{record.place}: repeats {place_of[row['id']]} (id {row['id']})")
+                continue
+            place_of[row["id"]] = record.place
+            rows.append(row)
+    return rows
+
+
+def _held_out_groups(rows: Sequence[Row], data: Data) -> set[str]:
+    groups = sorted({row["group_id"] for row in rows}, key=lambda group: _shuffle_key(group, data.split_seed))
+    return set(groups[: math.ceil(data.holdout_fraction * len(groups))])
+
+
+def _choose(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
+    if limit is None or limit >= len(rows):
+        return rows
+    return sorted(rows, key=lambda row: _shuffle_key(row["id"], seed))[:limit]
+
+
+def _shuffle_key(name: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}|{name}".encode()).hexdigest()
+
+
+def _check_rows(prepared: Prepared, data: Data) -> None:
+    found = f"{len(prepared.problems)} row(s) break the rules"
+    if prepared.problems and data.on_bad_row == "error":
+        raise BadRowsError(f"{found} (data.on_bad_row: drop leaves them out and counts them):", prepared.problems)
+    tables = {"training": prepared.train, **prepared.benchmarks}
+    if empty := [name for name, rows in tables.items() if not rows]:
+        missing = f"{prepared.num_without_delimiter} training row(s) have no delimiter (data.missing_delimiter)"
+        raise BadRowsError(f"no rows are left for {', '.join(empty)}; {missing}; {found}:", prepared.problems)
+
+
+def _check_leakage(prepared: Prepared, data: Data) -> None:
+    train_groups = {row["group_id"] for row in prepared.train}
+    train_rubrics = {_rubric_key(row) for row in prepared.train}
+    train_shingles = _index_shingles(prepared.train)
+    refusals = []
+    for name, rows in prepared.benchmarks.items():
+        leaked = sorted({short(row["instruction"]) for row in rows if row["group_id"] in train_groups})
+        if leaked:
+            refusals.append(
+                f"benchmark {name}: {len(leaked)} instruction(s) stand in the training data as well (up to case and "
+                f"spaces); remove them from one side:\n{list_some(leaked)}"
+            )
+        if shared := sum(_rubric_key(row) in train_rubrics for row in rows):
+            message = f"benchmark {name}: {shared} of {len(rows)} rows share their rubric with training data"
+            if data.rubric_overlap == "error":
+                refusals.append(f"{message}; data.rubric_overlap is `error`")
+            prepared.warnings.append(message)
+        if near := {short(row["instruction"]) for row in rows if _is_near(row["instruction"], train_shingles)}:
+            message = f"benchmark {name}: {len(near)} instruction(s) nearly stand in the training data"
+            prepared.warnings.append(f"{message}, such as {min(near)}")
+    if refusals:
+        raise UserError("\n".join(refusals))
+
+
+def _rubric_key(row: Row) -> str:
+    return folded(" ".join([row["criteria"], *row["descriptions"]]))
+
+
+def _shingles(text: str, width: int = 4) -> set[str]:
+    words = folded(text).split()
+    return {" ".join(words[i : i + width]) for i in range(len(words) - width + 1)}
+
+
+def _index_shingles(rows: Iterable[Row]) -> dict[str, set[str]]:
+    index: dict[str, set[str]] = defaultdict(set)
+    one_of_each = {row["group_id"]: row["instruction"] for row in rows}  # many rows share an instruction
+    for group, instruction in one_of_each.items():
+        for shingle in _shingles(instruction):
+            index[shingle].add(group)
+    return index
+
+
+def _is_near(instruction: str, index: Mapping[str, set[str]]) -> bool:
+    """Whether one training instruction holds at least 80 % of this one's four-word sequences."""
+    own = _shingles(instruction)
+    hits: dict[str, int] = defaultdict(int)
+    for shingle in own:
+        for group in index.get(shingle, ()):
+            hits[group] += 1
+    return bool(own) and max(hits.values(), default=0) >= 0.8 * len(own)

@@ -1,0 +1,135 @@
+"""Raw files and hub data sets -> records, each with the place it came from."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tract_core.base.errors import UserError, list_some
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One raw row."""
+
+    place: str
+    """File (or hub id) and row number, counted from 1, for messages."""
+    fields: dict[str, Any]
+
+
+def read_records(folder: str | Path, path: str, *, split: str | None, revision: str | None) -> list[Record]:
+    """All rows of a JSON list, JSONL or Parquet file in `folder`, or of a hub data set (`hub:ID`).
+
+    Raises:
+        UserError: the source is missing, empty, truncated, not UTF-8, or not a list of objects.
+    """
+    if path.startswith("hub:"):
+        rows = _hub_rows(path.removeprefix("hub:"), split, revision)
+        name = path
+    else:
+        file = Path(folder) / path
+        rows, name = list(_file_rows(file)), str(file)
+    if not rows:
+        raise UserError(f"{name}: no rows")
+    if problems := [
+        f"{name}, row {number}: expected an object with fields, got {type(row).__name__}"
+        for number, row in enumerate(rows, start=1)
+        if not isinstance(row, dict)
+    ]:
+        raise UserError(f"{len(problems)} row(s) are no objects:\n{list_some(problems)}")
+    return [Record(place=f"{name}, row {number}", fields=row) for number, row in enumerate(rows, start=1)]
+
+
+def commit_of(path: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub data set is; for a file the revision as it is.
+
+    Raises:
+        UserError: the hub does not tell.
+    """
+    if not path.startswith("hub:") or (revision is not None and _COMMIT.fullmatch(revision)):
+        return revision
+    import huggingface_hub
+
+    name = path.removeprefix("hub:")
+    try:
+        return huggingface_hub.HfApi().dataset_info(name, revision=revision).sha
+    except Exception as error:  # the hub client's errors have no common base
+        raise UserError(
+            f"hub:{name} (revision {revision}): its commit cannot be had: {type(error).__name__}: {error}; "
+            "a revision that is a commit needs no question to the hub"
+        ) from None
+
+
+def _file_rows(file: Path) -> Iterator[Any]:
+    readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    if file.suffix not in readers:
+        raise UserError(f"{file}: unknown kind of file; use one of {', '.join(readers)}")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; put it there, or change data.folder or the path in params.yaml")
+    yield from readers[file.suffix](file)
+
+
+def _json_rows(file: Path) -> Iterator[Any]:
+    try:
+        content = json.loads(_utf8(file))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); is the file complete?") from None
+    except (RecursionError, ValueError) as error:  # brackets in brackets, a number of thousands of digits
+        raise UserError(f"{file}: not readable JSON ({error})") from None
+    if not isinstance(content, list):
+        raise UserError(f"{file}: expected a JSON list of rows, got {type(content).__name__}")
+    yield from content
+
+
+def _jsonl_rows(file: Path) -> Iterator[Any]:
+    # Not splitlines(): it also breaks at U+2028, which is legal inside a JSON string.
+    problems = []
+    for number, line in enumerate(_utf8(file).split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                problems.append(f"{file}, line {number}: not valid JSON ({error.msg})")
+            except (RecursionError, ValueError) as error:
+                problems.append(f"{file}, line {number}: not readable JSON ({error})")
+    if problems:
+        raise UserError(f"{len(problems)} line(s) are not JSON; is the file complete?\n{list_some(problems)}")
+
+
+def _parquet_rows(file: Path) -> Iterator[Any]:
+    try:
+        yield from pq.read_table(file).to_pylist()
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        OverflowError,
+    ) as error:  # the last two: text that is no UTF-8, dates
+        raise UserError(f"{file}: not a readable Parquet file ({error})") from None
+
+
+def _utf8(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _hub_rows(name: str, split: str | None, revision: str | None) -> list[Any]:
+    import datasets  # seconds to import, and only hub data needs it
+
+    try:
+        return list(datasets.load_dataset(name, split=split or "train", revision=revision))
+    except Exception as error:  # the hub client's errors have no common base
+        raise UserError(
+            f"hub:{name} (split {split}, revision {revision}): cannot be loaded: {type(error).__name__}: {error}"
+        ) from None

@@ -1,0 +1,157 @@
+"""The protocol of an engine and the values that pass through it."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from transformers import AutoConfig
+
+from tract_core.base.config import Sampling
+from tract_core.text.encoding import Encoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One CoT to draw, or with `cot_ids` one context to score."""
+
+    key: str
+    prompt_ids: list[int]
+    seed: int
+    """Seed of this request alone, 63 bits."""
+    cot_ids: list[int] | None = None
+    """A given CoT: nothing is sampled, only its score is read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The next-token distribution behind the delimiter."""
+
+    probs: list[float]
+    """p(str(y)) for each y in Y, softmax over the full vocabulary, before temperature and penalty."""
+    sampled_id: int
+    """One token drawn over the whole vocabulary with temperature, top-p and penalty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """The answer to one request."""
+
+    key: str
+    cot_ids: list[int]
+    """Whole tokens before the delimiter, without it; no control token, unless decoded freely."""
+    finish_reason: str
+    """`delimiter`, `end` (an end token or any other control token before any delimiter), `length`, `given`, or
+    `error: ...`."""
+    num_tokens: int
+    """Tokens generated, including those cut off."""
+    reading: Reading | None
+    """The score, where it was asked for and the request did not fail."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the request could not be answered."""
+        return self.finish_reason.startswith("error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What both engines need to know to draw and to read."""
+
+    encoder: Encoder
+    sampling: Sampling
+    max_length: int
+    free: bool = False
+    """Free decoding: the delimiter ends nothing, and the whole text is kept (row B.5)."""
+
+    @property
+    def stop_text(self) -> str | None:
+        """The text that ends a CoT besides the end tokens."""
+        return None if self.free else self.encoder.style.delimiter.strip()
+
+    @property
+    def label_ids(self) -> tuple[int, ...]:
+        """Token ids of the scores."""
+        return self.encoder.score_tokens.label_ids
+
+    def refusal(self, request: Request, *, score: bool) -> str | None:
+        """Why a request cannot be answered, or None: nothing is cut, so what may not fit is not begun."""
+        cot = self.sampling.max_new_tokens if request.cot_ids is None else len(request.cot_ids)
+        tail = len(self.encoder.score_tokens.delimiter_ids) + 1 if score else 0
+        needed = len(request.prompt_ids) + cot + tail
+        if needed > self.max_length:
+            return f"{needed} tokens with CoT and score, more than model.max_length ({self.max_length})"
+        return None
+
+
+class Engine(Protocol):
+    """Draws CoTs and reads scores."""
+
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
+        """Answer each request once, in any order; a request that fails is answered too, and the others go on.
+
+        Args:
+            batches: requests with distinct keys. An engine whose last bits depend on what is computed together
+                computes each batch by itself; another one may take them as one list.
+            score: also read the score behind prompt + CoT + delimiter.
+
+        Yields:
+            What was finished together, soon after it was.
+
+        Raises:
+            UserError: the engine cannot go on; the message has the remedy.
+        """
+        ...
+
+
+def score_seed(request_seed: int) -> int:
+    """The seed of the sampled score, from the CoT's own, so that the two draws share no noise."""
+    return int.from_bytes(hashlib.sha256(f"score|{request_seed}".encode()).digest()[:8], "big") >> 1
+
+
+def finish(rules: Rules, request: Request, ids: Sequence[int], *, at_length: bool) -> Draw:
+    """Generated ids (end token excluded) -> the draw without a reading.
+
+    A CoT ends at its first control token, whether the engine stopped there or not, and before that at the first
+    delimiter: what comes later is read by nobody, neither for the score nor in stage 2. A free text is kept whole,
+    since only its words are read, never its ids.
+    """
+    if rules.free:
+        cot_ids, found, ended = list(ids), False, not at_length
+    else:
+        own = rules.encoder.before_control(ids)
+        cot_ids, found = rules.encoder.cut_at_delimiter(own)
+        ended = len(own) < len(ids) or not at_length
+    reason = "delimiter" if found else "end" if ended else "length"
+    return Draw(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), reading=None)
+
+
+def with_reading(draw: Draw, probs: list[float], sampled_id: int) -> Draw:
+    """The draw with its score; without one where the model's logits were no numbers."""
+    if not all(math.isfinite(p) for p in probs):
+        return failure(draw.key, "the probabilities are not finite")
+    return dataclasses.replace(draw, reading=Reading(probs=probs, sampled_id=sampled_id))
+
+
+def failure(key: str, reason: str) -> Draw:
+    """The answer to a request that could not be answered."""
+    return Draw(key=key, cot_ids=[], finish_reason=f"error: {reason}", num_tokens=0, reading=None)
+
+
+def given(request: Request) -> Draw:
+    """The draw of a request that brings its CoT."""
+    assert request.cot_ids is not None
+    return Draw(key=request.key, cot_ids=request.cot_ids, finish_reason="given", num_tokens=0, reading=None)
+
+
+def cache_bytes(folder: Path, dtype: str, tokens: int, free: int) -> int:
+    """Keys and values of so many tokens of the model in a folder, at most half of the `free` bytes."""
+    model = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    width = (getattr(model, "num_key_value_heads", None) or model.num_attention_heads) * head
+    each: int = 2 * model.num_hidden_layers * width * getattr(torch, dtype).itemsize
+    return min(tokens * each, free // 2)

@@ -1,0 +1,181 @@
+"""The transformers engine: the reference, and the fallback where vLLM does not run.
+
+Shapes: B sequences of a batch, T tokens, V vocabulary.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TopPLogitsWarper,
+)
+
+from tract_core.base.config import Sampling
+from tract_core.base.errors import UserError, is_out_of_memory
+from tract_core.generate.engine.base import Draw, Request, Rules, failure, finish, given, score_seed, with_reading
+from tract_core.model.objectives import expected_score
+
+logger = logging.getLogger(__name__)
+
+
+class TransformersEngine:
+    """Batched `generate` with a random stream of its own for each request."""
+
+    def __init__(self, model: PreTrainedModel, rules: Rules) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: Any = model.to(device).eval()
+        self.rules, self.device = rules, device
+
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
+        """See Engine; answers come batch by batch. Padding changes a draw's last bits, so batches stay as they are."""
+        for batch in batches:
+            refusals = {request.key: self.rules.refusal(request, score=score) for request in batch}
+            fitting = [request for request in batch if refusals[request.key] is None]
+            refused = [failure(key, reason) for key, reason in refusals.items() if reason is not None]
+            yield [*refused, *(self._answer(fitting, score=score) if fitting else [])]
+
+    def _answer(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+        """One batch, or where it fails, each of its requests by itself."""
+        try:
+            return self._compute(batch, score=score)
+        except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+            if is_out_of_memory(error):
+                longest = max(len(request.prompt_ids) for request in batch)
+                raise UserError(
+                    f"out of memory with {len(batch)} sequences of up to {longest} tokens and a CoT: {error}. Lower "
+                    "engine.batch_size and run again; finished CoTs are kept"
+                ) from None
+            if len(batch) == 1:
+                return [failure(batch[0].key, f"{type(error).__name__}: {error}")]
+            logger.warning("a batch failed (%s); its requests are tried one by one", error)
+            return [draw for request in batch for draw in self._answer([request], score=score)]
+
+    @torch.inference_mode()
+    def _compute(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+        to_sample = [request for request in batch if request.cot_ids is None]
+        drawn = {draw.key: draw for draw in self._sample(to_sample)} if to_sample else {}
+        draws = [drawn.get(request.key) or given(request) for request in batch]
+        read = [request for request, draw in zip(batch, draws, strict=True) if score and not draw.failed]
+        left = [draw for draw in draws if not score or draw.failed]
+        whole = [draw for draw in draws if score and not draw.failed]
+        return [*left, *(self._read(read, whole) if read else [])]
+
+    def _sample(self, batch: Sequence[Request]) -> list[Draw]:
+        input_ids_BT, mask_BT = _left_pad([request.prompt_ids for request in batch], self.device)
+        stop_ids = self.rules.encoder.stop_ids
+        config = GenerationConfig(
+            max_new_tokens=self.rules.sampling.max_new_tokens,
+            do_sample=False,  # the noise of each request is added by _Sampler, the largest logit is the draw
+            eos_token_id=stop_ids,
+            pad_token_id=stop_ids[0],
+        )
+        sampler = _Sampler([request.seed for request in batch], mask_BT, self.rules.sampling)
+        output_BT = self.model.generate(
+            input_ids=input_ids_BT,
+            attention_mask=mask_BT,
+            generation_config=config,
+            logits_processor=LogitsProcessorList([sampler]),
+            stopping_criteria=StoppingCriteriaList(
+                [] if self.rules.free else [_DelimiterSeen(self.rules, input_ids_BT.shape[1])]
+            ),
+        )
+        new_BT = output_BT[:, input_ids_BT.shape[1] :].tolist()
+        return [
+            failure(request.key, "the logits are not finite") if broken else self._finish(request, ids)
+            for request, ids, broken in zip(batch, new_BT, sampler.broken_B.tolist(), strict=True)
+        ]
+
+    def _finish(self, request: Request, padded: list[int]) -> Draw:
+        # A row that stopped early is padded with a stop id, so the first stop id ends the row either way.
+        stops = set(self.rules.encoder.stop_ids)
+        length = next((place for place, token in enumerate(padded) if token in stops), len(padded))
+        at_length = length >= self.rules.sampling.max_new_tokens
+        return finish(self.rules, request, padded[:length], at_length=at_length)
+
+    def _read(self, batch: Sequence[Request], draws: Sequence[Draw]) -> list[Draw]:
+        contexts = [
+            self.rules.encoder.scoring_context(request.prompt_ids, draw.cot_ids)
+            for request, draw in zip(batch, draws, strict=True)
+        ]
+        input_ids_BT, mask_BT = _left_pad(contexts, self.device)
+        positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+        logits_BV = self.model(
+            input_ids=input_ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
+        ).logits[:, -1]
+        ids_Y = torch.tensor(self.rules.label_ids, device=self.device)
+        probs_BY = expected_score(logits_BV, ids_Y, torch.zeros(len(ids_Y), device=self.device)).probs_BY
+        sampler = _Sampler([score_seed(request.seed) for request in batch], mask_BT, self.rules.sampling)
+        sampled_B = sampler(input_ids_BT, logits_BV.float()).argmax(-1)
+        probs, sampled = probs_BY.double().tolist(), sampled_B.tolist()
+        return [with_reading(*one) for one in zip(draws, probs, sampled, strict=True)]
+
+
+class _Sampler(LogitsProcessor):
+    """Repetition penalty, temperature, top-p, then Gumbel noise from one generator for each row.
+
+    The largest perturbed logit is a draw from the softmax (the Gumbel-max trick), which gives every request
+    a stream of its own that no other row of the batch can shift.
+    """
+
+    def __init__(self, seeds: Sequence[int], mask_BT: Tensor, sampling: Sampling) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.mask_BT, self.sampling = mask_BT, sampling
+        self.top_p = TopPLogitsWarper(sampling.top_p)
+        self.broken_B = torch.zeros(len(seeds), dtype=torch.bool, device=mask_BT.device)
+        """Rows that had logits which are no numbers; their draws mean nothing."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.broken_B |= ~scores.amax(-1).isfinite()
+        logits_BV = self._penalized(input_ids, scores.float()) / self.sampling.temperature
+        if self.sampling.top_p < 1:
+            logits_BV = self.top_p(input_ids, logits_BV)
+        size = logits_BV.shape[-1]
+        noise_BV = torch.stack([_gumbel(size, generator) for generator in self.generators])
+        return logits_BV + noise_BV.to(logits_BV.device)
+
+    def _penalized(self, ids_BT: Tensor, logits_BV: Tensor) -> Tensor:
+        """The penalty of the CTRL paper over prompt and answer, blind to padding."""
+        penalty = self.sampling.repetition_penalty
+        real_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+        real_BT[:, : self.mask_BT.shape[1]] = self.mask_BT.bool()
+        seen_BV = torch.zeros_like(logits_BV).scatter_add_(1, ids_BT, real_BT.to(logits_BV.dtype)) > 0
+        return torch.where(seen_BV, torch.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty), logits_BV)
+
+
+class _DelimiterSeen(StoppingCriteria):
+    """Ends a row once its new text holds the delimiter; looks at the last tokens only."""
+
+    def __init__(self, rules: Rules, prompt_length: int) -> None:
+        self.rules, self.start = rules, prompt_length
+        assert rules.stop_text is not None
+        self.stop = rules.stop_text
+        # One token is at least one byte, so this tail always covers the delimiter and some text before it.
+        self.tail = len(self.stop.encode()) + 8
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        tails = input_ids[:, max(self.start, input_ids.shape[1] - self.tail) :].tolist()
+        decode = self.rules.encoder.tokenizer.decode
+        seen = [self.stop in decode(tail, skip_special_tokens=True) for tail in tails]
+        return torch.tensor(seen, device=input_ids.device)
+
+
+def _gumbel(size: int, generator: torch.Generator) -> Tensor:
+    # In float64: a float32 uniform is 0 or 1 often enough to make infinite noise.
+    uniform = torch.rand(size, generator=generator, dtype=torch.float64)
+    return -torch.log(-torch.log(uniform.clamp(min=1e-300))).float()
+
+
+def _left_pad(rows: Sequence[list[int]], device: str) -> tuple[Tensor, Tensor]:
+    longest = max(len(row) for row in rows)
+    ids = [[row[0]] * (longest - len(row)) + row for row in rows]
+    mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -1,0 +1,341 @@
+"""Who is asked what: keys, request seeds, resampling, statuses, and a store that loses nothing when killed.
+
+Every CoT has a key (source, id, k, run_seed). Its request seed is a hash of stage and key, so neighbouring
+seeds share no noise, and the order, the batch and the number of workers cannot change it. What is computed together
+is fixed by the keys, too, so that a run that was killed and goes on ends with the same bytes (transformers engine).
+"""
+
+import hashlib
+import json
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tract_core.base import tables
+from tract_core.base.config import Engine as EngineSettings
+from tract_core.base.config import Model, Sampling, Selfgen
+from tract_core.base.errors import UserError, list_some
+from tract_core.base.scale import ScoreScale
+from tract_core.base.tables import Row
+from tract_core.generate import free_decoding
+from tract_core.generate.engine import Draw, Engine, Request, Rules, failure, open_engine
+from tract_core.generate.store import Store
+from tract_core.model import models
+from tract_core.model.models import SeedModel
+from tract_core.text import prompt_cache
+from tract_core.text.encoding import Encoder
+
+logger = logging.getLogger(__name__)
+
+_FAILED = "%d request(s) failed; their rows have status `error` and no score, and a rerun of the stage asks again:\n%s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CotKey:
+    """Which CoT: the k-th of an example in one run."""
+
+    source: str
+    id: str
+    k: int
+    run_seed: int
+
+
+class Generator:
+    """Draws CoTs for keys from p_0 plus an adapter: engine, encoder and store together."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        model: Model,
+        sampling: Sampling,
+        engine: EngineSettings,
+        seed_model: SeedModel,
+        adapter: str | Path | None,
+        stage: str,
+        free: bool = False,
+        work: str | Path = "work",
+    ) -> None:
+        """Check the adapter; the engine itself starts at the first draw that the store does not hold.
+
+        Raises:
+            UserError: the adapter was altered or belongs to another base.
+        """
+        if adapter is not None:
+            models.check_adapter(adapter, seed_model)
+        self.encoder, self.stage = encoder, stage
+        self.origin = {
+            "base": seed_model.identity,
+            "adapter": None if adapter is None else tables.manifest_hash(adapter),
+            "encoder": encoder.fingerprint(),
+            "control": tables.content_hash(sorted(encoder.control_ids)),
+            "model": model.resolved(),
+            "sampling": sampling.resolved(),
+            "engine": engine.name,
+            "free": free,
+        }
+        self.store, self._work = Store(self.origin, work), work
+        rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
+        home = self.store.folder
+        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, adapter, home)
+        self._engine: Engine | None = None
+        self._batch_size = engine.batch_size
+
+    def draw(
+        self,
+        examples: Sequence[Row],
+        keys: Sequence[CotKey],
+        *,
+        score: bool,
+        attempt: int = 0,
+        given: Mapping[tuple[str, str], list[int]] | None = None,
+    ) -> list[Row]:
+        """One row for each key, in the order of the keys: the columns of `cots`, and the reading.
+
+        Args:
+            examples: rows of the examples table that the keys name.
+            keys: distinct keys.
+            score: also read the score (`probs`, `label_mass`, `sampled_score`).
+            attempt: 0 for the first draw of a key; each further attempt has a request seed of its own.
+            given: for each example (source, id) the ids of a CoT that is read instead of drawing one.
+
+        Raises:
+            UserError: every request failed, the engine cannot go on, the disk is full, or another process is drawing
+                the same. A request that fails alone is a row with status `error` and no score.
+        """
+        prompts = prompt_cache.prompt_ids(self.encoder, examples, self._work)
+        requests = dict[CotKey, Request]()
+        for key in keys:
+            ids, seed = prompts[key.source, key.id], request_seed(self.stage, key, attempt)
+            cot_ids = None if given is None else given[key.source, key.id]
+            name = tables.content_hash([ids, seed, score, cot_ids])
+            requests[key] = Request(key=name, prompt_ids=ids, seed=seed, cot_ids=cot_ids)
+        failed = self._answer(_fixed_batches(requests, self._batch_size), score=score)
+        problems = [
+            f"{key.source}, id {key.id}, k {key.k}: {failed[request.key]['finish_reason']}"
+            for key, request in requests.items()
+            if request.key in failed
+        ]
+        if problems and len(problems) == len(requests) and attempt == 0:
+            raise UserError(f"all {len(problems)} requests failed:\n{list_some(problems, limit=5)}")
+        if problems:
+            logger.warning(_FAILED, len(problems), list_some(problems))
+        return [
+            {
+                "source": key.source,
+                "id": key.id,
+                "k": key.k,
+                "run_seed": key.run_seed,
+                "request_seed": request.seed,
+                "attempt": attempt,
+                **(failed.get(request.key) or self.store.rows[request.key]),
+            }
+            for key, request in requests.items()
+        ]
+
+    def _answer(self, batches: Sequence[Sequence[Request]], *, score: bool) -> dict[str, dict[str, Any]]:
+        """Draw what the store does not hold. Failed requests are returned, not kept, so that a rerun asks again."""
+        failed = dict[str, dict[str, Any]]()
+        if not self._missing(batches):
+            return failed
+        with self.store.held():
+            missing = self._missing(batches)  # without what another process drew in the meantime
+            waiting = {request.key for batch in missing for request in batch}
+            with tqdm(total=len(waiting), unit="CoT", desc="CoTs") as progress:
+                for draws in self._started().generate(missing, score=score) if missing else []:
+                    for draw in draws:
+                        if draw.key not in waiting:
+                            raise RuntimeError(f"the engine answered {draw.key} twice, or was never asked for it")
+                        waiting.remove(draw.key)
+                    rows = {draw.key: self._row(draw, score=score) for draw in draws}
+                    failed |= {draw.key: rows.pop(draw.key) for draw in draws if draw.failed}
+                    self.store.add(rows)
+                    progress.update(len(draws))
+            unanswered = [failure(key, "the engine did not answer") for key in waiting]
+        return failed | {draw.key: self._row(draw, score=score) for draw in unanswered}
+
+    def _missing(self, batches: Sequence[Sequence[Request]]) -> list[list[Request]]:
+        left = [[request for request in batch if request.key not in self.store.rows] for batch in batches]
+        return [batch for batch in left if batch]
+
+    def _started(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._open()
+        return self._engine
+
+    def _row(self, draw: Draw, *, score: bool) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "cot": self.encoder.decode(draw.cot_ids),
+            "cot_ids": draw.cot_ids,
+            "finish_reason": draw.finish_reason,
+            "num_tokens": draw.num_tokens,
+        }
+        row["status"] = status_of(draw.finish_reason, row["cot"])
+        if score:
+            row |= {"probs": None, "label_mass": None, "sampled_score": None}
+        if draw.reading is not None:
+            sampled = draw.reading.sampled_id
+            label_ids = self.encoder.score_tokens.label_ids
+            value = self.encoder.scale.values[label_ids.index(sampled)] if sampled in label_ids else None
+            row |= {
+                "probs": draw.reading.probs,
+                "label_mass": sum(draw.reading.probs),
+                "sampled_score": value,
+            }
+        return row
+
+
+def request_seed(stage: str, key: CotKey, attempt: int = 0) -> int:
+    """63 bits of sha256 over stage, key and attempt."""
+    name = json.dumps([stage, key.source, key.id, key.k, key.run_seed, attempt])
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+
+
+def status_of(finish_reason: str, cot: str) -> str:
+    """`ok | truncated | no_delimiter | empty | error`, in the order in which they are looked for."""
+    if finish_reason.startswith("error"):
+        return "error"
+    if not cot and finish_reason != "given":
+        return "empty"
+    return {"delimiter": "ok", "given": "ok", "length": "truncated", "end": "no_delimiter"}[finish_reason]
+
+
+def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, rules: Selfgen) -> list[Row]:
+    """`selfgen.num_samples` CoTs for each training example from p_s, bad ones drawn again as `on_bad_cot` says.
+
+    Returns:
+        One row for each k and example, k outermost; those with k = 0 do not depend on `num_samples`. Rows that
+        stayed bad keep their status, and stage 2 leaves them out unless the policy is `keep`.
+
+    Raises:
+        UserError: more than `selfgen.max_bad_share` of the CoTs stayed bad; the message shows examples.
+    """
+    keys = [
+        CotKey(source=row["source"], id=row["id"], k=k, run_seed=run_seed)
+        for k in range(rules.num_samples)
+        for row in examples
+    ]
+    rows = generator.draw(examples, keys, score=False)
+    attempts = rules.max_resamples if rules.on_bad_cot == "resample" else 0
+    for attempt in range(1, attempts + 1):
+        bad = [index for index, row in enumerate(rows) if row["status"] != "ok"]
+        if not bad:
+            break
+        logger.info("attempt %d: drawing %d bad CoTs again", attempt, len(bad))
+        again = generator.draw(examples, [keys[index] for index in bad], score=False, attempt=attempt)
+        for index, row in zip(bad, again, strict=True):
+            rows[index] = row
+    bad_rows = [row for row in rows if row["status"] != "ok"]
+    if len(bad_rows) > rules.max_bad_share * len(rows):
+        shown = [f"{row['id']} ({row['status']}): {row['cot'][:100]!r}" for row in bad_rows]
+        raise UserError(
+            f"{len(bad_rows)} of {len(rows)} self-generated CoTs are bad, more than selfgen.max_bad_share "
+            f"({rules.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
+            f"{list_some(shown, limit=5)}"
+        )
+    return rows
+
+
+def infer(generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int) -> list[Row]:
+    """K CoTs with their scores for each example and inference seed: rows of the predictions table.
+
+    A judge without CoT reads one score for each example and seed, whatever K.
+    """
+    cot = generator.encoder.style.cot
+    keys = [
+        CotKey(source=row["source"], id=row["id"], k=k, run_seed=seed)
+        for seed in seeds
+        for k in range(num_samples if cot else 1)
+        for row in examples
+    ]
+    given = None if cot else {(row["source"], row["id"]): list[int]() for row in examples}
+    return with_gold(generator.draw(examples, keys, score=True, given=given), examples)
+
+
+def read_given(generator: Generator, examples: Sequence[Row], cots: Mapping[tuple[str, str], list[int]]) -> list[Row]:
+    """The scores behind given CoTs, one for each example that has one: rows of the predictions table."""
+    chosen = [row for row in examples if (row["source"], row["id"]) in cots]
+    keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=0) for row in chosen]
+    return with_gold(generator.draw(chosen, keys, score=True, given=cots), chosen)
+
+
+def infer_freely(
+    generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int, max_retries: int
+) -> list[Row]:
+    """K replies of a judge that decodes freely, each score read from its text: rows of the predictions table.
+
+    A reply without a readable score is drawn again, at most `max_retries` times, and then has no score. There
+    are no probabilities to read, since where the score stands is the judge's own choice.
+    """
+    keys = [
+        CotKey(source=row["source"], id=row["id"], k=k, run_seed=seed)
+        for seed in seeds
+        for k in range(num_samples)
+        for row in examples
+    ]
+    rows = generator.draw(examples, keys, score=False)
+    scale = generator.encoder.scale
+    for attempt in range(1, max_retries + 1):
+        unread = [n for n, row in enumerate(rows) if free_decoding.parse(row["cot"], scale.labels).label is None]
+        again = generator.draw(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
+        for n, row in zip(unread, again, strict=True):
+            rows[n] = row
+    return with_gold([_read_freely(row, scale) for row in rows], examples)
+
+
+def _read_freely(row: Row, scale: ScoreScale) -> Row:
+    parsed = free_decoding.parse(row["cot"], scale.labels)
+    value = None if parsed.label is None else scale.values[scale.labels.index(parsed.label)]
+    status = row["status"] if value is None else "ok"
+    unread = {"probs": None, "label_mass": None}
+    return {**row, **unread, "cot": parsed.feedback, "status": status, "sampled_score": value}
+
+
+def ask_with(generator: Generator) -> Callable[[str], str]:
+    """A model that decodes freely as a function from question to reply; a question asked again is drawn anew."""
+    asked: Counter[str] = Counter()
+
+    def ask(question: str) -> str:
+        row = {"source": "question", "id": tables.content_hash(question), "prompt": question}
+        key = CotKey(source=row["source"], id=row["id"], k=asked[question], run_seed=0)
+        asked[question] += 1
+        blank = {"instruction": "", "response": "", "reference": None, "criteria": "", "descriptions": ()}
+        reply: str = generator.draw([{**blank, **row}], [key], score=False)[0]["cot"]
+        return reply
+
+    return ask
+
+
+def with_gold(rows: Sequence[Row], examples: Sequence[Row]) -> list[Row]:
+    """Drawn rows with the gold score of their example."""
+    gold = {(row["source"], row["id"]): row["gold"] for row in examples}
+    return [{**row, "gold": gold[(row["source"], row["id"])]} for row in rows]
+
+
+def describe(rows: Sequence[Row]) -> str:
+    """Counts for the stage's line of output."""
+    counts = ", ".join(f"{count} {status}" for status, count in tables.count_statuses(rows).items() if count)
+    mean = sum(row["num_tokens"] for row in rows) / max(1, len(rows))
+    return f"{len(rows)} CoTs ({counts}), {mean:.0f} tokens on average"
+
+
+def share_reencoded_differently(rows: Sequence[Row], encoder: Encoder) -> float:
+    """Share of CoTs whose text encodes to other ids than were sampled (stage 2 trains on the former)."""
+    differing = sum(encoder.cot_ids(row["cot"]) != list(row["cot_ids"]) for row in rows)
+    return differing / max(1, len(rows))
+
+
+def _fixed_batches(requests: Mapping[CotKey, Request], size: int) -> list[list[Request]]:
+    """Batches that depend on the keys alone, not on their order nor on what is stored: the last bits depend on them.
+
+    Each is of one run seed and one k, so that more samples or seeds leave the batches of the others as they are.
+    """
+    groups = defaultdict[tuple[int, int], list[Request]](list)
+    for key in sorted(requests, key=lambda key: (key.run_seed, key.k, key.source, key.id)):
+        groups[key.run_seed, key.k].append(requests[key])
+    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]

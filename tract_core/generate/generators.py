@@ -1,0 +1,62 @@
+"""What draws CoTs and reads scores, from params.yaml: the same everywhere but for the adapter."""
+
+from pathlib import Path
+
+from tract_core.base import places, tables
+from tract_core.base.config import Params
+from tract_core.generate import generation
+from tract_core.generate.generation import Generator
+from tract_core.model import models
+from tract_core.model.models import SeedModel
+from tract_core.text.encoding import Encoder
+
+
+def generator(
+    params: Params,
+    seed_model: SeedModel,
+    encoder: Encoder,
+    adapter: Path | None,
+    stage: str,
+    *,
+    temperature: float | None = None,
+) -> Generator:
+    """What draws CoTs from p_0 plus an adapter (None: from p_0 itself); `temperature` in place of the sampling's."""
+    sampling = params.sampling
+    if temperature is not None:
+        sampling = sampling.model_copy(update={"temperature": temperature})
+    return Generator(
+        encoder,
+        model=params.model,
+        sampling=sampling,
+        engine=params.engine,
+        seed_model=seed_model,
+        adapter=adapter,
+        stage=stage,
+    )
+
+
+def external_judgements(params: Params, protocol: str, num_samples: int, out: Path) -> str:
+    """Row B.5: an external judge on all benchmarks, by free decoding or behind a forced delimiter."""
+    external = params.external
+    assert external is not None  # config demands it where a protocol is listed
+    judge = models.resolve(external.model)
+    # The judge was trained to the released format, so it is asked in that format, by either protocol.
+    prompt = params.prompt.model_copy(update={"format_text": "authors", "delimiter": external.delimiter})
+    source = Generator(
+        Encoder.create(models.load_tokenizer(judge), prompt, params.scale),
+        model=external.model,
+        sampling=params.sampling,
+        engine=params.engine,
+        seed_model=judge,
+        adapter=None,
+        stage="infer",
+        free=protocol == "free",
+    )
+    examples, seeds = places.benchmark_examples(), params.infer.seeds
+    if protocol == "free":
+        retries = external.max_retries
+        rows = generation.infer_freely(source, examples, seeds=seeds, num_samples=num_samples, max_retries=retries)
+    else:
+        rows = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
+    tables.write(out, "predictions", rows, source.origin)
+    return generation.describe(rows)

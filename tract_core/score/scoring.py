@@ -1,0 +1,234 @@
+"""Predictors over the predictions table: from the probabilities of each CoT to one number for each row.
+
+A predictor reads one CoT's probabilities; with K CoTs its values are averaged (section 3.3). Rows whose CoT
+failed count as unscored or are scored and flagged, as `score.on_truncated` says; they are never dropped.
+"""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tract_core.base.config import Score
+from tract_core.base.scale import ScoreScale
+from tract_core.base.tables import Row, count_statuses
+from tract_core.score import metrics
+from tract_core.score.paper_lines import MEAN
+
+
+def mode(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+    """The most probable score (the smallest of equals): argmax over Y."""
+    return float(values_Y[int(np.argmax(probs_Y))])
+
+
+def median(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+    """The smallest score at which the cumulative probability over Y reaches one half."""
+    cumulative = np.cumsum(probs_Y)
+    return float(values_Y[int(np.searchsorted(cumulative, cumulative[-1] / 2))])
+
+
+def rail(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+    """Eqs. 1 and 3: the expected score with full-vocabulary probabilities."""
+    return float(np.dot(probs_Y, values_Y))
+
+
+def rail_renormalized(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+    """The expected score with probabilities renormalised over Y."""
+    return rail(probs_Y, values_Y) / float(np.sum(probs_Y))
+
+
+PREDICTORS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
+    "rail": rail,
+    "rail_renormalized": rail_renormalized,
+    "mode": mode,
+    "median": median,
+}
+REPORTED = (*metrics.METRICS, "pearson_imputed")
+"""What a metrics file says of each predictor."""
+LOW_MASS = 0.95
+"""Below this median label mass `describe` warns."""
+SAMPLED = "sampled"
+"""The predictor that is not a function of the probabilities: the score token drawn by the engine."""
+
+
+def spread_over_scale(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+    """Standard deviation of the (renormalised) distribution over Y, in units of the scale."""
+    p = np.asarray(probs_Y) / np.sum(probs_Y)
+    values = np.asarray(values_Y)
+    return float(np.sqrt(np.dot(p, (values - np.dot(p, values)) ** 2)))
+
+
+def usable(row: Mapping[str, Any], score: Score) -> bool:
+    """Whether a CoT's reading counts, if it has one: `ok` always, other CoTs under `score_and_flag`."""
+    return row["status"] == "ok" or score.on_truncated == "score_and_flag"
+
+
+def reading(row: Mapping[str, Any]) -> list[float] | None:
+    """A CoT's probabilities over Y; None where it has none, or NaN because the model's logits were not finite."""
+    probs: list[float] | None = row.get("probs")
+    return probs if probs is not None and math.isfinite(sum(probs)) else None
+
+
+def median_mass(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Median probability of all scores together, over the CoTs that have a reading."""
+    masses = [sum(probs) for row in rows if (probs := reading(row)) is not None]
+    return float(np.median(masses)) if masses else None
+
+
+def predict(row: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Score) -> float | None:
+    """One CoT's prediction in units of the scale, or None."""
+    probs = reading(row)
+    if not usable(row, score) or (probs is None and row["probs"] is not None):
+        return None
+    if predictor == SAMPLED:
+        drawn: float | None = row["sampled_score"]
+        return drawn
+    # Without any mass on the scores the expected score is 0 and everything else undefined.
+    if probs is None or (predictor != "rail" and not any(probs)):
+        return None
+    return PREDICTORS[predictor](probs, scale.values)
+
+
+def average(predictions: Sequence[float | None]) -> float | None:
+    """Mean over the K CoTs that have a prediction; None where none has."""
+    present = [value for value in predictions if value is not None]
+    return statistics.fmean(present) if present else None
+
+
+Runs = Mapping[int | None, Sequence[Row]]
+"""Training seed -> rows of the predictions table; None for a judge that was not trained here."""
+
+
+def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> dict[str, Any]:
+    """The metrics of one row of the paper's tables.
+
+    Each predictor is evaluated for each training seed and inference seed (K CoTs averaged for each example),
+    then averaged; `_sd_training` and `_sd_inference` keep the two kinds of spread apart. `n` counts examples,
+    `n_ok` those with a prediction (mean over the runs).
+
+    Returns:
+        For each benchmark the predictors' metrics, the median label mass and the CoTs' statuses; under `mean`
+        each predictor's mean over the benchmarks, null where one is undefined.
+    """
+    result = {bench: _one_benchmark(_of_benchmark(runs, bench), scale, score) for bench in benches}
+    means = {name: _mean_over([result[bench][name] for bench in benches]) for name in [*PREDICTORS, SAMPLED]}
+    return {**result, MEAN: means}
+
+
+def headline(row: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers that `dvc metrics diff` and `dvc exp show` list, under the row's name.
+
+    `rail` and `sampled`: r and RMSE, the mean over the benchmarks; `bad_cots`: the share of CoTs that are not `ok`.
+    """
+    counts = [found["cots"] for bench, found in result.items() if bench != MEAN]
+    drawn = sum(count["n"] for count in counts)
+    bad = drawn - sum(count["ok"] for count in counts)
+    read = {name: {metric: result[MEAN][name][metric] for metric in ("pearson", "rmse")} for name in ("rail", SAMPLED)}
+    return {row: {**read, "bad_cots": bad / drawn if drawn else None}}
+
+
+def by_run(
+    runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score
+) -> dict[tuple[int | None, int], dict[str, float | None]]:
+    """(training seed, inference seed) -> example id -> prediction, K CoTs averaged, for one benchmark."""
+    return {
+        (training, inference): {
+            example: average([predict(row, predictor, scale, score) for row in group])
+            for (_, example), group in _by_example([row for row in rows if row["run_seed"] == inference]).items()
+        }
+        for training, rows in _of_benchmark(runs, bench).items()
+        for inference in sorted({row["run_seed"] for row in rows})
+    }
+
+
+def describe(row: str, result: Mapping[str, Any]) -> str:
+    """For the stage's output: RAIL on the only benchmark, or its mean over several; and low label mass."""
+    benches = [bench for bench in result if bench != MEAN]
+    place = f" on {benches[0]}" if len(benches) == 1 else f", mean over {len(benches)} benchmarks"
+    found = result[benches[0] if len(benches) == 1 else MEAN]["rail"]
+    return f"{row}{place}: {_describe_rail(found)}" + "".join(
+        f"\n  warning: {bench}: the scores together have a median probability of {mass:.3f}, below {LOW_MASS}; the "
+        "rest pulls the expected score towards 0: train longer, or read rail_renormalized"
+        for bench in benches
+        if (mass := result[bench]["label_mass"]) is not None and mass < LOW_MASS
+    )
+
+
+def _describe_rail(found: Mapping[str, Any]) -> str:
+    numbers = ", ".join(
+        f"{name} {'undefined' if found[name] is None else format(found[name], '.3f')}"
+        for name in ("pearson", "spearman", "kendall", "rmse", "mae")
+    )
+    reason = f" ({found['undefined']})" if "undefined" in found else ""
+    return f"{numbers}{reason}; n {found['n']}, n_ok {found['n_ok']:g}"
+
+
+def scatter(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> list[dict[str, Any]]:
+    """Gold and the expected score of each example (all seeds and CoTs averaged), for a plot."""
+    points = []
+    for bench in benches:
+        rows = [row for run in _of_benchmark(runs, bench).values() for row in run]
+        for (_, example), group in sorted(_by_example(rows).items()):
+            value = average([predict(row, "rail", scale, score) for row in group])
+            points.append({"bench": bench, "id": example, "gold": group[0]["gold"], "rail": value})
+    return points
+
+
+def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Row]]:
+    return {seed: [row for row in rows if row["source"] == bench] for seed, rows in runs.items()}
+
+
+def _one_benchmark(runs: Mapping[int | None, Sequence[Row]], scale: ScoreScale, score: Score) -> dict[str, Any]:
+    rows = [row for run in runs.values() for row in run]
+    return {
+        **{name: _one_predictor(runs, name, scale, score) for name in [*PREDICTORS, SAMPLED]},
+        "label_mass": median_mass(rows),
+        "cots": {"n": len(rows), **count_statuses(rows)},
+        "num_training_seeds": len(runs),
+        "num_inference_seeds": len({row["run_seed"] for row in rows}),
+        "num_samples": len({row["k"] for row in rows}),
+    }
+
+
+def _one_predictor(
+    runs: Mapping[int | None, Sequence[Row]], predictor: str, scale: ScoreScale, score: Score
+) -> dict[str, Any]:
+    table = [
+        [_agreement([row for row in rows if row["run_seed"] == seed], predictor, scale, score) for seed in seeds]
+        for rows in runs.values()
+        if (seeds := sorted({row["run_seed"] for row in rows}))
+    ]
+    flat = [run for line in table for run in line]
+    if not flat:
+        return {**dict.fromkeys(REPORTED), "n": 0, "n_ok": 0, "undefined": "no predictions"}
+    result: dict[str, Any] = {}
+    for name in REPORTED:
+        result[name], _ = metrics.mean_and_sd([run[name] for run in flat])
+        lines = [metrics.mean_and_sd([run[name] for run in line]) for line in table]
+        result[f"{name}_sd_training"] = metrics.mean_and_sd([mean for mean, _ in lines])[1]
+        result[f"{name}_sd_inference"] = metrics.mean_and_sd([sd for _, sd in lines])[0]
+    result["n"] = flat[0]["n"]
+    result["n_ok"] = statistics.fmean(run["n_ok"] for run in flat)
+    reasons = sorted({run["undefined"] for run in flat if run["undefined"]})
+    return {**result, **({"undefined": "; ".join(reasons)} if reasons else {})}
+
+
+def _agreement(rows: Sequence[Row], predictor: str, scale: ScoreScale, score: Score) -> dict[str, Any]:
+    groups = _by_example(rows).values()
+    predictions = [average([predict(row, predictor, scale, score) for row in group]) for group in groups]
+    return metrics.agreement(predictions, [group[0]["gold"] for group in groups], scale.values)
+
+
+def _mean_over(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    means = {name: metrics.mean_and_sd([one[name] for one in found])[0] for name in REPORTED}
+    return {**means, "n": sum(one["n"] for one in found), "n_ok": sum(one["n_ok"] for one in found)}
+
+
+def _by_example(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[(row["source"], row["id"])].append(row)
+    return groups

@@ -1,0 +1,100 @@
+"""Perplexity of given CoTs under a causal language model (appendix B.4).
+
+Shapes: B sequences of the batch, T tokens (padded on the right), S kept positions, N CoT tokens of the batch,
+V vocabulary.
+
+Differs from the released code: the span is the CoT's own ids behind the prompt's, known by construction,
+where the authors cut a rendered text at "[/INST]"; both ways of averaging are given, where they report the
+mean over samples alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tract_core.model.objectives import token_cross_entropy
+
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Ids of a prompt, and of the CoT that follows it (without delimiter and score)."""
+
+
+def perplexity(model: Any, pairs: Sequence[Pair], *, batch_size: int, progress: bool = True) -> dict[str, Any]:
+    """Perplexity of the CoTs, averaged over tokens and over samples.
+
+    Args:
+        model: a causal language model in evaluation mode; its own dtype and device are used.
+        pairs: prompt ids and CoT ids, from `Encoder.prompt_ids` and `Encoder.cot_ids` or stored `cot_ids`.
+        batch_size: sequences for each forward pass; changes memory and speed, not the result.
+        progress: show a bar.
+
+    Returns:
+        `n` (CoTs that were measured), `n_empty` (CoTs without a token, left out), `num_tokens`,
+        `token_weighted` = exp(sum of -log p / tokens), `per_sample` = mean over CoTs of exp(mean of -log p),
+        both None with a `reason` where they are undefined.
+
+    Raises:
+        ValueError: a prompt has no token, so the CoT's first token has no probability.
+    """
+    kept = [pair for pair in pairs if len(pair[1])]
+    sums = cot_surprisal(model, kept, batch_size=batch_size, progress=progress)
+    return {**averages(sums, [len(cot) for _, cot in kept]), "n_empty": len(pairs) - len(kept)}
+
+
+def averages(sums: Sequence[float], num_tokens: Sequence[int]) -> dict[str, Any]:
+    """Both averages from the sum of -log p (in nats) and the number of tokens, at least 1, of each CoT."""
+    result: dict[str, Any] = {"n": len(sums), "num_tokens": sum(num_tokens)}
+    undefined = {**result, "token_weighted": None, "per_sample": None}
+    if not sums:
+        return {**undefined, "reason": "no CoT has a token"}
+    sums_B, tokens_B = np.asarray(sums, dtype=np.float64), np.asarray(num_tokens, dtype=np.float64)
+    with np.errstate(over="ignore"):  # looked for below
+        token_weighted = float(np.exp(sums_B.sum() / tokens_B.sum()))
+        per_sample = float(np.mean(np.exp(sums_B / tokens_B)))
+    if not np.isfinite([token_weighted, per_sample]).all():
+        return {**undefined, "reason": "the model gives a CoT no finite probability"}
+    return {**result, "token_weighted": token_weighted, "per_sample": per_sample, "reason": None}
+
+
+def cot_surprisal(model: Any, pairs: Sequence[Pair], *, batch_size: int, progress: bool = True) -> list[float]:
+    """-log p(CoT | prompt) of each pair in nats, summed over the CoT's tokens, in the order of the pairs."""
+    assert not model.training, "dropout would change the perplexity; call model.eval() first"
+    if any(not len(prompt) for prompt, _ in pairs):
+        raise ValueError("a prompt has no token, so the first token of its CoT has no probability")
+    # The longest first: sequences of like length are padded little, and too large a batch fails at once.
+    order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
+    sums = [0.0] * len(pairs)
+    with tqdm(total=len(pairs), desc="perplexity", unit="CoT", disable=not progress) as bar:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            for index, value in zip(batch, _batch_surprisal(model, [pairs[i] for i in batch]), strict=True):
+                sums[index] = value
+            bar.update(len(batch))
+    return sums
+
+
+@torch.inference_mode()
+def _batch_surprisal(model: Any, pairs: Sequence[Pair]) -> list[float]:
+    """The sums of one batch; logits only from the first CoT token of the batch on, float32 only for CoT rows."""
+    longest = max(len(prompt) + len(cot) for prompt, cot in pairs)
+    first = min(len(prompt) for prompt, _ in pairs) - 1
+    device = next(model.parameters()).device
+    output = model(
+        input_ids=torch.tensor([_padded([*prompt, *cot], longest) for prompt, cot in pairs], device=device),
+        attention_mask=torch.tensor([_padded([1] * (len(p) + len(c)), longest) for p, c in pairs], device=device),
+        logits_to_keep=torch.arange(first, longest - 1, device=device),
+        use_cache=False,
+    )
+    kept = longest - 1 - first
+    rows = [b * kept + len(p) - 1 - first + t for b, (p, cot) in enumerate(pairs) for t in range(len(cot))]
+    logits_NV = output.logits.flatten(0, 1)[torch.tensor(rows, device=device)]
+    targets_N = torch.tensor([token for _, cot in pairs for token in cot], device=device)
+    nll_N = token_cross_entropy(logits_NV, targets_N).double()
+    return [float(part.sum()) for part in torch.split(nll_N, [len(cot) for _, cot in pairs])]
+
+
+def _padded(ids: list[int], length: int) -> list[int]:
+    # The pad id is never attended to nor predicted, so any valid id will do.
+    return ids + [0] * (length - len(ids))

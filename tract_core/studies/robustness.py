@@ -1,0 +1,101 @@
+"""How far each attack of tract_core/studies/attacks.py moves a judge's expected score."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from tract_core.base.config import Score
+from tract_core.base.scale import ScoreScale
+from tract_core.base.tables import Row
+from tract_core.compare import statistics
+from tract_core.compare.statistics import Bootstrap, Record
+from tract_core.score import scoring
+from tract_core.studies.attacks import ATTACKS, Attack
+
+Place = tuple[str, str]
+"""Source and id of an example."""
+
+
+def table(
+    predictions: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score, bootstrap: Bootstrap
+) -> list[Record]:
+    """One record for each attack, over the examples that have an expected score (RAIL) with and without it.
+
+    Args:
+        predictions: of the examples and of the attacked examples, all runs of one judge; they are averaged.
+        examples: rows of the examples table, for their tasks.
+
+    Returns:
+        `value`: mean of E[score | attacked] - E[score | clean], in units of the scale, with its interval by task;
+        `clean`, `attacked`: the two means; `raised`: share of the examples that rise by at least half a step of the
+        scale; `largest`: the largest rise; `label_mass`: median over the attacked CoTs; `bad_cots`: share of them that
+        are not `ok`; `n`; `n_left_out`: examples that the attack made too long, or whose prompt could not be changed;
+        `n_unscored`: examples without a score on either side.
+    """
+    runs: dict[Place, list[Row]] = defaultdict(list)
+    for row in predictions:
+        runs[row["source"], row["id"]].append(row)
+    expected = {
+        place: scoring.average([scoring.predict(row, "rail", scale, score) for row in rows])
+        for place, rows in runs.items()
+    }
+    clean = [row for row in examples if (row["source"], row["id"]) in runs]
+    return [_record(one, clean, runs, expected, _step(scale), bootstrap) for one in ATTACKS]
+
+
+def _record(
+    one: Attack,
+    examples: Sequence[Row],
+    runs: Mapping[Place, Sequence[Row]],
+    expected: Mapping[Place, float | None],
+    step: float,
+    bootstrap: Bootstrap,
+) -> Record:
+    pairs, groups = list[tuple[float, float]](), list[str]()
+    present = [row for row in examples if _place(row, one) in runs]
+    for row in present:
+        before, after = expected[row["source"], row["id"]], expected[_place(row, one)]
+        if before is not None and after is not None:
+            pairs.append((before, after))
+            groups.append(row["group_id"])
+    moved_N = np.array([after - before for before, after in pairs])
+    cots = [cot for row in present for cot in runs[_place(row, one)]]
+    return {
+        "attack": one.name,
+        "about": one.about,
+        **statistics.mean_by_cluster(moved_N, groups, bootstrap),
+        "clean": fmean(before for before, _ in pairs) if pairs else None,
+        "attacked": fmean(after for _, after in pairs) if pairs else None,
+        "raised": float(np.mean(moved_N >= step / 2)) if pairs else None,
+        "largest": float(moved_N.max()) if pairs else None,
+        "label_mass": scoring.median_mass(cots),
+        "bad_cots": fmean(cot["status"] != "ok" for cot in cots) if cots else None,
+        "n_left_out": len(examples) - len(present),
+        "n_unscored": len(present) - len(pairs),
+    }
+
+
+def describe(row: str, records: Sequence[Record]) -> str:
+    """The table as text, the strongest attack first, for the stage's output."""
+    lines = [f"{row}: {'attack':<22}{'shift':>8}{'interval':>18}{'clean':>8}{'attacked':>10}{'raised':>8}{'n':>6}"]
+    for record in sorted(records, key=lambda record: -(record["value"] if record["value"] is not None else -np.inf)):
+        lines.append(f"{row}: {record['attack']:<22}{_numbers(record)}{record['n']:>6}")
+    return "\n".join(lines)
+
+
+def _numbers(record: Record) -> str:
+    if record["value"] is None:
+        return f"  {record['reason']}"
+    low_high = "-" if record["low"] is None else f"({record['low']:+.2f}, {record['high']:+.2f})"
+    means = f"{record['clean']:>8.2f}{record['attacked']:>10.2f}{record['raised']:>8.0%}"
+    return f"{record['value']:>+8.2f}{low_high:>18}{means}"
+
+
+def _place(row: Row, one: Attack) -> Place:
+    return f"{row['source']}/{one.name}", row["id"]
+
+
+def _step(scale: ScoreScale) -> float:
+    return float(np.diff(scale.values).min())

@@ -1,0 +1,318 @@
+"""Examples -> token ids. A sequence is assembled from segments of ids:
+
+    [chat prefix][user turn, suffix][CoT][delimiter][score][end of turn]
+
+(without CoT and delimiter for a judge that writes none), so the score's place is known by construction and
+nothing is ever searched for in content. Text that comes from data (instruction, response, reference, rubric,
+CoT) is encoded so that no control token can appear in it: what spells
+`<|im_end|>` in a response becomes ordinary tokens. A CoT that the model writes itself ends before its first
+control token.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tract_core.base.config import Prompt, Scale
+from tract_core.base.errors import UserError
+from tract_core.base.scale import ScoreScale, ScoreTokens, prove_score_tokens
+from tract_core.base.tables import content_hash
+from tract_core.text import prompts
+from tract_core.text.prompts import JudgeInput, PromptStyle
+
+# Text is encoded behind an anchor, as it stands in a sequence, and the anchor's ids are taken off again.
+# One that the tokenizer does not fuse with the text is chosen, so several are needed.
+_ANCHORS = ("\n", ".", "x")
+_SENTINEL = "judge-content-goes-here"
+# Private use, a rare ideograph, a hieroglyph: what becomes the unknown token in a vocabulary that has one for text.
+_RARE = "\U0010fffd\u3402\U00013000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One training sequence. `input_ids[score_position]` is the score token; the end token follows it."""
+
+    id: str
+    input_ids: list[int]
+    num_prompt: int
+    score_position: int
+    gold: float
+
+    @property
+    def num_cot(self) -> int:
+        """CoT and delimiter tokens: what cross-entropy always covers."""
+        return self.score_position - self.num_prompt
+
+
+class Encoder:
+    """The one renderer of training, sampling and scoring, for one tokenizer, prompt style and scale."""
+
+    def __init__(self, tokenizer: Any, style: PromptStyle, scale: ScoreScale, system: str | None = None) -> None:
+        """Prove the score tokens and take the chat template apart.
+
+        Raises:
+            UserError: a score is not provable, the tokenizer has no end token, or the chat template
+                refuses the system text.
+        """
+        self.tokenizer, self.style, self.scale, self._system = tokenizer, style, scale, system
+        self._control = _control_tokens(tokenizer)
+        self.control_ids = frozenset(self._control.values())
+        """Ids that never stand in content, nor in a CoT that was drawn."""
+        names = [re.escape(name) for name in self._control if len(name) > 1]
+        self._spelled = re.compile(f"(?={'|'.join(names)})" if names else "(?!)")
+        self._frame = _chat_frame(tokenizer, system, self._control) if tokenizer.chat_template else None
+        self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, self._before_score())
+        # Tokenizers differ in whether text behind a control token counts as the start of a text.
+        self._starts_alone = self._frame is None or self._matches_template(alone=True)
+        self._end_id = self._find_end_id()
+
+    @classmethod
+    def create(cls, tokenizer: Any, prompt: Prompt, scale: Scale, *, cot: bool = True) -> "Encoder":
+        """From the sections `prompt` and `scale` of params.yaml; `cot`: whether a CoT stands before the score."""
+        score_scale = ScoreScale.create(scale.values, scale.labels)
+        style = PromptStyle(
+            source=prompt.source,
+            format_text=prompt.format_text,
+            use_reference=prompt.use_reference,
+            delimiter=prompt.delimiter,
+            labels=score_scale.labels,
+            cot=cot,
+        )
+        return cls(tokenizer, style, score_scale, prompt.system)
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Tokens that end a CoT: end of turn and end of text."""
+        eos = self.tokenizer.eos_token_id
+        return sorted({self._end_id} | ({eos} if eos is not None else set()))
+
+    def prompt_ids(self, x: JudgeInput) -> list[int]:
+        """[chat prefix][user turn, suffix]: what the model continues with a CoT."""
+        return self._turn(prompts.render(x, self.style))
+
+    def cot_ids(self, cot: str) -> list[int]:
+        """A CoT's ids as they follow the prompt; without a chat template a space separates the two."""
+        return self.continuation(cot if self._frame is not None else " " + cot)
+
+    def training_example(self, id: str, prompt_ids: Sequence[int], cot: str | None, gold: float) -> Encoded:
+        """The whole sequence for one row, behind its `prompt_ids`; without a CoT where `cot` is None.
+
+        Raises:
+            ValueError: gold is not in Y, or a CoT is given to a judge without CoT, or missing for one with it.
+        """
+        if (cot is not None) != self.style.cot:
+            raise ValueError(f"example {id}: style.cot is {self.style.cot}, but the CoT is {cot!r}")
+        before_score = [*prompt_ids, *([] if cot is None else self.cot_ids(cot)), *self.score_tokens.delimiter_ids]
+        score_id = self.score_tokens.label_ids[self.scale.index(gold)]
+        return Encoded(
+            id=id,
+            input_ids=[*before_score, score_id, self._end_id],
+            num_prompt=len(prompt_ids),
+            score_position=len(before_score),
+            gold=float(gold),
+        )
+
+    def scoring_context(self, prompt_ids: Sequence[int], cot_ids: Sequence[int]) -> list[int]:
+        """The sequence whose next-token distribution is the score: prompt, CoT, delimiter."""
+        return [*prompt_ids, *cot_ids, *self.score_tokens.delimiter_ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Ids -> text without control tokens and without white space at the ends."""
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text.strip()
+
+    def cut_at_delimiter(self, ids: Sequence[int]) -> tuple[list[int], bool]:
+        """Whole tokens before the first delimiter in generated ids, and whether one was found."""
+        stop = self.style.delimiter.strip()
+        text = self._raw_text(ids)
+        place = text.find(stop)
+        if place < 0:
+            return list(ids), False
+        keep = next(n for n in range(len(ids), -1, -1) if len(self._raw_text(ids[:n])) <= place)
+        return list(ids[:keep]), True
+
+    def before_control(self, ids: Sequence[int]) -> list[int]:
+        """Generated ids before the first control token.
+
+        What a model writes behind a turn's end, or as another role, is no part of its CoT, and training and scoring
+        never show it a control token there. Tokens are compared, not text: a CoT may spell `<|im_end|>`.
+        """
+        return list(itertools.takewhile(lambda token: token not in self.control_ids, ids))
+
+    def continuation(self, text: str) -> list[int]:
+        """Content's ids where something stands before it; never a control token.
+
+        Raises:
+            UserError: the text holds a character that is a control token in itself, or the tokenizer joins the
+                text's beginning with whatever stands before it.
+        """
+        return self._content(text, self._behind_anchor)
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides how an example becomes ids."""
+        return content_hash(
+            {
+                "vocabulary": self.tokenizer.get_vocab(),
+                "chat_template": self.tokenizer.chat_template,
+                "probe": self._turn("A probe: 3.5 <b>caf\u00e9</b>\n\n  ###Feedback:"),
+                "score_tokens": [self.score_tokens.delimiter_ids, self.score_tokens.label_ids],
+                "style": [
+                    self.style.source,
+                    self.style.format_text,
+                    self.style.use_reference,
+                    self.style.delimiter,
+                    self.style.cot,
+                ],
+            }
+        )
+
+    @property
+    def template_exact(self) -> bool:
+        """Whether a prompt's ids equal what the tokenizer's own `apply_chat_template` gives."""
+        return self._frame is None or self._matches_template(alone=self._starts_alone)
+
+    def _before_score(self) -> str:
+        """What stands between prompt (or CoT) and score: the delimiter, or without CoT and template a space."""
+        if self.style.cot:
+            return self.style.delimiter
+        return "" if self._frame is not None else " "
+
+    def _turn(self, text: str) -> list[int]:
+        if self._frame is None:
+            bos = self.tokenizer.bos_token_id if _adds_bos(self.tokenizer) else None
+            return [*([] if bos is None else [bos]), *self._alone(text)]
+        return self._framed(text, alone=self._starts_alone)
+
+    def _framed(self, text: str, *, alone: bool) -> list[int]:
+        assert self._frame is not None
+        middle = self._frame.text_before + text + self._frame.text_after
+        body = self._alone(middle) if alone else self.continuation(middle)
+        ids = [*self._frame.ids_before, *body, *self._frame.ids_after]
+        bos = self.tokenizer.bos_token_id
+        return [bos, *ids] if bos is not None and _adds_bos(self.tokenizer) and ids[0] != bos else ids
+
+    def _matches_template(self, *, alone: bool) -> bool:
+        benign = "Rate this, please."
+        messages = _messages(self._system, benign)
+        expected = _apply_template(self.tokenizer, messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        return self._framed(benign, alone=alone) == list(expected)
+
+    def _find_end_id(self) -> int:
+        """The first control token behind an assistant turn, or the end-of-text token."""
+        if self._frame is not None:
+            messages = [*_messages(self._system, "x"), {"role": "assistant", "content": _SENTINEL}]
+            tail = _apply_template(self.tokenizer, messages, tokenize=False).rpartition(_SENTINEL)[2]
+            places = {name: tail.find(name) for name in self._control if name in tail}
+            if places:
+                return self._control[min(places, key=lambda name: (places[name], -len(name)))]
+        if self.tokenizer.eos_token_id is None:
+            raise UserError("the tokenizer has no end-of-text token (eos_token), so a CoT could never end")
+        return int(self.tokenizer.eos_token_id)
+
+    def _raw_text(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _plain_ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
+        )["input_ids"]
+        return ids
+
+    def _alone(self, text: str) -> list[int]:
+        """Content's ids at the start of a text."""
+        return self._content(text, self._plain_ids)
+
+    def _content(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """The text's ids, encoded in pieces where it would hold a control token as a whole.
+
+        Only ids without a control token are returned, whatever the tokenizer does: it may match a spelling after
+        normalising the text, as a whole word, with the white space around it, or merge its way to one. Each cut
+        leaves shorter pieces, so this ends, and a piece continues the one before it.
+        """
+        ids = encode(text)
+        if self.control_ids.isdisjoint(ids):
+            return ids
+        edges = [0, *self._cuts(text, encode), len(text)]
+        pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
+        rest = [token for piece in pieces[1:] for token in self._content(piece, self._behind_anchor)]
+        return [*self._content(pieces[0], encode), *rest]
+
+    def _cuts(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
+        """Places inside every spelled control token, or one inside the first that is spelled otherwise."""
+        if spelled := [found.start() + 1 for found in self._spelled.finditer(text)]:
+            return spelled
+        free, full = 0, len(text)  # text[:free] has no control token, text[:full] has one
+        while full - free > 1:
+            middle = (free + full) // 2
+            free, full = (middle, full) if self.control_ids.isdisjoint(encode(text[:middle])) else (free, middle)
+        if free == 0:
+            raise UserError(f"cannot encode {text[:60]!r}: {text[0]!r} is a control token in itself; remove it")
+        return [free]
+
+    def _behind_anchor(self, text: str) -> list[int]:
+        for anchor in _ANCHORS:
+            head, ids = self._plain_ids(anchor), self._plain_ids(anchor + text)
+            if ids[: len(head)] == head:
+                return ids[len(head) :]
+        raise UserError(f"cannot encode {text[:60]!r} in context: the tokenizer fuses it with whatever stands before")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """The chat template around the content: control tokens as ids, plain text next to the content as text."""
+
+    ids_before: list[int]
+    text_before: str
+    text_after: str
+    ids_after: list[int]
+
+
+def _messages(system: str | None, user: str) -> list[dict[str, str]]:
+    return [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": user}]
+
+
+def _control_tokens(tokenizer: Any) -> dict[str, int]:
+    """Text -> id of special tokens, and of added tokens that are more than white space or one character.
+
+    The unknown token is left out where rare text becomes it: it commands nothing, and content may well hold one.
+    Elsewhere its name is often another one's (`<|endoftext|>` in GPT-2's and SmolLM2's tokenizers).
+    """
+    added = {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    control = {**{text: index for text, index in added.items() if len(text.strip()) > 1}, **special}
+    rare = tokenizer(_RARE, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    unknown = {tokenizer.unk_token_id} & set(rare) - {tokenizer.bos_token_id, tokenizer.eos_token_id}
+    return {text: index for text, index in control.items() if index not in unknown}
+
+
+def _apply_template(tokenizer: Any, messages: list[dict[str, str]], **how: bool) -> Any:
+    """The tokenizer's own rendering. A template is a program of the model's, run in Jinja's sandbox."""
+    try:
+        return tokenizer.apply_chat_template(messages, **how)
+    except Exception as error:  # Jinja errors have no common base here
+        system = next((message["content"] for message in messages if message["role"] == "system"), None)
+        raise UserError(f"the model's chat template refuses the prompt (prompt.system = {system!r}): {error}") from None
+
+
+def _chat_frame(tokenizer: Any, system: str | None, control: dict[str, int]) -> _Frame:
+    text = _apply_template(tokenizer, _messages(system, _SENTINEL), tokenize=False, add_generation_prompt=True)
+    if text.count(_SENTINEL) != 1:
+        raise UserError("the model's chat template does not place the user turn exactly once; use another model")
+    before, _, after = text.partition(_SENTINEL)
+    last = max((before.rfind(name) + len(name) for name in control if name in before), default=0)
+    first = min((after.find(name) for name in control if name in after), default=len(after))
+    encode = {"add_special_tokens": False, "return_attention_mask": False}
+    return _Frame(
+        ids_before=list(tokenizer(before[:last], **encode)["input_ids"]) if last else [],
+        text_before=before[last:],
+        text_after=after[:first],
+        ids_after=list(tokenizer(after[first:], **encode)["input_ids"]) if after[first:] else [],
+    )
+
+
+def _adds_bos(tokenizer: Any) -> bool:
+    ids = tokenizer("x")["input_ids"]
+    return tokenizer.bos_token_id is not None and bool(ids) and ids[0] == tokenizer.bos_token_id

@@ -1,0 +1,4 @@
+"""One LoRA fine-tuning: the order of the data, packed sequences, the loop, checkpoints and memory.
+
+Imports `base`, `text` and `model`.
+"""

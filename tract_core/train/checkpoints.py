@@ -1,0 +1,99 @@
+"""Checkpoints of a training run: written atomically, chosen by their manifests, one run at a time on a folder.
+
+A run's folder is keyed by the fingerprint of everything that determines its result, so another lambda or another
+table starts clean, and the same run after a kill goes on. A checkpoint exists when its manifest does: it is written
+last into a draft folder, which then gets its name.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from tract_core.base import tables
+from tract_core.base.errors import DiskFullError, UserError
+from tract_core.base.locks import held
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 3
+"""Part of every fingerprint; raise it when the code computes other weights or writes other files."""
+_KEPT = 2
+_STEP = "step_"
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint that is whole, or None where there is none; a damaged one is skipped and logged.
+
+        Raises:
+            UserError: all are damaged: hours may be lost, so starting anew is the user's to say.
+        """
+        found = sorted(self._all(), reverse=True)
+        for checkpoint in found:
+            try:
+                tables.verify_manifest(checkpoint)
+            except UserError as error:
+                logger.warning("checkpoint %s is not used: %s", checkpoint.name, error)
+            else:
+                return checkpoint
+        if found:
+            raise UserError(
+                f"{self.folder}: no checkpoint is whole (the reasons stand above); remove the folder to train from the "
+                "first step, or restore its files"
+            )
+        return None
+
+    @contextmanager
+    def draft(self, step: int) -> Iterator[Path]:
+        """A folder to write into; it becomes the checkpoint of `step` when the block ends without an error.
+
+        Raises:
+            UserError: the disk is full; earlier checkpoints stay as they are.
+        """
+        try:
+            with tables.atomic_folder(self.folder / f"{_STEP}{step:08d}") as folder:
+                yield folder
+                tables.write_manifest(folder, {"step": step})
+        except DiskFullError:
+            raise UserError(
+                f"{self.folder}: the disk is full at the checkpoint of step {step}; earlier ones are whole. "
+                f"Free at least {self._needed():,} bytes and run `dvc repro` again: it goes on from there"
+            ) from None
+        for old in sorted(self._all())[:-_KEPT]:
+            shutil.rmtree(old)
+
+    def discard(self) -> None:
+        """The run is finished and its adapter is in place."""
+        shutil.rmtree(self.folder)
+
+    def _all(self) -> list[Path]:
+        return [path for path in self.folder.glob(f"{_STEP}*") if path.is_dir()]
+
+    def _needed(self) -> int:
+        sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in self._all()]
+        return max(sizes, default=2**20)
+
+
+@contextmanager
+def opened(home: Path, fingerprint: Mapping[str, Any], *, lock: bool = True) -> Iterator[Checkpoints]:
+    """The checkpoints of the run with this fingerprint, held for one process at a time.
+
+    Args:
+        home: where all runs have their folders.
+        fingerprint: JSON values that determine the result.
+        lock: False for the other ranks of a run that holds the lock.
+
+    Raises:
+        UserError: another process trains the same thing here.
+    """
+    folder = home / tables.content_hash({**fingerprint, "format": FORMAT})[:16]
+    with held(folder, "is training this") if lock else nullcontext():
+        yield Checkpoints(folder)

@@ -1,0 +1,98 @@
+"""Micro-batches without padding: sequences stand one behind the other in one row, and attention keeps them apart.
+
+Linear layers see every token once. Attention runs sequence by sequence, with the kernels that transformers would
+take for each alone, so that no mask over all pairs of tokens is made. Lengths are plain numbers on the host:
+nothing waits for the device.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from tract_core.base.errors import UserError
+
+_NAME = "tract_packed"
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.1}
+"""Of the largest logit. A sequence that sees its neighbour moves by more."""
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    lengths: Sequence[int],
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention inside each of the sequences; the signature is that of transformers' attention functions.
+
+    Args:
+        module: the attention layer.
+        query: [1, heads, tokens, width], and `key` and `value` with fewer heads maybe.
+        key: see `query`.
+        value: see `query`.
+        attention_mask: never given: there is no padding.
+        lengths: tokens of each sequence.
+        sliding_window: how far back a token looks, itself included.
+        kwargs: of the layer, passed on.
+    """
+    assert attention_mask is None
+    pieces = zip(*(torch.split(whole, list(lengths), dim=2) for whole in (query, key, value)), strict=True)
+    outputs = [sdpa_attention_forward(module, q, k, v, _window(q, sliding_window), **kwargs)[0] for q, k, v in pieces]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None  # cat copies a single one, too
+
+
+def _window(query: Tensor, sliding_window: int | None) -> Tensor | None:
+    """The mask of a window that is shorter than the sequence."""
+    length = query.shape[2]
+    if sliding_window is None or length <= sliding_window:
+        return None
+    back = torch.arange(length, device=query.device)[:, None] - torch.arange(length, device=query.device)
+    return ((back >= 0) & (back < sliding_window))[None, None]
+
+
+AttentionInterface.register(_NAME, attend)
+
+
+def use(model: PreTrainedModel) -> None:
+    """Let the model attend by `attend`; its forward then needs `lengths`.
+
+    Raises:
+        UserError: the architecture does not let its attention be replaced.
+    """
+    if not model._can_set_attn_implementation():
+        raise UserError(f"{type(model).__name__}: its attention cannot be replaced, so it cannot be trained here")
+    model.set_attn_implementation(_NAME)
+
+
+def prove(model: Any) -> None:
+    """Two sequences in one row must come out as each alone: convolutions and recurrences would run from one into
+    the next.
+
+    Args:
+        model: after `use`.
+
+    Raises:
+        UserError: they do not, so micro-batches must hold one sequence.
+    """
+    device, training = model.device, model.training
+    ids = torch.arange(2, 34, device=device)[None]
+    positions = torch.arange(16, device=device).repeat(2)[None]
+    model.eval()
+    with torch.no_grad():
+        packed = model(input_ids=ids, position_ids=positions, lengths=(16, 16), use_cache=False).logits[0, 16:]
+        alone = model(input_ids=ids[:, 16:], position_ids=positions[:, 16:], lengths=(16,), use_cache=False).logits[0]
+    model.train(training)
+    difference = ((packed - alone).abs().max() / alone.abs().max()).item()
+    if difference > _TOLERANCE[alone.dtype]:
+        raise UserError(
+            f"the layers of {type(model).__name__} carry something from one sequence of a micro-batch into the next "
+            f"(logits move by {difference:.0%}); set train.micro_batch_size: 1"
+        )

@@ -1,0 +1,62 @@
+"""How the adapters of all rows are trained: they differ in objective, lambda, data and start alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tract_core.base import places, tables
+from tract_core.base.config import Params
+from tract_core.model import loading
+from tract_core.model.models import SeedModel
+from tract_core.model.objectives import Kind, Objective, ScoreTerm
+from tract_core.text import prompt_cache
+from tract_core.text.encoding import Encoder
+from tract_core.text.examples import Pair
+from tract_core.train import training
+from tract_core.train.training import Recipe
+
+
+def recipe(params: Params, kind: Kind, *, lam: float, seed: int, score_term: ScoreTerm = "squared_error") -> Recipe:
+    """Everything but the data that determines an adapter."""
+    objective = Objective.create(
+        kind=kind,
+        lam=lam,
+        normalization=params.loss.normalization,
+        authors_batch=params.loss.authors_batch,
+        ce_on_score=params.loss.ce_on_score,
+        ce_on_eos=params.loss.ce_on_eos,
+        score_term=score_term,
+    )
+    return Recipe(
+        model=params.model,
+        prompt=params.prompt,
+        scale=params.scale,
+        lora=params.lora,
+        train=params.train,
+        objective=objective,
+        run_seed=seed,
+    )
+
+
+def fit(
+    row: str,
+    pairs: Sequence[Pair],
+    how: Recipe,
+    *,
+    seed_model: SeedModel,
+    encoder: Encoder,
+    inputs: Mapping[str, Path],
+    start: Path | None = None,
+) -> str:
+    """Train the adapter of one row and put it where the later stages look for it."""
+    loading.require_proof(seed_model)
+    prompts = prompt_cache.prompt_ids(encoder, [x for x, _ in pairs])
+    return training.train_adapter(
+        [encoder.training_example(x["id"], prompts[x["source"], x["id"]], cot, x["gold"]) for x, cot in pairs],
+        how,
+        seed_model=seed_model,
+        encoder=encoder,
+        data={name: tables.manifest_hash(folder) for name, folder in inputs.items()},
+        out=places.adapter(row, how.run_seed),
+        log=places.loss_file(row, how.run_seed),
+        start=start,
+    )
