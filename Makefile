@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env repro repro-tiny world world-claims world-vary test test-faults check preset format plan lock audit
+.PHONY: env rows repro repro-tiny world world-claims world-vary test test-faults check preset format plan lock audit
 env: $(READY)
 
 $(READY): $(REQUIREMENTS)
@@ -39,6 +39,9 @@ preset: env  ## make preset P=NAME: params.yaml becomes presets/NAME.yaml
 	@test -f "presets/$(P).yaml" || { echo "make preset P=NAME with NAME one of: $(basename $(notdir $(wildcard presets/*.yaml)))" >&2; exit 2; }
 	cp "presets/$(P).yaml" params.yaml
 	python -m pipeline.validate
+
+rows: env  ## make rows R="tract b3 b4": which rows run, with all that they need; without R after an edit of matrix.scored
+	python -m pipeline.rows $(R)
 
 plan: env  ## what dvc repro would run now, and its projected cost; D=h100 names a device (a100, a6000, rtx4090, cpu)
 	python -m pipeline.plan --device $(or $(D),cpu)

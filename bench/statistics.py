@@ -17,7 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from tract_core.base import places, tables
+from tract_core.base import config, places, tables
+from tract_core.base.rows import STUDIES, select
 from tract_core.base.tables import Row
 
 ROOT = Path(__file__).parents[1]
@@ -52,10 +53,8 @@ def _seconds(stage: str, *arguments: str) -> float:
 def _make_run(num_examples: int) -> None:
     """Everything that the three stages read, in the current folder."""
     params = yaml.safe_load((ROOT / "presets/paper-mistral-7b.yaml").read_text())
-    untrained = [row for row in ROWS if row.startswith("b5") or row == "b3"]
-    trained = [row for row in ROWS if row not in untrained]
-    params["matrix"] |= {"scored": ROWS, "trained": trained, "sweep": [], "external": ["forced"], "curve_external": []}
-    params["matrix"] |= {"curve": [], "gap": [], "perplexity": []}
+    matrix, _ = select(config.validated(params, ROOT).rows, ROWS, dict.fromkeys(STUDIES, ()))
+    params["matrix"] = matrix.resolved()
     params["seeds"], params["infer"] = [42], {"num_samples": 1, "seeds": SEEDS}
     params["statistics"] = {"level": 0.95, "resamples": 1000}
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -71,9 +70,8 @@ def _make_run(num_examples: int) -> None:
     for row in ROWS:
         rng = random.Random(row)
         predictions = [prediction(judged, seed, rng) for judged in everything for seed in SEEDS]
-        tables.write(
-            places.predictions(row, 42 if row in trained else None), "predictions", predictions, {"adapter": None}
-        )
+        folder = places.predictions(row, 42 if row in matrix.trained else None)
+        tables.write(folder, "predictions", predictions, {"adapter": None})
 
 
 def example(bench: str, number: int, rng: random.Random) -> Row:

@@ -5,16 +5,13 @@ Reads:  artifacts/examples, artifacts/results
 Writes: artifacts/statistics.json, plots/lambda.csv
 """
 
-from pathlib import Path
-
 from tract_core.base import config, places, process, tables
+from tract_core.base.rows import swept
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import corruption, results
 from tract_core.compare.statistics import Bootstrap
 from tract_core.score import collecting
 from tract_core.text import examples
-
-LAMBDA_PLOT = Path("plots/lambda.csv")
 
 
 def main() -> str:
@@ -24,7 +21,7 @@ def main() -> str:
     benchmarks = {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}
     predictions = {row: collecting.runs(row, seeds) for row in rows}
     looked_at = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
-    lambdas = {"tract": params.loss.lam, **{row: params.rows.sweep[row].lam for row in params.matrix.sweep}}
+    lambdas = {"tract": params.loss.lam, **swept(params.rows, params.matrix.on_a1)}
     found = results.tables(predictions, benchmarks, seeds, scale, params.score, bootstrap)
     curves = [*params.matrix.curve, *(f"b5_{protocol}" for protocol in params.matrix.curve_external)]
     gap = {row: collecting.gap(row, seeds) for row in params.matrix.gap}
@@ -53,7 +50,7 @@ def main() -> str:
         ],
     }
     tables.write_json(places.STATISTICS, everything)
-    tables.write_csv(LAMBDA_PLOT, results.lambda_curve(everything["figure2"]))
+    tables.write_csv(places.LAMBDA_PLOT, results.lambda_curve(everything["figure2"]))
     return f"{len(rows)} rows, {len(found['cells'])} cells, {params.statistics.resamples} resamples"
 
 

@@ -1,8 +1,9 @@
-"""Row B.5: a judge that somebody else trained, by one of two protocols.
+"""Row B.5: a judge that somebody else trained, by one of two protocols, on all benchmarks.
 
 Run:    dvc repro infer_external
+        dvc repro curve_external  Figure 3: more CoTs (--curve), the first ones those that `infer_external` drew
 Reads:  artifacts/examples/benchmarks, the judge named under `external`
-Writes: artifacts/results/predictions/b5_PROTOCOL/untrained
+Writes: artifacts/results/predictions/b5_PROTOCOL/untrained (--curve: artifacts/results/curve/b5_PROTOCOL/untrained)
 """
 
 from tract_core.base import config, places, process
@@ -10,9 +11,10 @@ from tract_core.generate import generators
 
 
 def main() -> str:
-    params, protocol = config.load(), process.arguments("protocol").protocol
-    out = places.predictions(f"b5_{protocol}", None)
-    return generators.external_judgements(params, protocol, params.infer.num_samples, out)
+    params, given = config.load(), process.arguments("protocol", flags=["curve"])
+    num_samples = params.curve.num_samples if given.curve else params.infer.num_samples
+    out = places.curve if given.curve else places.predictions
+    return generators.external_judgements(params, given.protocol, num_samples, out(f"b5_{given.protocol}", None))
 
 
 if __name__ == "__main__":

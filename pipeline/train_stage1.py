@@ -1,7 +1,7 @@
-"""Stage 1, row A.1: p_0 and the annotator's CoTs, CoT-RAFT -> p_s.
+"""Training on what the annotator gave: rows A.1 (p_s), B.1, B.2, B.4, and the row that goes on from B.2's model.
 
-Run:    dvc repro train_stage1
-Reads:  artifacts/examples/train, artifacts/check/proof.json
+Run:    dvc repro train_stage1, dvc repro train_sequential
+Reads:  artifacts/examples/train, artifacts/check/proof.json; train_sequential also artifacts/adapters/b2/seed_N
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 
@@ -12,13 +12,15 @@ from tract_core.train import recipes
 
 
 def main() -> str:
-    params, seed = config.load(), process.arguments("seed").seed
-    seed_model, encoder = loading.seed_model_and_encoder(params)
+    params, given = config.load(), process.arguments("row", "seed")
+    row = params.rows[given.row]
+    seed_model, encoder = loading.seed_model_and_encoder(params, cot=row.writes_cot)
     rows = tables.read(places.TRAIN_EXAMPLES, "examples")
     return recipes.fit(
-        "a1",
-        examples.pair_with_annotator(rows, cot=True),
-        recipes.recipe(params, "cot_raft", lam=params.stage1.lam, seed=seed),
+        given.row,
+        row,
+        examples.pair_with_annotator(rows, cot=row.writes_cot),
+        recipes.recipe(params, row, lam=row.lam, seed=given.seed),
         seed_model=seed_model,
         encoder=encoder,
         inputs={"examples": places.TRAIN_EXAMPLES},

@@ -1,8 +1,11 @@
-"""Stage 2, rows 6, A.4, mixed and rps: the CoTs that p_s wrote, with the original gold scores, CoT-RAFT.
+"""Training on CoTs that a model of an earlier stage wrote, with the original gold scores.
 
-Run:    dvc repro train_stage2
-Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/a1/seed_N,
-        artifacts/adapters/a1/seed_N (for row A.4)
+Rows 6 (p_tract), A.4, mixed and rps learn from a1's CoTs and take loss.lambda (train_stage2); Figure 2 and A.3 learn
+from the same CoTs with a lambda of their own or none (train_on_a1); A.2 learns from b2's CoTs (train_on_b2).
+
+Run:    dvc repro train_stage2, dvc repro train_on_a1, dvc repro train_on_b2
+Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/WRITER/seed_N;
+        row A.4 also artifacts/adapters/a1/seed_N
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 
@@ -14,21 +17,22 @@ from tract_core.train import recipes
 
 def main() -> str:
     params, given = config.load(), process.arguments("row", "seed")
-    row = params.rows.stage2[given.row]
+    row = params.rows[given.row]
+    assert row.writer is not None  # rows of these stages have one
     seed_model, encoder = loading.seed_model_and_encoder(params)
-    rows = tables.read(places.TRAIN_EXAMPLES, "examples")
-    cots = tables.read(places.own_cots("a1", given.seed), "cots")
-    pairs = examples.pair_with_own_cots(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
-    if row.cots == "both":
+    rows, written = tables.read(places.TRAIN_EXAMPLES, "examples"), places.own_cots(row.writer, given.seed)
+    keep_bad = params.selfgen.on_bad_cot == "keep"
+    pairs = examples.pair_with_own_cots(rows, tables.read(written, "cots"), keep_bad=keep_bad)
+    if row.cots == "annotator+a1":
         pairs = [*examples.pair_with_annotator(rows, cot=True), *pairs]
     return recipes.fit(
         given.row,
+        row,
         pairs,
-        recipes.recipe(params, "cot_raft", lam=params.loss.lam, seed=given.seed, score_term=row.score_term),
+        recipes.recipe(params, row, lam=params.loss.lam if row.family == "stage2" else row.lam, seed=given.seed),
         seed_model=seed_model,
         encoder=encoder,
-        inputs={"examples": places.TRAIN_EXAMPLES, "cots": places.own_cots("a1", given.seed)},
-        start=places.adapter("a1", given.seed) if row.start == "p_s" else None,
+        inputs={"examples": places.TRAIN_EXAMPLES, "cots": written},
     )
 
 

@@ -8,7 +8,10 @@ after the seeds) has all that have run with these seeds.
 """
 
 import argparse
+import copy
+import functools
 import json
+import operator
 import statistics
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -21,17 +24,12 @@ import yaml
 
 from bench import measuring
 from bench.world import claims, make, run
-from tract_core.base import places, tables
+from tract_core.base import config, places, tables
+from tract_core.base.rows import STUDIES, select
 
 BENCH = "id"
 SEEDS = [21, 22]
-_ROWS = {
-    "baseline": ["b2", "b4"],
-    "stage2": ["tract"],
-    "writers": ["a1"],
-    "trained": ["tract", "a1", "b2", "b4"],
-    "scored": ["tract", "a1", "b2", "b4"],
-}
+_ROWS = ["tract", "a1", "b2", "b4"]
 
 
 _LINES = {
@@ -56,7 +54,7 @@ class Variation:
 
 def _loss(normalization: str, lam: float) -> dict[str, Any]:
     """In both stages."""
-    return {"loss.normalization": normalization, "loss.lambda": lam, "stage1.lambda": lam}
+    return {"loss.normalization": normalization, "loss.lambda": lam, "rows.a1.lambda": lam}
 
 
 VARIATIONS = {
@@ -98,14 +96,16 @@ def _reproduce(name: str, *, seeds: list[int]) -> None:
 
 def changed(preset: dict[str, Any], params: Mapping[str, Any], seeds: list[int]) -> dict[str, Any]:
     """The preset's parameters with the rows of this comparison, its seeds and the variation's own values."""
-    rows = {name: _ROWS.get(name, []) for name in preset["matrix"]}
-    found = {**preset, "seeds": seeds, "matrix": rows}
+    found = {**copy.deepcopy(preset), "seeds": seeds}
     for name, value in params.items():
-        section, key = name.split(".")
-        if key not in found[section]:
+        *parents, key = name.split(".")
+        section = functools.reduce(operator.getitem, parents, found)
+        if key not in section:
             raise KeyError(name)
-        found[section] = {**found[section], key: value}
-    return found
+        section[key] = value
+    rows = config.validated(found, run.PRESET).rows
+    matrix, _ = select(rows, _ROWS, dict.fromkeys(STUDIES, ()))
+    return {**found, "matrix": matrix.resolved()}
 
 
 def report(seeds: list[int]) -> None:

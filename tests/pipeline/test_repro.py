@@ -48,7 +48,7 @@ def test_a_draft_of_a_killed_process_makes_nothing_stale(clone):
         ("infer.num_samples", 3),
         ("selfgen.num_samples", 2),
         ("model.source", "work/models/other"),
-        ("rows.stage2.tract.start", "p_s"),
+        ("rows.tract.start", "a1"),
         ("data/demo/train.jsonl", None),
         ("tract_core/score/metrics.py", None),
     ],
@@ -144,7 +144,7 @@ def test_the_launcher_trains_on_two_ranks(clone):
     clone.env["OMP_NUM_THREADS"] = "1"
     clone.set("train.launcher", "torchrun --nproc_per_node 2 --master_port 29513")
     clone.set("train.micro_batch_size", 1)
-    assert "train_stage1" in clone.repro("train_stage1@42")
+    assert "train_stage1" in clone.repro("train_stage1@a1-42")
     assert losses() == pytest.approx(alone, rel=1e-4)
 
 

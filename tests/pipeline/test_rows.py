@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from tract_core.base import config, tables
+from tract_core.base.rows import FAMILIES
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import results
 from tract_core.compare.statistics import Bootstrap
@@ -16,7 +17,7 @@ from tract_core.studies.attacks import ATTACKS
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
 
 SEED = 42
-TRAINED = config.load("presets/tiny-paper.yaml").matrix.trainable()
+TRAINED = [name for family in FAMILIES for name in getattr(config.load("presets/tiny-paper.yaml").matrix, family)]
 
 
 IN_TINY = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", "compare", "report"}
@@ -147,23 +148,23 @@ def test_figures_are_plots_of_dvc(paper):
 
 
 ONE_ROW = {
-    "a1": ["train_stage1@42"],
-    "b1": ["train_baseline@b1-42"],
-    "b2": ["train_baseline@b2-42"],
+    "a1": ["train_stage1@a1-42"],
+    "b1": ["train_stage1@b1-42"],
+    "b2": ["train_stage1@b2-42"],
     "b3": [],
-    "b4": ["train_baseline@b4-42"],
+    "b4": ["train_stage1@b4-42"],
     "b5_free": [],
     "b5_forced": [],
-    "tract": ["train_stage1@42", "train_stage2@tract-42"],
-    "a4": ["train_stage1@42", "train_stage2@a4-42"],
-    "mixed": ["train_stage1@42", "train_stage2@mixed-42"],
-    "rps": ["train_stage1@42", "train_stage2@rps-42"],
-    "self_ce_b2": ["train_baseline@b2-42", "train_self_ce@b2-42"],
-    "self_ce_a1": ["train_stage1@42", "train_self_ce@a1-42"],
-    "sequential": ["train_baseline@b2-42", "train_sequential@sequential-42"],
-    "cool_tract": ["train_stage1@42", "train_stage2@tract-42"],
-    "cool_b2": ["train_baseline@b2-42"],
-    "lambda_0_5": ["train_stage1@42", "train_sweep@lambda_0_5-42"],
+    "tract": ["train_stage1@a1-42", "train_stage2@tract-42"],
+    "a4": ["train_stage1@a1-42", "train_stage2@a4-42"],
+    "mixed": ["train_stage1@a1-42", "train_stage2@mixed-42"],
+    "rps": ["train_stage1@a1-42", "train_stage2@rps-42"],
+    "self_ce_b2": ["train_stage1@b2-42", "train_on_b2@self_ce_b2-42"],
+    "self_ce_a1": ["train_stage1@a1-42", "train_on_a1@self_ce_a1-42"],
+    "sequential": ["train_stage1@b2-42", "train_sequential@sequential-42"],
+    "cool_tract": ["train_stage1@a1-42", "train_stage2@tract-42"],
+    "cool_b2": ["train_stage1@b2-42"],
+    "lambda_0_5": ["train_stage1@a1-42", "train_on_a1@lambda_0_5-42"],
 }
 
 
@@ -178,15 +179,14 @@ def test_one_row_alone_trains_only_what_it_needs(untouched, row):
 def test_adding_a_row_or_a_seed_leaves_the_others_valid(paper, tmp_path):
     clone = paper.copy(tmp_path / "clone")
     params = yaml.safe_load((clone.folder / "params.yaml").read_text())
-    params["rows"]["sweep"]["lambda_20_0"] = {"lambda": 20.0}
-    for name in ("sweep", "trained", "scored"):
-        params["matrix"][name].append("lambda_20_0")
+    params["rows"]["lambda_20_0"] = {**params["rows"]["lambda_0_5"], "lambda": 20.0}
     (clone.folder / "params.yaml").write_text(yaml.safe_dump(params))
     row = "lambda_20_0"
-    assert clone.stages() == [f"train_sweep@{row}-42", f"infer@{row}-42", f"score@{row}", "compare", "report"]
+    clone.run("python", "-m", "pipeline.rows", *params["matrix"]["scored"], row)
+    assert clone.stages() == [f"train_on_a1@{row}-42", f"infer@{row}-42", f"score@{row}", "compare", "report"]
     clone.set("seeds", [42, 43])
     changed = clone.changed()
-    assert "train_stage1@43" in changed
+    assert "train_stage1@a1-43" in changed
     assert "infer@tract-43" in changed
     assert [stage for stage in changed if stage.endswith("42")] == []
 

@@ -9,22 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tract_core.base.errors import UserError, list_some
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-"""A part of file names and of the names of stages."""
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, strict about types, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=True)
-
-    def resolved(self) -> dict[str, Any]:
-        """The section as plain values under the names of params.yaml (for manifests and fingerprints)."""
-        return self.model_dump(mode="json", by_alias=True)
+from tract_core.base.rows import Matrix, Row
+from tract_core.base.section import Name, Section
 
 
 class Model(Section):
@@ -131,12 +120,6 @@ class Train(Section):
     not fit the memory that is free when training starts. The result is the same."""
 
 
-class Stage1(Section):
-    """What stage 1 (row a1) does not share with stage 2."""
-
-    lam: float = Field(alias="lambda", ge=0)
-
-
 class Loss(Section):
     """The objective (Eqs. 2 and 4); see docs/differences.md for each switch."""
 
@@ -147,126 +130,6 @@ class Loss(Section):
     """The constant by which `authors` divides the mean squared error once more."""
     ce_on_score: bool | Literal["auto"]
     ce_on_eos: bool
-
-
-class Baseline(Section):
-    """A model trained on the annotator's texts or scores alone."""
-
-    cot: bool
-    objective: Literal["ce", "raft"]
-    """`ce`: cross-entropy, the score token included; `raft`: squared error of RAIL alone."""
-
-
-class Stage2(Section):
-    """A model trained with the CoT-RAFT objective on CoTs that row a1's model wrote."""
-
-    cots: Literal["self", "both"]
-    """`self`: its own CoTs; `both`: those and the annotator's, two sequences for each example."""
-    start: Literal["p_0", "p_s"]
-    """Which weights it starts from: the seed model, or row a1's adapter (row A.4)."""
-    score_term: Literal["squared_error", "rps"]
-    """What lambda weighs: the squared error of the expected score, or the ranked probability score."""
-
-
-class Sweep(Section):
-    """Row 6 with another lambda (Figure 2)."""
-
-    lam: float = Field(alias="lambda", ge=0)
-
-
-class Rows(Section):
-    """What the rows of the paper's tables are, by the stage that trains them (docs/rows.md)."""
-
-    baseline: dict[Name, Baseline]
-    stage2: dict[Name, Stage2]
-    sweep: dict[Name, Sweep]
-
-
-class Matrix(Section):
-    """Which rows run: the matrix variables of dvc.yaml, one list for each family of stages."""
-
-    baseline: list[Name]
-    stage2: list[Name]
-    sweep: list[Name]
-    self_ce: list[Literal["a1", "b2"]]
-    """Rows whose own CoTs a model learns with plain cross-entropy: rows self_ce_a1, self_ce_b2."""
-    sequential: list[Literal["sequential"]]
-    untrained: list[Literal["b3"]]
-    external: list[Literal["free", "forced"]]
-    """Protocols of the external judge: rows b5_free, b5_forced."""
-    writers: list[Literal["a1", "b2"]]
-    """Rows whose models write a CoT for each training example."""
-    gap: list[Literal["a1", "tract"]]
-    """Table 3: rows whose error on the training examples is measured."""
-    curve: list[Name]
-    """Figure 3: trained rows that get `curve.num_samples` CoTs."""
-    curve_external: list[Literal["free", "forced"]]
-    """Figure 3: protocols of the external judge that get them too."""
-    cool: list[Name]
-    """Trained rows that judge once more, with CoTs at `cool.temperature`: rows cool_ROW."""
-    perplexity: list[Literal["perplexity"]]
-    robustness: list[Name]
-    """Trained rows that are attacked (tract_core/studies/attacks.py)."""
-    meta_judge: list[Literal["meta_judge"]]
-    trained: list[Name]
-    """Trained rows that judge the benchmarks."""
-    scored: list[Name] = Field(min_length=1)
-    """All rows of the tables."""
-
-    def everything(self) -> list[str]:
-        """Every row that the listed stages can make predictions of."""
-        return [*self.trainable(), *self._judged_otherwise()]
-
-    def trainable(self) -> list[str]:
-        """Every row that the listed stages train."""
-        own = [f"self_ce_{writer}" for writer in self.self_ce]
-        return ["a1", *self.baseline, *self.stage2, *self.sweep, *own, *self.sequential]
-
-    def _judged_otherwise(self) -> list[str]:
-        """Rows whose predictions do not come from the stage `infer`."""
-        external = [f"b5_{protocol}" for protocol in self.external]
-        return [*self.untrained, *external, *(f"cool_{row}" for row in self.cool)]
-
-    def problems(self, rows: Rows) -> list[str]:
-        """What does not fit together, each as a message with the remedy."""
-        found = [f"matrix.{name}: {sorted(twice)} twice" for name, items in self if (twice := _repeated(items))]
-        if not found and (twice := _repeated(self.everything())):
-            found.append(f"matrix: {sorted(twice)} in two lists, so two models would have one name")
-        for family in ("baseline", "stage2", "sweep"):
-            if unknown := set(getattr(self, family)) - set(getattr(rows, family)):
-                found.append(f"matrix.{family}: {sorted(unknown)} not defined under rows.{family}")
-        needs_a1 = self.stage2 or self.sweep or self.gap or self.meta_judge
-        needed = {*self.self_ce, *(["a1"] if needs_a1 else [])}
-        if missing := needed - set(self.writers):
-            found.append(f"matrix.writers: must hold {sorted(missing)}, since listed rows learn from their CoTs")
-        if ("b2" in self.writers or self.sequential) and "b2" not in self.baseline:
-            found.append("matrix.baseline: must hold b2, since listed rows build on it")
-        if ("b2" in self.writers or self.sequential) and "b2" in rows.baseline and not rows.baseline["b2"].cot:
-            found.append("rows.baseline.b2: must have `cot: true`, since listed rows build on its CoTs")
-        if unknown := set(self.trained) - set(self.trainable()):
-            found.append(f"matrix.trained: {sorted(unknown)} are trained by no listed stage")
-        if unknown := set(self.curve) - set(self.trained):
-            found.append(f"matrix.curve: {sorted(unknown)} are not in matrix.trained")
-        if unknown := set(self.robustness) - set(self.trainable()):
-            found.append(f"matrix.robustness: {sorted(unknown)} are trained by no listed stage")
-        if unknown := set(self.curve_external) - set(self.external):
-            found.append(f"matrix.curve_external: {sorted(unknown)} are not in matrix.external")
-        if unknown := set(self.cool) - set(self.trainable()):
-            found.append(f"matrix.cool: {sorted(unknown)} are trained by no listed stage")
-        if without := {row for row in self.cool if row in rows.baseline and not rows.baseline[row].cot}:
-            found.append(f"matrix.cool: {sorted(without)} write no CoT")
-        if self.perplexity and "tract" not in self.gap:
-            found.append("matrix.gap: must hold tract, since matrix.perplexity reads its CoTs")
-        if "tract" in self.gap and "tract" not in self.stage2:
-            found.append("matrix.stage2: must hold tract, since matrix.gap does")
-        everything = [*self.trained, *self._judged_otherwise()]
-        if sorted(self.scored) != sorted(everything):
-            found.append(f"matrix.scored: must be exactly [{', '.join(everything)}]")
-        return found
-
-
-def _repeated(items: list[str]) -> set[str]:
-    return {item for item in items if items.count(item) > 1}
 
 
 class Curve(Section):
@@ -404,14 +267,14 @@ class Params(Section):
     data: Data
     lora: Lora
     train: Train
-    stage1: Stage1
     loss: Loss
     sampling: Sampling
     selfgen: Selfgen
     infer: Infer
     engine: Engine
     score: Score
-    rows: Rows
+    rows: dict[Name, Row]
+    """Judge variants: the rows of the paper's tables and others."""
     matrix: Matrix
     curve: Curve
     cool: Cool
@@ -452,11 +315,37 @@ class Params(Section):
         return self
 
 
+_MOVED = {
+    "stage1.lambda": "rows.a1.lambda",
+    "rows.baseline": "one line for each row under rows, as in presets/",
+    "rows.stage2": "one line for each row under rows, as in presets/",
+    "rows.sweep": "one line for each row under rows, as in presets/",
+}
+"""Parameters of older versions, and where their values belong."""
+
+
+def _has(raw: Any, name: str) -> bool:
+    for part in name.split("."):
+        if not isinstance(raw, dict) or part not in raw:
+            return False
+        raw = raw[part]
+    return True
+
+
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and validate a parameter file.
 
     Raises:
         UserError: the file is missing, is not YAML, or breaks a rule; all offenders are listed.
+    """
+    return validated(read(path), path)
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The plain values of a parameter file.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or has parameters that moved since it was written.
     """
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -466,6 +355,17 @@ def load(path: str | Path = "params.yaml") -> Params:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: expected a mapping of sections, got {type(raw).__name__}")
+    if moved := [f"{old} is now {new}" for old, new in _MOVED.items() if _has(raw, old)]:
+        raise UserError(f"{path}: written for an older version: {'; '.join(moved)} (see CHANGELOG.md)")
+    return raw
+
+
+def validated(raw: dict[str, Any], path: str | Path) -> Params:
+    """The sections of plain values; `path` is where they are from, for the message.
+
+    Raises:
+        UserError: they break a rule; all offenders are listed.
+    """
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

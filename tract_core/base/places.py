@@ -12,6 +12,7 @@ PROOF = Path("artifacts/check/proof.json")
 RESULTS = Path("artifacts/results")
 STATISTICS = Path("artifacts/statistics.json")
 REPORT = Path("artifacts/report")
+LAMBDA_PLOT = Path("plots/lambda.csv")
 UNTRAINED = "untrained"
 """In place of `seed_N` for judges that this pipeline does not train."""
 

@@ -7,17 +7,19 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tract_core.base.errors import SignalError, UserError, is_disk_full, without_secrets
 
 
-def arguments(*names: str) -> argparse.Namespace:
-    """`--row NAME`, `--seed N` and the like: what the matrices of dvc.yaml pass."""
+def arguments(*names: str, optional: Sequence[str] = (), flags: Sequence[str] = ()) -> argparse.Namespace:
+    """`--row NAME`, `--seed N` and the like: what the matrices of dvc.yaml pass; an optional one left out is None."""
     parser = argparse.ArgumentParser()
-    for name in names:
-        parser.add_argument(f"--{name}", type=int if name == "seed" else str, required=True)
+    for name in (*names, *optional):
+        parser.add_argument(f"--{name}", type=int if name == "seed" else str, required=name in names)
+    for name in flags:
+        parser.add_argument(f"--{name}", action="store_true")
     return parser.parse_args()
 
 

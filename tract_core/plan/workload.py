@@ -1,10 +1,9 @@
 """How much each stage trains, draws and reads, in examples: what `plan` turns into hours."""
 
 from tract_core.base.config import Params
+from tract_core.base.rows import Row
 from tract_core.plan.cost import Settings, Sizes, Work
 from tract_core.studies.attacks import ATTACKS
-
-_ON_OWN_COTS = ("train_stage2", "train_sweep", "train_self_ce")
 
 
 def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> Work | None:
@@ -15,7 +14,7 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     name, _, item = address.partition("@")
     row = item.rpartition("-")[0] or item
     if name.startswith("train_"):
-        return _training(name, row, params, num_train)
+        return _training(params.rows[row], params, num_train)
     looked_at = min(num_train, params.gap.max_rows or num_train)
     seeds, samples = len(params.infer.seeds), params.infer.num_samples
     # Of the CoTs of Figure 3 the first K are those of the tables.
@@ -52,12 +51,11 @@ def settings(params: Params, mean: Sizes) -> Settings:
     )
 
 
-def _training(name: str, row: str, params: Params, num_train: int) -> Work:
-    own = params.selfgen.num_samples if name in _ON_OWN_COTS else 0
-    annotators = own == 0 or (name == "train_stage2" and params.rows.stage2[row].cots == "both")
-    cot = name != "train_baseline" or params.rows.baseline[row].cot
-    return Work(trained=num_train * params.train.epochs * (own + annotators), cot=cot)
+def _training(row: Row, params: Params, num_train: int) -> Work:
+    own = params.selfgen.num_samples if row.writer else 0
+    annotators = own == 0 or row.cots == "annotator+a1"
+    return Work(trained=num_train * params.train.epochs * (own + annotators), cot=row.writes_cot)
 
 
 def _writes_cot(row: str, params: Params) -> bool:
-    return row not in params.matrix.baseline or params.rows.baseline[row].cot
+    return row not in params.rows or params.rows[row].writes_cot

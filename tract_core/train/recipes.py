@@ -5,9 +5,10 @@ from pathlib import Path
 
 from tract_core.base import places, tables
 from tract_core.base.config import Params
+from tract_core.base.rows import Row
 from tract_core.model import loading
 from tract_core.model.models import SeedModel
-from tract_core.model.objectives import Kind, Objective, ScoreTerm
+from tract_core.model.objectives import Objective
 from tract_core.text import prompt_cache
 from tract_core.text.encoding import Encoder
 from tract_core.text.examples import Pair
@@ -15,16 +16,16 @@ from tract_core.train import training
 from tract_core.train.training import Recipe
 
 
-def recipe(params: Params, kind: Kind, *, lam: float, seed: int, score_term: ScoreTerm = "squared_error") -> Recipe:
-    """Everything but the data that determines an adapter."""
+def recipe(params: Params, row: Row, *, lam: float | None, seed: int) -> Recipe:
+    """Everything but the data that determines an adapter; `lam`: the weight of the row's score term, if it has one."""
     objective = Objective.create(
-        kind=kind,
-        lam=lam,
+        kind="cot_raft" if row.objective == "cot_rps" else row.objective,
+        lam=lam or 0.0,
         normalization=params.loss.normalization,
         authors_batch=params.loss.authors_batch,
         ce_on_score=params.loss.ce_on_score,
         ce_on_eos=params.loss.ce_on_eos,
-        score_term=score_term,
+        score_term="rps" if row.objective == "cot_rps" else "squared_error",
     )
     return Recipe(
         model=params.model,
@@ -38,16 +39,16 @@ def recipe(params: Params, kind: Kind, *, lam: float, seed: int, score_term: Sco
 
 
 def fit(
-    row: str,
+    name: str,
+    row: Row,
     pairs: Sequence[Pair],
     how: Recipe,
     *,
     seed_model: SeedModel,
     encoder: Encoder,
     inputs: Mapping[str, Path],
-    start: Path | None = None,
 ) -> str:
-    """Train the adapter of one row and put it where the later stages look for it."""
+    """Train the adapter of the row of this name and put it where the later stages look for it."""
     loading.require_proof(seed_model)
     prompts = prompt_cache.prompt_ids(encoder, [x for x, _ in pairs])
     return training.train_adapter(
@@ -56,7 +57,7 @@ def fit(
         seed_model=seed_model,
         encoder=encoder,
         data={name: tables.manifest_hash(folder) for name, folder in inputs.items()},
-        out=places.adapter(row, how.run_seed),
-        log=places.loss_file(row, how.run_seed),
-        start=start,
+        out=places.adapter(name, how.run_seed),
+        log=places.loss_file(name, how.run_seed),
+        start=None if row.start == "p_0" else places.adapter(row.start, how.run_seed),
     )

@@ -5,6 +5,7 @@ import yaml
 
 from tract_core.base import config
 from tract_core.base.errors import UserError
+from tract_core.base.rows import FAMILIES
 
 ROOT = Path(__file__).parents[3]
 LAPTOP = ROOT / "presets" / "laptop.yaml"
@@ -27,24 +28,25 @@ def test_every_preset_is_complete_and_valid(preset):
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
 def test_every_preset_means_the_same_by_a_row(preset):
     rows = config.load(preset).rows
-    assert {name: (row.cot, row.objective) for name, row in rows.baseline.items()} == {
-        "b1": (False, "ce"),
-        "b2": (True, "ce"),
-        "b4": (False, "raft"),
-    }
-    assert {name: (row.cots, row.start, row.score_term) for name, row in rows.stage2.items()} == {
-        "tract": ("self", "p_0", "squared_error"),
-        "a4": ("self", "p_s", "squared_error"),
-        "mixed": ("both", "p_0", "squared_error"),
-        "rps": ("self", "p_0", "rps"),
-    }
-    # Figure 2; lambda 1 is row `tract` itself.
-    assert {name: row.lam for name, row in rows.sweep.items()} == {
-        "lambda_0_2": 0.2,
-        "lambda_0_5": 0.5,
-        "lambda_2_0": 2.0,
-        "lambda_5_0": 5.0,
-        "lambda_10_0": 10.0,
+    described = {name: (row.cots, row.start, row.objective, row.lam) for name, row in rows.items()}
+    assert described == {
+        "a1": ("annotator", "p_0", "cot_raft", 1.0),
+        "b1": ("none", "p_0", "ce", None),
+        "b2": ("annotator", "p_0", "ce", None),
+        "b4": ("none", "p_0", "raft", None),
+        "sequential": ("annotator", "b2", "raft", None),
+        "tract": ("a1", "p_0", "cot_raft", None),
+        "a4": ("a1", "a1", "cot_raft", None),
+        "mixed": ("annotator+a1", "p_0", "cot_raft", None),
+        "rps": ("a1", "p_0", "cot_rps", None),
+        "self_ce_a1": ("a1", "p_0", "ce", None),
+        "self_ce_b2": ("b2", "p_0", "ce", None),
+        # Figure 2; lambda 1 is row `tract` itself.
+        "lambda_0_2": ("a1", "p_0", "cot_raft", 0.2),
+        "lambda_0_5": ("a1", "p_0", "cot_raft", 0.5),
+        "lambda_2_0": ("a1", "p_0", "cot_raft", 2.0),
+        "lambda_5_0": ("a1", "p_0", "cot_raft", 5.0),
+        "lambda_10_0": ("a1", "p_0", "cot_raft", 10.0),
     }
 
 
@@ -58,7 +60,7 @@ def test_presets_named_after_the_paper_run_every_row_of_it(preset):
     beyond = ["rps"] if preset.stem == "tiny-paper" else []
     assert sorted(matrix.trained) == sorted([*others, *swept, *beyond])
     assert matrix.untrained + matrix.external == ["b3", "free", "forced"]
-    assert set(matrix.trained) == set(matrix.trainable())
+    assert set(matrix.trained) == {name for family in FAMILIES for name in getattr(matrix, family)}
 
 
 def test_params_yaml_is_the_laptop_preset():
@@ -127,8 +129,8 @@ def rename_benchmark_to_mean(raw):
             "matrix.meta_judge is listed, but `meta_judge` names no model",
         ),
         (
-            lambda raw: raw["matrix"].update(curve=["a1"], scored=["a1"]),
-            r"matrix\.curve: .* not in matrix\.trained; matrix\.scored: must be exactly \[tract\]",
+            lambda raw: raw["matrix"].update(stage1=[], scored=["a1"]),
+            r"matrix\.stage1: must be \[a1\]; `make rows` writes it; matrix\.stage2: must be \[\]; ",
         ),
     ],
 )
@@ -146,9 +148,9 @@ def test_missing_file_and_broken_yaml_name_the_remedy(tmp_path):
 
 
 def broken_rows(raw):
-    raw["rows"]["baseline"]["b1"]["objective"] = "cot_raft"
-    raw["rows"]["stage2"]["a4"]["start"] = "a1"
-    raw["rows"]["sweep"]["lambda_0_2"]["lambda"] = -0.2
+    raw["rows"]["b1"]["objective"] = "cot_raft"
+    raw["rows"]["a4"]["start"] = "p_s"
+    raw["rows"]["lambda_0_2"]["lambda"] = -0.2
     raw["matrix"]["gap"] = ["b2"]
     raw["curve"]["num_samples"] = 0
     raw["gap"]["max_rows"] = 0
@@ -166,9 +168,9 @@ def broken_judges(raw):
         (
             broken_rows,
             [
-                "rows.baseline.b1.objective",
-                "rows.stage2.a4.start",
-                "rows.sweep.lambda_0_2.lambda",
+                "rows.b1",
+                "rows.a4.start",
+                "rows.lambda_0_2.lambda",
                 "matrix.gap.0",
                 "curve.num_samples",
                 "gap.max_rows",
@@ -217,73 +219,6 @@ def test_meta_judge_is_an_endpoint_or_a_local_model_and_not_both(tmp_path, endpo
             config.load(file)
 
 
-def problems(**changes):
-    params = config.load(LAPTOP)  # its matrix: stage 2 row tract alone
-    return config.Matrix(**{**params.matrix.resolved(), **changes}).problems(params.rows)
-
-
-A4_ALONE = {"stage2": ["a4"], "trained": ["a4"], "scored": ["a4"]}
-STAGE1_ALONE = {"stage2": [], "writers": [], "trained": ["a1"], "scored": ["a1"]}
-WRITERS = "matrix.writers: must hold {}, since listed rows learn from their CoTs"
-BASELINE = "matrix.baseline: must hold b2, since listed rows build on it"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"baseline": ["b1", "b9"]}, "matrix.baseline: ['b9'] not defined under rows.baseline"),
-        ({"stage2": ["tract", "z", "b1"]}, "matrix.stage2: ['b1', 'z'] not defined under rows.stage2"),
-        ({"sweep": ["lambda_9"]}, "matrix.sweep: ['lambda_9'] not defined under rows.sweep"),
-        ({"writers": []}, WRITERS.format(["a1"])),
-        ({**STAGE1_ALONE, "sweep": ["lambda_0_2"]}, WRITERS.format(["a1"])),
-        ({**STAGE1_ALONE, "gap": ["a1"]}, WRITERS.format(["a1"])),
-        ({**STAGE1_ALONE, "meta_judge": ["meta_judge"]}, WRITERS.format(["a1"])),
-        ({**STAGE1_ALONE, "self_ce": ["a1"]}, WRITERS.format(["a1"])),
-        ({"self_ce": ["b2"]}, WRITERS.format(["b2"])),
-        ({"writers": ["a1", "b2"]}, BASELINE),
-        ({"sequential": ["sequential"]}, BASELINE),
-        (
-            {"trained": ["tract", "b1"], "scored": ["b1", "tract"]},
-            "matrix.trained: ['b1'] are trained by no listed stage",
-        ),
-        ({"curve": ["tract", "a1"]}, "matrix.curve: ['a1'] are not in matrix.trained"),
-        ({"robustness": ["b1"]}, "matrix.robustness: ['b1'] are trained by no listed stage"),
-        ({"curve_external": ["free"]}, "matrix.curve_external: ['free'] are not in matrix.external"),
-        ({"cool": ["a4"], "scored": ["tract", "cool_a4"]}, "matrix.cool: ['a4'] are trained by no listed stage"),
-        (
-            {"baseline": ["b1"], "cool": ["b1"], "scored": ["tract", "cool_b1"]},
-            "matrix.cool: ['b1'] write no CoT",
-        ),
-        ({"cool": ["tract"]}, "matrix.scored: must be exactly [tract, cool_tract]"),
-        ({"perplexity": ["perplexity"]}, "matrix.gap: must hold tract, since matrix.perplexity reads its CoTs"),
-        ({**A4_ALONE, "gap": ["tract"]}, "matrix.stage2: must hold tract, since matrix.gap does"),
-        ({"stage2": ["tract", "tract"]}, "matrix.stage2: ['tract'] twice"),
-        ({"curve": ["tract", "tract"]}, "matrix.curve: ['tract'] twice"),
-        ({"scored": ["tract", "a1"]}, "matrix.scored: must be exactly [tract]"),
-        ({"untrained": ["b3"], "external": ["free"]}, "matrix.scored: must be exactly [tract, b3, b5_free]"),
-    ],
-)
-def test_a_matrix_that_does_not_fit_together_says_what_is_missing(changes, message):
-    assert problems(**changes) == [message]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        STAGE1_ALONE,
-        A4_ALONE,
-        {"gap": ["tract"], "perplexity": ["perplexity"]},
-        {"baseline": ["b2"], "writers": ["b2", "a1"], "self_ce": ["b2"], "sequential": ["sequential"]},
-        {"trained": ["a1", "tract"], "untrained": ["b3"], "scored": ["b3", "tract", "a1"]},
-        {"external": ["forced"], "curve_external": ["forced"], "scored": ["b5_forced", "tract"]},
-        {"cool": ["tract", "a1"], "scored": ["cool_a1", "tract", "cool_tract"]},
-    ],
-)
-def test_a_matrix_that_fits_together_has_no_problem(changes):
-    assert problems(**changes) == []
-
-
 def test_cool_rows_are_cooler_than_the_others(tmp_path):
     def change(raw):
         raw["cool"]["temperature"] = raw["sampling"]["temperature"]
@@ -298,21 +233,15 @@ def test_cool_rows_are_cooler_than_the_others(tmp_path):
         config.load(write(tmp_path, change_and_ask))
 
 
-def test_one_name_in_two_families_is_refused(tmp_path):
-    def change(raw):
-        raw["rows"]["sweep"]["tract"] = {"lambda": 2.0}
-        raw["matrix"]["sweep"] = ["tract"]
-
-    with pytest.raises(UserError, match=r"matrix: \['tract'\] in two lists, so two models would have one name"):
-        config.load(write(tmp_path, change))
-
-
-def test_rows_that_build_on_b2_need_its_cots(tmp_path):
-    def change(raw):
-        raw["rows"]["baseline"]["b2"]["cot"] = False
-        raw["matrix"] |= {"baseline": ["b2"], "writers": ["a1", "b2"]}
-
-    with pytest.raises(UserError, match=r"rows\.baseline\.b2: must have `cot: true`"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda raw: raw.update(stage1={"lambda": 1.0}), r"stage1\.lambda is now rows\.a1\.lambda"),
+        (lambda raw: raw.update(rows={"sweep": {}}), r"rows\.sweep is now one line for each row under rows"),
+    ],
+)
+def test_a_file_of_an_older_version_is_refused_with_the_new_place(tmp_path, change, message):
+    with pytest.raises(UserError, match=message):
         config.load(write(tmp_path, change))
 
 
@@ -335,14 +264,6 @@ def test_names_and_lists_that_would_make_no_sense_are_refused(tmp_path, path, va
 
     with pytest.raises(UserError, match=message):
         config.load(write(tmp_path, change))
-
-
-def test_all_problems_of_a_matrix_come_together():
-    assert problems(writers=["b2"], curve=["a1"]) == [
-        WRITERS.format(["a1"]),
-        BASELINE,
-        "matrix.curve: ['a1'] are not in matrix.trained",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,14 @@ def of_stage(address, num_samples):
 @pytest.mark.parametrize(
     ("stage", "annotators", "own"),
     [
-        ("train_stage1@42", 1, 0),
-        ("train_baseline@b1-42", 1, 0),
-        ("train_baseline@b2-42", 1, 0),
+        ("train_stage1@a1-42", 1, 0),
+        ("train_stage1@b1-42", 1, 0),
+        ("train_stage1@b2-42", 1, 0),
         ("train_sequential@sequential-42", 1, 0),
         ("train_stage2@tract-42", 0, 1),
         ("train_stage2@mixed-42", 1, 1),
-        ("train_sweep@lambda_0_5-42", 0, 1),
-        ("train_self_ce@a1-42", 0, 1),
+        ("train_on_a1@lambda_0_5-42", 0, 1),
+        ("train_on_a1@self_ce_a1-42", 0, 1),
     ],
 )
 def test_what_learns_from_own_cots_trains_on_each_of_them(stage, annotators, own, num_samples):

@@ -1,0 +1,247 @@
+"""What a row is, which stages train it, and that lists of stages follow from the rows that are asked for."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from pipeline import rows as command
+from tract_core.base import config
+from tract_core.base.errors import UserError
+from tract_core.base.rows import FAMILIES, STUDIES, Matrix, Row, select, stage_lists, swept
+
+ROOT = Path(__file__).parents[3]
+ROWS = config.load(ROOT / "presets/laptop.yaml").rows
+NOTHING = {study: [] for study in STUDIES}
+LISTS = (*FAMILIES, "writers", "trained", "cool", "untrained", "external")
+
+
+def row(cots="a1", start="p_0", objective="cot_raft", lam=None):
+    return Row.model_validate({"cots": cots, "start": start, "objective": objective, "lambda": lam})
+
+
+@pytest.mark.parametrize(
+    ("given", "family"),
+    [
+        (row("annotator", lam=1.0), "stage1"),
+        (row("none", objective="raft"), "stage1"),
+        (row("annotator", "b2", "raft"), "sequential"),
+        (row("annotator", "b2", lam=0.5), "sequential"),
+        (row(), "stage2"),
+        (row("a1", "a1"), "stage2"),
+        (row("annotator+a1", objective="cot_rps"), "stage2"),
+        (row(objective="ce"), "on_a1"),
+        (row(lam=2.0), "on_a1"),
+        (row("annotator+a1", lam=2.0), "on_a1"),
+        (row("b2", objective="ce"), "on_b2"),
+        (row("b2", lam=2.0), "on_b2"),
+    ],
+)
+def test_the_family_follows_from_what_the_row_needs(given, family):
+    assert given.family == family
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cots": "none"}, "cot_raft needs CoTs; without them use ce or raft"),
+        (
+            {"cots": "none", "start": "b2", "objective": "ce"},
+            "trains on `cots: none` from `start: b2`",
+        ),
+        ({"cots": "b2", "start": "a1"}, "no stage of dvc.yaml trains on `cots: b2` from `start: a1`"),
+        ({"objective": "ce", "lam": 1.0}, "ce has no lambda; set `lambda: null`"),
+        ({"cots": "annotator"}, "lambda needs a number here"),
+        ({"cots": "b2"}, "lambda needs a number here"),
+        ({"start": "a1", "lam": 2.0}, "a row that starts from a1 takes loss.lambda"),
+        ({"start": "a1", "objective": "ce"}, "a row that starts from a1 takes loss.lambda"),
+    ],
+)
+def test_a_row_that_no_stage_can_train_is_refused_with_the_reason(given, message):
+    with pytest.raises(ValidationError, match=message):
+        row(**given)
+
+
+@pytest.mark.parametrize(
+    ("scored", "expected"),
+    [
+        (["tract"], {"stage1": ["a1"], "stage2": ["tract"], "writers": ["a1"], "trained": ["tract"]}),
+        (["a1"], {"stage1": ["a1"], "trained": ["a1"]}),
+        (["b3"], {"untrained": ["b3"]}),
+        (["b5_forced", "b5_free"], {"external": ["forced", "free"]}),
+        (["cool_a4"], {"stage1": ["a1"], "stage2": ["a4"], "writers": ["a1"], "cool": ["a4"]}),
+        (["sequential"], {"stage1": ["b2"], "sequential": ["sequential"], "trained": ["sequential"]}),
+        (
+            ["self_ce_b2", "lambda_0_2"],
+            {
+                "stage1": ["a1", "b2"],
+                "on_a1": ["lambda_0_2"],
+                "on_b2": ["self_ce_b2"],
+                "writers": ["a1", "b2"],
+                "trained": ["self_ce_b2", "lambda_0_2"],
+            },
+        ),
+    ],
+)
+def test_rows_get_the_stages_that_they_need_and_no_others(scored, expected):
+    assert stage_lists(ROWS, scored, NOTHING) == {
+        **{name: [] for name in LISTS},
+        **expected,
+    }
+
+
+@pytest.mark.parametrize(
+    ("studies", "expected"),
+    [
+        ({"gap": ["a1"]}, {"writers": ["a1"]}),
+        ({"gap": ["tract"]}, {"writers": ["a1"], "stage2": ["tract"]}),
+        ({"meta_judge": ["meta_judge"]}, {"writers": ["a1"]}),
+        ({"robustness": ["b1"]}, {"stage1": ["a1", "b1"]}),
+    ],
+)
+def test_studies_get_the_stages_that_they_need(studies, expected):
+    alone = stage_lists(ROWS, ["a1"], NOTHING)
+    assert stage_lists(ROWS, ["a1"], {**NOTHING, **studies}) == {**alone, **expected}
+
+
+def problems(scored=("tract",), studies=None, rows=ROWS, **changes):
+    chosen = {**NOTHING, **(studies or {})}
+    lists = {"scored": list(scored), **chosen, **stage_lists(rows, scored, chosen)}
+    return Matrix(**{**lists, **changes}).problems(rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, []),
+        ({"scored": ["b3", "b5_free", "cool_tract", "tract"], "studies": {"curve": ["tract"]}}, []),
+        ({"studies": {"gap": ["tract"], "perplexity": ["perplexity"]}}, []),
+        ({"scored": ["tract", "b1"], "stage1": ["b1", "a1"]}, []),  # another order
+        ({"stage1": []}, ["matrix.stage1: must be [a1]; `make rows` writes it"]),
+        (
+            {"stage1": ["a1", "b1"], "writers": []},
+            [
+                "matrix.stage1: must be [a1]; `make rows` writes it",
+                "matrix.writers: must be [a1]; `make rows` writes it",
+            ],
+        ),
+        ({"trained": ["tract", "a1"]}, ["matrix.trained: must be [tract]; `make rows` writes it"]),
+        ({"stage2": ["tract", "tract"]}, ["matrix.stage2: ['tract'] twice"]),
+        ({"studies": {"curve": ["a1"]}}, ["matrix.curve: ['a1'] are not in matrix.scored"]),
+        ({"studies": {"curve_external": ["free"]}}, ["matrix.curve_external: needs ['b5_free'] in matrix.scored"]),
+        (
+            {"studies": {"perplexity": ["perplexity"]}},
+            ["matrix.gap: must hold tract, since matrix.perplexity reads its CoTs"],
+        ),
+    ],
+)
+def test_lists_that_do_not_fit_together_are_named_with_the_remedy(given, expected):
+    assert problems(**given) == expected
+
+
+@pytest.mark.parametrize("name", ["b9", "cool_b1", "cool_b3"])
+def test_a_name_that_is_no_row_is_refused_with_those_that_are(name):
+    (found,) = problems(scored=["tract", name])
+    assert found.startswith(f"matrix: ['{name}'] are no rows; there are a1, b1, b2,")
+    with pytest.raises(UserError, match="are no rows; there are a1"):
+        select(ROWS, [name], NOTHING)
+
+
+@pytest.mark.parametrize("name", ["b3", "b5_free", "cool_mine"])
+def test_names_of_rows_that_are_not_trained_are_taken(name):
+    found = problems(rows={**ROWS, name: row()})
+    assert f"rows.{name}: the name of a row that no stage trains; choose another one" in found
+
+
+@pytest.mark.parametrize("changed", [{"b2": row("none", objective="ce")}, {"b2": row(objective="ce")}, {}])
+def test_rows_that_build_on_b2_need_its_cots(changed):
+    rows = {name: found for name, found in ROWS.items() if name != "b2"} | changed
+    (found,) = problems(scored=["self_ce_b2"], rows=rows)
+    assert found.startswith("rows.b2: must be there, learn from the annotator's CoTs and start from p_0")
+
+
+def test_choosing_rows_leaves_out_the_studies_of_rows_that_do_not_run():
+    studies = {
+        "gap": ["a1", "tract"],
+        "curve": ["tract", "b2"],
+        "curve_external": ["free"],
+        "perplexity": ["perplexity"],
+        "meta_judge": ["meta_judge"],
+        "robustness": ["tract", "b1"],
+    }
+    matrix, dropped = select(ROWS, ["a4", "b1"], studies)
+    assert (matrix.gap, matrix.curve, matrix.perplexity, matrix.robustness) == (["a1"], [], [], ["b1"])
+    assert matrix.meta_judge == ["meta_judge"]
+    assert dropped == [
+        "gap: tract",
+        "curve: tract",
+        "curve: b2",
+        "curve_external: free",
+        "perplexity: perplexity",
+        "robustness: tract",
+    ]
+    assert matrix.problems(ROWS) == []
+
+
+def test_the_points_of_figure_2_are_rows_of_the_method_with_a_lambda_of_their_own():
+    names = ["self_ce_a1", "lambda_0_2", "lambda_10_0"]
+    assert swept(ROWS, names) == {"lambda_0_2": 0.2, "lambda_10_0": 10.0}
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """params.yaml in the current folder: the laptop preset."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "presets/laptop.yaml").read_bytes())
+    return Path("params.yaml")
+
+
+def run(monkeypatch, *names):
+    monkeypatch.setattr("sys.argv", ["rows", *names])
+    return command.main()
+
+
+def test_make_rows_writes_lists_that_fit_and_nothing_else(params, monkeypatch):
+    before = params.read_text()
+    said = run(monkeypatch, "tract", "b3", "b4")
+    assert said == "params.yaml now runs tract, b3, b4"
+    matrix = config.load().matrix
+    assert (matrix.scored, matrix.stage1, matrix.untrained) == (["tract", "b3", "b4"], ["a1", "b4"], ["b3"])
+    head, tail = before.split("matrix:")[0], before.split("\ncurve:")[1]
+    assert params.read_text().startswith(head)
+    assert params.read_text().endswith(tail)
+    run(monkeypatch, "tract")
+    assert params.read_text() == before
+
+
+def test_make_rows_without_names_follows_the_list_that_was_edited(params, monkeypatch):
+    params.write_text(params.read_text().replace("scored: [tract]", "scored: [tract, cool_tract]"))
+    with pytest.raises(UserError, match=r"matrix\.cool: must be \[tract\]; `make rows` writes it"):
+        config.load()
+    run(monkeypatch)
+    assert config.load().matrix.cool == ["tract"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["b9"], "are no rows"), (["b5_free"], "`external` names no judge"), (["b3", "b3"], "twice")],
+)
+def test_make_rows_changes_nothing_where_it_refuses(params, monkeypatch, names, message):
+    before = params.read_text()
+    with pytest.raises(UserError, match=message):
+        run(monkeypatch, *names)
+    assert params.read_text() == before
+
+
+def test_make_rows_writes_the_section_where_there_is_none(params, monkeypatch):
+    raw = yaml.safe_load(params.read_text())
+    del raw["matrix"]
+    params.write_text(yaml.safe_dump(raw))
+    run(monkeypatch, "tract")
+    assert config.load().matrix.stage2 == ["tract"]
+
+
+def test_the_presets_have_the_section_as_make_rows_writes_it():
+    for file in (ROOT / "presets").glob("*.yaml"):
+        assert command.block(config.load(file).matrix) in file.read_text()

@@ -1,0 +1,255 @@
+"""The rows of the paper's tables: what each judge variant is, and which lists of stages make it.
+
+A row is one judge variant: how its adapter is trained, or how it is read. Rows are trained by a family of stages in
+dvc.yaml, and there is one family for each shape of dependencies, so that a change reruns only what it can affect.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tract_core.base.errors import UserError
+from tract_core.base.section import Name, Section
+
+Family = Literal["stage1", "sequential", "stage2", "on_a1", "on_b2"]
+FAMILIES: tuple[Family, ...] = ("stage1", "sequential", "stage2", "on_a1", "on_b2")
+"""The stages train_FAMILY of dvc.yaml."""
+UNTRAINED, COOL, EXTERNAL = "b3", "cool_", "b5_"
+"""The seed model itself; a trained row that judges once more with cooler CoTs; a judge that somebody else trained."""
+
+
+class Row(Section):
+    """How one judge variant is trained."""
+
+    cots: Literal["none", "annotator", "a1", "b2", "annotator+a1"]
+    """Whose CoTs it learns from: nobody's (scores alone), the annotator's, or those that row a1's or b2's model wrote.
+    `annotator+a1`: both, two sequences for each example."""
+    start: Literal["p_0", "a1", "b2"]
+    """The weights it starts from: the seed model, or the adapter of another row."""
+    objective: Literal["ce", "raft", "cot_raft", "cot_rps"]
+    """`ce`: cross-entropy, the score token included; `raft`: squared error of the expected score alone (Eq. 2);
+    `cot_raft`: Eq. 4; `cot_rps`: Eq. 4 with the ranked probability score in place of the squared error."""
+    lam: float | None = Field(alias="lambda", ge=0)
+    """Weight of the score term; null for `ce` and `raft`, which have none, and for the rows that take loss.lambda."""
+
+    @property
+    def writes_cot(self) -> bool:
+        """Whether the judge writes a CoT before its score."""
+        return self.cots != "none"
+
+    @property
+    def family(self) -> Family:
+        """The stages that train it: one family for each shape of dependencies."""
+        if self.writer is None:
+            return "stage1" if self.start == "p_0" else "sequential"
+        if self.writer == "b2":
+            return "on_b2"
+        return "stage2" if self.start == "a1" or self._takes_loss_lambda else "on_a1"
+
+    @property
+    def writer(self) -> str | None:
+        """The row whose model wrote the CoTs that it learns from; None: nobody's or the annotator's."""
+        return {"a1": "a1", "annotator+a1": "a1", "b2": "b2"}.get(self.cots)
+
+    @property
+    def sources(self) -> set[str]:
+        """The rows that must be trained before it."""
+        return {name for name in (self.writer, self.start) if name in ("a1", "b2")}
+
+    @property
+    def _takes_loss_lambda(self) -> bool:
+        return self.lam is None and self.objective in ("cot_raft", "cot_rps")
+
+    @model_validator(mode="after")
+    def _trainable(self) -> Self:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        has_score_term = self.objective in ("cot_raft", "cot_rps")
+        if (self.cots, self.start) not in _SHAPES:
+            yield f"no stage of dvc.yaml trains on `cots: {self.cots}` from `start: {self.start}`"
+        if has_score_term and not self.writes_cot:
+            yield f"{self.objective} needs CoTs; without them use ce or raft"
+        if self.lam is not None and not has_score_term:
+            yield f"{self.objective} has no lambda; set `lambda: null`"
+        if self._takes_loss_lambda and self.family != "stage2":
+            yield "lambda needs a number here; null is loss.lambda, for rows that learn from a1's CoTs"
+        if self.family == "stage2" and not self._takes_loss_lambda:
+            yield "a row that starts from a1 takes loss.lambda: use cot_raft or cot_rps and `lambda: null`"
+
+
+_SHAPES = {
+    ("none", "p_0"),
+    ("annotator", "p_0"),
+    ("annotator", "b2"),
+    ("a1", "p_0"),
+    ("a1", "a1"),
+    ("annotator+a1", "p_0"),
+    ("annotator+a1", "a1"),
+    ("b2", "p_0"),
+}
+"""(cots, start) for which dvc.yaml has stages."""
+
+
+class Matrix(Section):
+    """Which rows run: the matrix variables of dvc.yaml. `scored` and the studies are chosen, the rest follows."""
+
+    scored: list[Name] = Field(min_length=1)
+    """The rows of the report."""
+    gap: list[Literal["a1", "tract"]]
+    """Table 3: rows whose error on the training examples is measured."""
+    curve: list[Name]
+    """Figure 3: trained rows that get `curve.num_samples` CoTs."""
+    curve_external: list[Literal["free", "forced"]]
+    """Figure 3: protocols of the external judge that get them too."""
+    perplexity: list[Literal["perplexity"]]
+    meta_judge: list[Literal["meta_judge"]]
+    robustness: list[Name]
+    """Trained rows that are attacked (tract_core/studies/attacks.py)."""
+    stage1: list[Name]
+    sequential: list[Name]
+    stage2: list[Name]
+    on_a1: list[Name]
+    on_b2: list[Name]
+    writers: list[Literal["a1", "b2"]]
+    """Rows whose models write a CoT for each training example."""
+    trained: list[Name]
+    """Trained rows that judge the benchmarks."""
+    cool: list[Name]
+    """Trained rows that judge once more, with CoTs at `cool.temperature`: rows cool_ROW."""
+    untrained: list[Literal["b3"]]
+    external: list[Literal["free", "forced"]]
+    """Protocols of the external judge: rows b5_free, b5_forced."""
+
+    def problems(self, rows: Mapping[str, Row]) -> list[str]:
+        """What does not fit together, each as a message with the remedy."""
+        found = [f"matrix.{name}: {sorted(twice)} twice" for name, items in self if (twice := _repeated(items))]
+        found += _problems_of_names(rows, [*self.scored, *self.robustness])
+        if found := found + self._problems_of_studies():
+            return found
+        expected = stage_lists(rows, self.scored, self.studies())
+        found = _problems_of_sources(rows, expected)
+        wrong = {name for name, items in expected.items() if sorted(getattr(self, name)) != sorted(items)}
+        found += [
+            f"matrix.{name}: must be [{', '.join(expected[name])}]; `make rows` writes it" for name in sorted(wrong)
+        ]
+        return found
+
+    def studies(self) -> dict[str, list[str]]:
+        """The lists beside `scored` that are chosen."""
+        return {name: list(getattr(self, name)) for name in STUDIES}
+
+    def _problems_of_studies(self) -> list[str]:
+        found = []
+        if absent := set(self.curve) - set(self.scored):
+            found.append(f"matrix.curve: {sorted(absent)} are not in matrix.scored")
+        if absent := {f"{EXTERNAL}{name}" for name in self.curve_external} - set(self.scored):
+            found.append(f"matrix.curve_external: needs {sorted(absent)} in matrix.scored")
+        if self.perplexity and "tract" not in self.gap:
+            found.append("matrix.gap: must hold tract, since matrix.perplexity reads its CoTs")
+        return found
+
+
+STUDIES = ("gap", "curve", "curve_external", "perplexity", "meta_judge", "robustness")
+
+
+def stage_lists(
+    rows: Mapping[str, Row], scored: Sequence[str], studies: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """The lists of stages that make the scored rows and the studies, and nothing else; they fit together.
+
+    Args:
+        rows: what each trained row is.
+        scored: names of trained rows, `b3`, `b5_PROTOCOL` and `cool_ROW`.
+        studies: the lists named in STUDIES.
+    """
+    trained = [name for name in scored if name in rows]
+    cool = [name.removeprefix(COOL) for name in scored if name.startswith(COOL)]
+    looks_at_own_cots = ["a1"] if studies["gap"] or studies["meta_judge"] else []
+    needed = _with_sources(rows, [*trained, *cool, *studies["robustness"], *studies["gap"], *looks_at_own_cots])
+    writers = {rows[name].writer for name in needed} | set(looks_at_own_cots)
+    families: dict[str, list[str]] = {
+        family: [name for name in rows if name in needed and rows[name].family == family] for family in FAMILIES
+    }
+    return {
+        **families,
+        "writers": [name for name in ("a1", "b2") if name in writers],
+        "trained": trained,
+        "cool": cool,
+        "untrained": [name for name in scored if name == UNTRAINED],
+        "external": [name.removeprefix(EXTERNAL) for name in scored if name.startswith(EXTERNAL)],
+    }
+
+
+def select(
+    rows: Mapping[str, Row], scored: Sequence[str], studies: Mapping[str, Sequence[str]]
+) -> tuple["Matrix", list[str]]:
+    """The matrix of these rows, and what was left out of the studies because it looks at rows that do not run.
+
+    Raises:
+        UserError: a name is no row.
+    """
+    if problems := _problems_of_names(rows, scored):
+        raise UserError("; ".join(problems))
+    possible = _possible(rows, scored)
+    kept = {study: [name for name in names if name in possible[study]] for study, names in studies.items()}
+    if "tract" not in kept["gap"]:
+        kept["perplexity"] = []
+    dropped = [f"{study}: {name}" for study, names in studies.items() for name in names if name not in kept[study]]
+    lists = {"scored": list(scored), **kept, **stage_lists(rows, scored, kept)}
+    return Matrix.model_validate(lists), dropped
+
+
+def _possible(rows: Mapping[str, Row], scored: Sequence[str]) -> dict[str, set[str]]:
+    """Study -> what of it can run beside the scored rows without another training."""
+    lists = stage_lists(rows, scored, dict.fromkeys(STUDIES, ()))
+    adapters = {name for family in FAMILIES for name in lists[family]}
+    own_cots = "a1" in lists["writers"]
+    return {
+        "gap": adapters if own_cots else set(),
+        "curve": set(scored),
+        "curve_external": set(lists["external"]),
+        "perplexity": {"perplexity"} if own_cots else set(),
+        "meta_judge": {"meta_judge"} if own_cots else set(),
+        "robustness": adapters,
+    }
+
+
+def swept(rows: Mapping[str, Row], names: Iterable[str]) -> dict[str, float]:
+    """Row -> lambda of those that are row 6 with another lambda (Figure 2)."""
+    return {name: lam for name in names if (lam := rows[name].lam) is not None and rows[name].objective == "cot_raft"}
+
+
+def _with_sources(rows: Mapping[str, Row], names: Iterable[str]) -> set[str]:
+    """These rows and all that must be trained before them, as far as they are defined."""
+    found = {name for name in names if name in rows}
+    while more := {source for name in found for source in rows[name].sources if source in rows} - found:
+        found |= more
+    return found
+
+
+def _problems_of_names(rows: Mapping[str, Row], names: Iterable[str]) -> list[str]:
+    others = [UNTRAINED, *(f"{EXTERNAL}{protocol}" for protocol in ("free", "forced"))]
+    cool = [f"{COOL}{name}" for name, row in rows.items() if row.writes_cot]
+    taken = [name for name in rows if name in others or name.startswith((COOL, EXTERNAL))]
+    found = [f"rows.{name}: the name of a row that no stage trains; choose another one" for name in taken]
+    if unknown := sorted(set(names) - {*rows, *others, *cool}):
+        found.append(f"matrix: {unknown} are no rows; there are {', '.join([*rows, *others])} and cool_ROW with CoTs")
+    return found
+
+
+def _problems_of_sources(rows: Mapping[str, Row], expected: Mapping[str, Sequence[str]]) -> list[str]:
+    """a1 and b2 must write CoTs and be trained in stage 1 where other rows learn from them."""
+    needed = {source for family in FAMILIES for name in expected[family] for source in rows[name].sources}
+    return [
+        f"rows.{name}: must be there, learn from the annotator's CoTs and start from p_0, since listed rows build on it"
+        for name in sorted(needed | set(expected["writers"]))
+        if name not in rows or rows[name].family != "stage1" or not rows[name].writes_cot
+    ]
+
+
+def _repeated(items: Sequence[str]) -> set[str]:
+    return {item for item in items if items.count(item) > 1}

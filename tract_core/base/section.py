@@ -1,0 +1,18 @@
+"""What every section of params.yaml is: immutable, strict about types, without unknown keys."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+"""A part of file names and of the names of stages."""
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, strict about types, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=True)
+
+    def resolved(self) -> dict[str, Any]:
+        """The section as plain values under the names of params.yaml (for manifests and fingerprints)."""
+        return self.model_dump(mode="json", by_alias=True)
