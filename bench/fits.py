@@ -11,8 +11,8 @@ import dataclasses
 from transformers import LlamaConfig
 
 from bench import measuring
-from tract_core.plan import cost
-from tract_core.plan.cost import DEVICES, GIB, Device, Settings, Shape, Sizes
+from tract_core.plan.cost import DEVICES, Device, Sizes
+from tract_core.train.memory import GIB, Shape, training_bytes
 
 # width, MLP width, layers, heads, key-value heads, vocabulary, width of a head
 _MODELS = {
@@ -46,9 +46,9 @@ def shape(name: str) -> Shape:
 
 def needed(one: Shape, device: Device, *, recompute: bool, full_logits: bool) -> float:
     """Bytes; full logits have a row for each token of the prompt, too."""
-    rows = Sizes(prompt=0, cot=_LENGTHS.prompt + _LENGTHS.cot) if full_logits else _LENGTHS
-    settings = Settings(batch=1, micro_batch=1, recompute=recompute, rank=8, longest=rows)
-    return cost.training_bytes(one, settings, number=device.bytes_per_number, recompute=recompute)
+    prompt = 0 if full_logits else _LENGTHS.prompt
+    completion = _LENGTHS.prompt + _LENGTHS.cot - prompt
+    return training_bytes(one, prompt=prompt, completion=completion, rank=8, number=device.number, recompute=recompute)
 
 
 def main() -> None:

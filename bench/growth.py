@@ -30,8 +30,9 @@ from tract_core.base import config
 from tract_core.generate.engine import Request, Rules
 from tract_core.model import models
 from tract_core.plan import cost
-from tract_core.plan.cost import DEVICES, GIB, Settings, Shape, Sizes, Work
+from tract_core.plan.cost import DEVICES, Settings, Sizes, Work
 from tract_core.text.encoding import Encoder
+from tract_core.train.memory import GIB, Shape
 
 _LAYERS, _VOCABULARY = 8, 49152
 UNSHARED, COT = "without sharing", 64

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from tract_core.base import tables
-from tract_core.plan.cost import GIB
 from tract_core.report import figures
 from tract_core.report.figures import Panel
+from tract_core.train.memory import GIB
 
 FOLDER = Path(__file__).parent.parent / "docs" / "growth"
 _AXES = {

@@ -23,7 +23,8 @@ from pipeline import plan
 from tests.tiny import save_tiny
 from tract_core.base import config
 from tract_core.model import models
-from tract_core.plan.cost import DEVICES, GIB, Cost
+from tract_core.plan.cost import DEVICES, Cost
+from tract_core.train.memory import GIB
 
 _TINY, _IDLE, _CPU = Path("work/models/tiny"), 3, DEVICES["cpu"]
 Stages = dict[str, dict[str, float]]

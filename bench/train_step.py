@@ -25,10 +25,11 @@ from tract_core.base import config
 from tract_core.model import models
 from tract_core.model.objectives import Objective
 from tract_core.plan import cost
-from tract_core.plan.cost import GIB, Shape, Sizes
+from tract_core.plan.cost import Sizes
 from tract_core.text.encoding import Encoded
 from tract_core.train import packing
 from tract_core.train.batching import Collate
+from tract_core.train.memory import GIB, Shape
 from tract_core.train.training import LossModule
 
 OURS, FULL, RELEASED = "ours", "full logits, padded", "full logits, padded, recompute"

@@ -16,10 +16,11 @@ from tract_core.base.errors import UserError
 from tract_core.base.tables import Row
 from tract_core.model import loading
 from tract_core.plan import cost, states, workload
-from tract_core.plan.cost import DEVICES, GIB, Cost, Device, Shape, Sizes
+from tract_core.plan.cost import DEVICES, Cost, Device, Sizes
 from tract_core.plan.states import State
 from tract_core.text import examples
 from tract_core.text.encoding import Encoder
+from tract_core.train.memory import GIB, Shape
 
 _LOOKED_AT = 200
 _STATES: tuple[State, ...] = ("valid", "cached", "remote", "runs")

@@ -9,8 +9,8 @@ from bench import growth, growth_plots, measuring
 from bench.growth import COT, CURVES, UNSHARED
 from bench.growth_plots import Entry, Line
 from bench.train_step import FULL, OURS
-from tract_core.plan.cost import GIB
 from tract_core.report import figures
+from tract_core.train.memory import GIB
 
 
 def line(seconds, model, gib=1.0):

@@ -8,54 +8,12 @@ Shapes of a sequence: P prompt tokens, C tokens of CoT, delimiter and score. One
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-GIB = 2.0**30
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What of a causal language model determines its cost. Widths in numbers, not bytes."""
-
-    body: int
-    """Weights of all linear layers but the output head: each is one multiply-add for each token."""
-    head: int
-    """Weights of the output head, vocabulary x width."""
-    total: int
-    """All weights that are stored; a tied head counts once."""
-    num_layers: int
-    width: int
-    query_width: int
-    kv_width: int
-    mlp_width: int
-    lora_widths: int
-    """Sum of (inputs + outputs) over the body's linear layers: LoRA's weights are `rank` times that."""
-
-    @classmethod
-    def create(cls, config: Any) -> "Shape":
-        """From a transformers config; the weights are counted on a model without storage."""
-        import torch
-        from transformers import AutoModelForCausalLM
-
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-        head = model.get_output_embeddings()
-        linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
-        head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return cls(
-            body=sum(module.weight.numel() for module in linear),
-            head=head.weight.numel(),
-            total=sum(parameter.numel() for parameter in model.parameters()),
-            num_layers=config.num_hidden_layers,
-            width=config.hidden_size,
-            query_width=config.num_attention_heads * head_width,
-            kv_width=(getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head_width,
-            mlp_width=config.intermediate_size,
-            lora_widths=sum(module.in_features + module.out_features for module in linear),
-        )
+from tract_core.train.memory import GIB, Shape, fits, training_bytes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Device:
     """A machine's peak rates, and the shares of them that are assumed to be reached."""
 
@@ -66,73 +24,24 @@ class Device:
     """Bytes read from memory in a second."""
     memory: float
     """Bytes."""
-    bytes_per_number: int
-    training: float
-    prefill: float
-    decoding: float
+    number: int = 2
+    """Bytes of a number."""
+    training: float = 0.45
+    prefill: float = 0.5
+    decoding: float = 0.6
     """Share of the bandwidth while tokens are generated."""
-    start_seconds: float
+    start_seconds: float = 90
     """Every stage that loads the model, before its first step."""
 
 
 DEVICES = {
     device.name: device
     for device in (
-        Device(
-            name="h100",
-            flops=989e12,
-            bandwidth=3.35e12,
-            memory=80 * GIB,
-            bytes_per_number=2,
-            training=0.45,
-            prefill=0.5,
-            decoding=0.6,
-            start_seconds=90,
-        ),
-        Device(
-            name="a100",
-            flops=312e12,
-            bandwidth=2.04e12,
-            memory=80 * GIB,
-            bytes_per_number=2,
-            training=0.5,
-            prefill=0.55,
-            decoding=0.6,
-            start_seconds=90,
-        ),
-        Device(
-            name="a6000",
-            flops=155e12,
-            bandwidth=0.77e12,
-            memory=48 * GIB,
-            bytes_per_number=2,
-            training=0.45,
-            prefill=0.5,
-            decoding=0.6,
-            start_seconds=90,
-        ),
-        Device(
-            name="rtx4090",
-            flops=165e12,
-            bandwidth=1.0e12,
-            memory=24 * GIB,
-            bytes_per_number=2,
-            training=0.45,
-            prefill=0.5,
-            decoding=0.6,
-            start_seconds=90,
-        ),
-        Device(
-            name="cpu",
-            flops=155e9,
-            bandwidth=25e9,
-            memory=24 * GIB,
-            bytes_per_number=4,
-            training=0.87,
-            prefill=0.8,
-            decoding=0.6,
-            start_seconds=13,
-        ),
+        Device("h100", 989e12, 3.35e12, 80 * GIB),
+        Device("a100", 312e12, 2.04e12, 80 * GIB),
+        Device("a6000", 155e12, 0.77e12, 48 * GIB),
+        Device("rtx4090", 165e12, 1.0e12, 24 * GIB),
+        Device("cpu", 155e9, 25e9, 24 * GIB, number=4, training=0.87, prefill=0.8, start_seconds=13),
     )
 }
 """By name. `cpu` is the two-core machine (AVX-512) of EXPERIMENTS.md; its rates are fitted to the preset `laptop`."""
@@ -225,16 +134,14 @@ def project(work: Work, shape: Shape, device: Device, sizes: Sizes, settings: Se
         settings: the rest.
     """
     lengths = sizes if work.cot else Sizes(prompt=sizes.prompt, cot=1.0)
-    again = recomputes(shape, settings, device.memory, number=device.bytes_per_number, on_cpu=device.name == "cpu")
+    again = _recomputes(shape, device, settings)
     flop = work.trained * training_flop(shape, lengths, recompute=again)
     trained = flop / (device.flops * device.training)
     read = work.read * forward_flop(shape, lengths.prompt + lengths.cot, lengths.cot) / (device.flops * device.prefill)
     drawn = _drawing_seconds(work, shape, device, lengths, settings.batch)
-    memory = (
-        training_bytes(shape, settings, number=device.bytes_per_number, recompute=again)
-        if work.trained
-        else drawing_bytes(shape, device, settings)
-    )
+    memory = _drawing_bytes(shape, device, settings)
+    if work.trained:
+        memory = _training_bytes(shape, device, settings, recompute=again)
     rows = work.drawn * (_BYTES_PER_ROW + _BYTES_PER_TOKEN * lengths.cot) + work.read * _BYTES_PER_ROW
     adapter = 4.0 * settings.rank * shape.lora_widths if work.trained else 0.0
     return Cost(seconds=device.start_seconds + trained + read + drawn, memory=memory, disk=adapter + rows)
@@ -249,54 +156,31 @@ def _drawing_seconds(work: Work, shape: Shape, device: Device, sizes: Sizes, bat
     prefill = work.prompts * forward_flop(shape, sizes.prompt, 1) / (device.flops * device.prefill)
     steps = math.ceil(n / together) * sizes.cot
     cache = 2 * shape.num_layers * shape.kv_width * (sizes.prompt + sizes.cot / 2)
-    reading = steps * device.bytes_per_number * (shape.total + together * cache) / (device.bandwidth * device.decoding)
+    reading = steps * device.number * (shape.total + together * cache) / (device.bandwidth * device.decoding)
     arithmetic = n * forward_flop(shape, sizes.cot, sizes.cot, cached=sizes.prompt) / (device.flops * device.prefill)
     return prefill + max(reading, arithmetic)
 
 
-def training_bytes(shape: Shape, settings: Settings, *, number: int, recompute: bool) -> float:
-    """Memory of a training stage: weights, activations of one micro-batch, logits, LoRA with Adam's two moments.
-
-    The activations are what autograd was seen to keep for each token of a layer, LoRA on all linear layers: float32
-    copies of both norms' inputs; the inputs of LoRA, which autocast copies for each layer that reads them; queries and
-    their outputs, keys, values; the MLP's gate, its activation and the other factor.
-
-    Args:
-        shape: the model.
-        settings: micro-batch and rank; `recompute` of them is not read.
-        number: bytes of a number: 4, or 2 with autocast.
-        recompute: activation checkpointing.
-    """
-    longest = settings.longest
-    tokens = settings.micro_batch * (longest.prompt + longest.cot)
-    read = (2 if number == 4 else 5) * shape.width + shape.query_width + shape.mlp_width
-    layer = number * (read + 2 * shape.query_width + 2 * shape.kv_width + 3 * shape.mlp_width) + 8 * shape.width
-    every = shape.num_layers * layer
-    layers = shape.num_layers * number * shape.width + layer if recompute else every
-    # As they come, in float32 the softmax and three gradients at once.
-    logits = settings.micro_batch * longest.cot * shape.head / shape.width * (number + 16)
-    lora = 4 * 4 * settings.rank * shape.lora_widths  # weights, gradients, two moments
-    return number * shape.total + tokens * layers + logits + lora
+def _training_bytes(shape: Shape, device: Device, settings: Settings, *, recompute: bool) -> float:
+    """Memory of a training whose micro-batches are of the longest sequences."""
+    prompt, cot = (settings.micro_batch * length for length in (settings.longest.prompt, settings.longest.cot))
+    return training_bytes(
+        shape, prompt=prompt, completion=cot, rank=settings.rank, number=device.number, recompute=recompute
+    )
 
 
-_MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
-"""By what the peak may exceed `training_bytes`. Measured on a CPU: 1.5 to 1.8, since glibc keeps holes between tensors
-(docs/performance.md says how to avoid them). On a GPU an assumption."""
-
-
-def recomputes(shape: Shape, settings: Settings, free: float, *, number: int, on_cpu: bool) -> bool:
-    """What `settings.recompute` comes to with so many free bytes; `auto`: whether it does not fit without."""
+def _recomputes(shape: Shape, device: Device, settings: Settings) -> bool:
     if settings.recompute != "auto":
         return settings.recompute
-    margin = _MARGIN_CPU if on_cpu else _MARGIN_GPU
-    return margin * training_bytes(shape, settings, number=number, recompute=False) > free
+    kept = _training_bytes(shape, device, settings, recompute=False)
+    return not fits(kept, device.memory, on_cpu=device.name == "cpu")
 
 
-def drawing_bytes(shape: Shape, device: Device, settings: Settings) -> float:
+def _drawing_bytes(shape: Shape, device: Device, settings: Settings) -> float:
     """Memory of a stage that generates or reads: weights, and keys and values of a full batch at its longest.
 
     vLLM on a GPU takes the share `engine.memory` (`auto`: 0.9) whatever is needed; less than this leaves it a smaller
     batch.
     """
     tokens = settings.batch * (settings.longest.prompt + settings.longest.cot)
-    return device.bytes_per_number * (shape.total + tokens * 2 * shape.num_layers * shape.kv_width)
+    return device.number * (shape.total + tokens * 2 * shape.num_layers * shape.kv_width)

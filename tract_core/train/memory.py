@@ -3,18 +3,94 @@
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tract_core.base.config import Train
-from tract_core.plan import cost
-from tract_core.plan.cost import GIB, Settings, Shape, Sizes
 from tract_core.text.encoding import Encoded
 
 logger = logging.getLogger(__name__)
+
+GIB = 2.0**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What of a causal language model determines its memory and its arithmetic. Widths in numbers, not bytes."""
+
+    body: int
+    """Weights of all linear layers but the output head: each is one multiply-add for each token."""
+    head: int
+    """Weights of the output head, vocabulary x width."""
+    total: int
+    """All weights that are stored; a tied head counts once."""
+    num_layers: int
+    width: int
+    query_width: int
+    kv_width: int
+    mlp_width: int
+    lora_widths: int
+    """Sum of (inputs + outputs) over the body's linear layers: LoRA's weights are `rank` times that."""
+
+    @classmethod
+    def create(cls, config: Any) -> "Shape":
+        """From a transformers config; the weights are counted on a model without storage."""
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        head = model.get_output_embeddings()
+        linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
+        head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return cls(
+            body=sum(module.weight.numel() for module in linear),
+            head=head.weight.numel(),
+            total=sum(parameter.numel() for parameter in model.parameters()),
+            num_layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            query_width=config.num_attention_heads * head_width,
+            kv_width=(getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head_width,
+            mlp_width=config.intermediate_size,
+            lora_widths=sum(module.in_features + module.out_features for module in linear),
+        )
+
+
+def training_bytes(shape: Shape, *, prompt: float, completion: float, rank: int, number: int, recompute: bool) -> float:
+    """Memory of a training: weights, activations of one micro-batch, logits, LoRA with Adam's two moments.
+
+    The activations are what autograd was seen to keep for each token of a layer, LoRA on all linear layers: float32
+    copies of both norms' inputs; the inputs of LoRA, which autocast copies for each layer that reads them; queries and
+    their outputs, keys, values; the MLP's gate, its activation and the other factor.
+
+    Args:
+        shape: the model.
+        prompt: tokens of the micro-batch that get no logits.
+        completion: its other tokens: CoTs, delimiters, scores.
+        rank: of LoRA.
+        number: bytes of a number: 4, or 2 with autocast.
+        recompute: whether activations are recomputed in the backward pass.
+    """
+    read = (2 if number == 4 else 5) * shape.width + shape.query_width + shape.mlp_width
+    layer = number * (read + 2 * shape.query_width + 2 * shape.kv_width + 3 * shape.mlp_width) + 8 * shape.width
+    every = shape.num_layers * layer
+    layers = shape.num_layers * number * shape.width + layer if recompute else every
+    # As they come, in float32 the softmax and three gradients at once.
+    logits = completion * shape.head / shape.width * (number + 16)
+    lora = 4 * 4 * rank * shape.lora_widths  # weights, gradients, two moments
+    return number * shape.total + (prompt + completion) * layers + logits + lora
+
+
+_MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
+"""By what the peak may exceed `training_bytes`. Measured on a CPU: 1.5 to 1.8, since glibc keeps holes between tensors
+(docs/performance.md says how to avoid them). On a GPU an assumption."""
+
+
+def fits(needed: float, free: float, *, on_cpu: bool) -> bool:
+    """Whether a training that needs so many bytes by `training_bytes` has room in those that are free."""
+    return needed * (_MARGIN_CPU if on_cpu else _MARGIN_GPU) <= free
 
 
 def free_bytes() -> float:
@@ -41,18 +117,16 @@ def recomputes(examples: Sequence[Encoded], train: Train, *, folder: Path, dtype
     number = 2 if dtype == "bfloat16" and not on_cpu else 4
     longest = sorted(examples, key=lambda example: -len(example.input_ids))[: train.micro_batch_size]
     prompt, whole = sum(one.num_prompt for one in longest), sum(len(one.input_ids) for one in longest)
-    settings = Settings(
-        batch=1, micro_batch=1, recompute="auto", rank=rank, longest=Sizes(prompt=prompt, cot=whole - prompt)
-    )
     shape = Shape.create(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    needed = training_bytes(shape, prompt=prompt, completion=whole - prompt, rank=rank, number=number, recompute=False)
     free = free_bytes()
-    chosen = cost.recomputes(shape, settings, free, number=number, on_cpu=on_cpu)
+    chosen = not fits(needed, free, on_cpu=on_cpu)
     logger.info(
         "activations are %s (train.gradient_checkpointing: auto): the longest micro-batch, %d tokens, needs about "
         "%.1f GiB if they are kept, and %.1f GiB are free",
         "recomputed" if chosen else "kept",
         whole,
-        cost.training_bytes(shape, settings, number=number, recompute=False) / GIB,
+        needed / GIB,
         free / GIB,
     )
     return chosen

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from tract_core.plan import cost
-from tract_core.plan.cost import DEVICES, Settings, Shape, Sizes, Work
+from tract_core.plan.cost import DEVICES, Settings, Sizes, Work
+from tract_core.train.memory import Shape
 
 MISTRAL = Shape(
     body=32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336),
