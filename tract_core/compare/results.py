@@ -218,28 +218,22 @@ def _point(
 ) -> dict[str, Any]:
     """One point of Figure 3."""
     nested = {seed: [row for row in rows if row["k"] < k] for seed, rows in runs.items()}
-    by_run: dict[tuple[int | None, int], list[float | None]] = {}
-    reasons: dict[str, None] = {}
     every = {(training, row["run_seed"]): None for training, rows in nested.items() for row in rows}
+    found = {}
     for bench, rows in examples.items():
-        gold = [row["gold"] for row in rows]
-        found = scoring.by_run(nested, bench, predictor, scale, score)
-        for seeds in every:
-            by_id = found.get(seeds, {})
-            result = metrics.agreement([by_id.get(row["id"]) for row in rows], gold, scale.values)
-            by_run.setdefault(seeds, []).append(result["pearson"])
-            if result["pearson"] is None:
-                reasons[f"{bench}: {result['undefined']}"] = None
-    value, _ = metrics.mean_and_sd([metrics.mean_and_sd(found)[0] for found in by_run.values()])
-    spreads = statistics.spreads({seeds: metrics.mean_and_sd(found)[0] for seeds, found in by_run.items()})
+        by_run = scoring.by_run(nested, bench, predictor, scale, score)
+        predictions = {seeds: [by_run.get(seeds, {}).get(row["id"]) for row in rows] for seeds in every}
+        found[bench] = metrics.over_runs(predictions, [row["gold"] for row in rows], scale.values)
+    mean = metrics.over_benches(found).cells["pearson"]
+    reasons = [f"{bench}: {why}" for bench, one in found.items() for why in one.cells["pearson"].reasons]
     everything = [row for rows in nested.values() for row in rows]
     asked = {(seed, row["run_seed"], row["source"], row["id"]) for seed, rows in nested.items() for row in rows}
     return {
         "k": k,
         "bench": MEAN,
-        "value": value,
-        "sd": spreads["sd_inference"],
+        "value": metrics.mean_and_sd(list(mean.by_seeds.values()))[0],
+        "sd": mean.sd_inference,
         "tokens": sum(row["num_tokens"] for row in everything) / len(asked),
-        "n_seeds": len({inference for _, inference in by_run}),
+        "n_seeds": len({inference for _, inference in every}),
         "reason": "; ".join(reasons) or None,
     }

@@ -24,9 +24,13 @@ from tract_core.score.metrics import (
     CONSTANT,
     CORRELATIONS,
     METRICS,
-    agreement,
+    Seeds,
+    Table,
     correlations,
+    mean_and_sd,
     nearest_score,
+    over_benches,
+    over_runs,
     quadratic_kappa,
 )
 from tract_core.score.paper_lines import MEAN, Line
@@ -173,24 +177,25 @@ def summarize(
 ) -> list[Record]:
     """`cells` of statistics.json: rows x predictors x (benchmarks and MEAN) x METRICS.
 
-    `value` is the mean over a row's runs, null as soon as one run leaves it undefined. `sd_training`: sd over
-    training seeds of the mean over inference seeds; `sd_inference`: mean over training seeds of the sd over
-    inference seeds. There are intervals where `draws` has the cell; `num_undefined` counts the resamples that
-    were left out of one.
+    The numbers are those of `metrics.over_runs` and `over_benches`. There are intervals where `draws` has the cell;
+    `num_undefined` counts the resamples that were left out of one.
     """
     cells = []
-    for row in rows:
-        for predictor in predictors:
-            results = {
-                bench: _evaluate(panel, runs.get((row, bench, predictor), ()), values)
-                for bench, panel in panels.items()
-            }
-            for metric in METRICS:
-                by_bench = [_summary(results[bench], panel, row, metric) for bench, panel in panels.items()]
-                by_bench.append(_mean_summary(results, by_bench, metric))
-                for bench, summary in zip([*panels, MEAN], by_bench, strict=True):
-                    key = {"row": row, "bench": bench, "predictor": predictor, "metric": metric}
-                    cells.append({**key, **_with_interval(summary, draws.get((row, bench, predictor, metric)), level)})
+    for row, predictor in itertools.product(rows, predictors):
+        found = {
+            bench: over_runs(
+                _predictions(runs.get((row, bench, predictor), ())),
+                panel.gold_N.tolist(),
+                values,
+                absent=f"no predictions of row {row}",
+            )
+            for bench, panel in panels.items()
+        }
+        found[MEAN] = over_benches(found)
+        for metric, (bench, table) in itertools.product(METRICS, found.items()):
+            key = {"row": row, "bench": bench, "predictor": predictor, "metric": metric}
+            draws_R = draws.get((row, bench, predictor, metric))
+            cells.append({**key, **_with_interval(_summary(table, metric), draws_R, level)})
     return cells
 
 
@@ -275,7 +280,7 @@ def annotator_ceiling(bench: str, gold_scores: Sequence[Sequence[float]]) -> lis
         {
             "bench": bench,
             "metric": metric,
-            "value": None if reason else _mean([found[metric] for found in by_annotator]),
+            "value": None if reason else mean_and_sd([found[metric] for found in by_annotator])[0],
             "num_annotators": max(counts, default=0),
             "reason": reason,
         }
@@ -428,68 +433,18 @@ def _is_constant(x_N: Array, cluster_N: Array, weights_CR: Array) -> Array:
     return np.asarray(high_R - low_R <= CONSTANT)
 
 
-def _evaluate(panel: Panel, runs: Sequence[Run], values: Sequence[float]) -> dict[tuple[int | None, int], Record]:
-    """(training seed, inference seed) -> the run's metrics."""
-    gold = panel.gold_N.tolist()
-    results = {
-        (run.training_seed, run.inference_seed): agreement(run.predictions_N.tolist(), gold, values) for run in runs
-    }
-    assert len(results) == len(runs), "two runs of one row have the same seeds"
-    return results
+def _predictions(runs: Sequence[Run]) -> dict[Seeds, list[float]]:
+    found = {(run.training_seed, run.inference_seed): run.predictions_N.tolist() for run in runs}
+    assert len(found) == len(runs), "two runs of one row have the same seeds"
+    return found
 
 
-def _summary(results: Mapping[tuple[int | None, int], Record], panel: Panel, row: str, metric: str) -> Record:
-    """One metric of one row on one benchmark: value, sds, n, n_ok and reason."""
-    by_seeds = {seeds: result[metric] for seeds, result in results.items()}
-    reasons = {result["reasons"][metric]: None for result in results.values() if metric in result["reasons"]}
-    return {
-        "value": _mean(list(by_seeds.values())),
-        **spreads(by_seeds),
-        "n": len(panel.gold_N),
-        "n_ok": _mean([result["n_ok"] for result in results.values()]) or 0.0,
-        "reason": "; ".join(reasons) or None if results else f"no predictions of row {row}",
-    }
-
-
-def _mean_summary(
-    results: Mapping[str, Mapping[tuple[int | None, int], Record]], by_bench: Sequence[Record], metric: str
-) -> Record:
-    """The same for the mean over benchmarks; sds only where all benchmarks have the same seeds."""
-    value = _mean([summary["value"] for summary in by_bench])
-    seed_sets = [set(result) for result in results.values()]
-    common: Collection[tuple[int | None, int]] = seed_sets[0] if all(s == seed_sets[0] for s in seed_sets) else ()
-    by_seeds = {seeds: _mean([result[seeds][metric] for result in results.values()]) for seeds in common}
-    found = [f"{bench}: {s['reason']}" for bench, s in zip(results, by_bench, strict=True) if s["value"] is None]
-    return {
-        "value": value,
-        **spreads(by_seeds),
-        "n": sum(summary["n"] for summary in by_bench),
-        "n_ok": sum(summary["n_ok"] for summary in by_bench),
-        "reason": "; ".join(found) or None,
-    }
-
-
-def spreads(by_seeds: Mapping[tuple[int | None, int], float | None]) -> Record:
-    """`sd_training` and `sd_inference` of values by (training seed, inference seed)."""
-    groups: dict[int | None, list[float | None]] = {}
-    for training_seed, inference_seed in sorted(by_seeds, key=str):
-        groups.setdefault(training_seed, []).append(by_seeds[training_seed, inference_seed])
-    return {
-        "sd_training": _sd([_mean(group) for group in groups.values()]),
-        "sd_inference": _mean([_sd(group) for group in groups.values()]),
-    }
-
-
-def _mean(numbers: Sequence[float | None]) -> float | None:
-    """None where one is missing, or all are."""
-    return None if not numbers or None in numbers else float(np.mean(np.array(numbers, dtype=np.float64)))
-
-
-def _sd(numbers: Sequence[float | None]) -> float | None:
-    """Sample standard deviation; None where one is missing or there are fewer than 2."""
-    if len(numbers) < 2 or None in numbers:
-        return None
-    return float(np.std(np.array(numbers, dtype=np.float64), ddof=1))
+def _summary(table: Table, metric: str) -> Record:
+    """One metric of one row on one benchmark or on their mean, without its interval."""
+    cell = table.cells[metric]
+    spreads = {"sd_training": cell.sd_training, "sd_inference": cell.sd_inference}
+    reason = "; ".join(cell.reasons) or None
+    return {"value": cell.value, **spreads, "n": table.n, "n_ok": table.n_ok, "reason": reason}
 
 
 def _with_interval(summary: Record, draws_R: Array | None, level: float) -> Record:

@@ -1,7 +1,7 @@
 """How well predictions agree with gold. Degenerate input gives null with a reason, never a made-up number."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,31 @@ from scipy import stats
 CONSTANT = 1e-12
 CORRELATIONS = ("pearson", "spearman", "kendall")
 METRICS = (*CORRELATIONS, "rmse", "mae", "bias", "exact", "qwk")
+REPORTED = (*METRICS, "pearson_imputed")
+"""What `agreement` says of one run, and a Table of all of them."""
+
+Seeds = tuple[int | None, int]
+"""Training seed (None: nothing was trained) and inference seed of one run."""
+
+
+class Cell(NamedTuple):
+    """One metric over runs: None where one of them leaves it undefined, and `reasons` why."""
+
+    value: float | None
+    sd_training: float | None
+    sd_inference: float | None
+    reasons: tuple[str, ...]
+    by_seeds: Mapping[Seeds, float | None]
+
+
+class Table(NamedTuple):
+    """The numbers of one judge on one benchmark, or on their mean."""
+
+    cells: Mapping[str, Cell]
+    n: int
+    """Examples."""
+    n_ok: float
+    """Examples with a prediction, mean over the runs."""
 
 
 def agreement(predictions: Sequence[float | None], gold: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
@@ -43,6 +68,62 @@ def agreement(predictions: Sequence[float | None], gold: Sequence[float], values
     why["qwk"] = "all predictions and gold scores round to one score" if ok_N.any() else None
     reasons = {name: why.get(name) or "no row has a prediction" for name, number in result.items() if number is None}
     return {**result, "n": len(gold_N), "n_ok": int(ok_N.sum()), "undefined": undefined, "reasons": reasons}
+
+
+def over_runs(
+    predictions: Mapping[Seeds, Sequence[float | None]],
+    gold: Sequence[float],
+    values: Sequence[float],
+    absent: str = "no predictions",
+) -> Table:
+    """The metrics of REPORTED, each the mean over the runs of one judge on one benchmark.
+
+    `sd_training` is the sd over training seeds of the mean over inference seeds; `sd_inference` the mean over
+    training seeds of the sd over inference seeds.
+
+    Args:
+        predictions: for each run one number for each example, None or NaN where there is none.
+        gold: the gold score of each example.
+        values: the scores of Y, increasing.
+        absent: the reason where there are no runs.
+    """
+    results = {seeds: agreement(predicted, gold, values) for seeds, predicted in predictions.items()}
+    cells = {}
+    for name in REPORTED:
+        reasons = [result["reasons"][name] for result in results.values() if name in result["reasons"]]
+        by_seeds = {seeds: result[name] for seeds, result in results.items()}
+        cells[name] = _cell(by_seeds, reasons if results else [absent])
+    n_ok, _ = mean_and_sd([result["n_ok"] for result in results.values()])
+    return Table(cells, len(gold), n_ok or 0.0)
+
+
+def over_benches(tables: Mapping[str, Table]) -> Table:
+    """The mean over benchmarks, each with equal weight; sds only where all benchmarks have the same seeds."""
+    cells = {}
+    for name in REPORTED:
+        found = {bench: table.cells[name] for bench, table in tables.items()}
+        first, *others = [cell.by_seeds for cell in found.values()]
+        common = first if all(other.keys() == first.keys() for other in others) else ()
+        by_seeds = {seeds: mean_and_sd([cell.by_seeds[seeds] for cell in found.values()])[0] for seeds in common}
+        reasons = [f"{bench}: {'; '.join(cell.reasons)}" for bench, cell in found.items() if cell.value is None]
+        value, _ = mean_and_sd([cell.value for cell in found.values()])
+        cells[name] = _cell(by_seeds, reasons)._replace(value=value)
+    return Table(cells, sum(table.n for table in tables.values()), sum(table.n_ok for table in tables.values()))
+
+
+def _cell(by_seeds: Mapping[Seeds, float | None], reasons: Sequence[str]) -> Cell:
+    """Mean and both spreads of numbers by (training seed, inference seed)."""
+    groups: dict[int | None, list[float | None]] = {}
+    for (training_seed, _), number in by_seeds.items():
+        groups.setdefault(training_seed, []).append(number)
+    lines = [mean_and_sd(group) for group in groups.values()]
+    return Cell(
+        value=mean_and_sd(list(by_seeds.values()))[0],
+        sd_training=mean_and_sd([mean for mean, _ in lines])[1],
+        sd_inference=mean_and_sd([sd for _, sd in lines])[0],
+        reasons=tuple(dict.fromkeys(reasons)),
+        by_seeds=by_seeds,
+    )
 
 
 def correlations(first: ArrayLike, second: ArrayLike) -> tuple[dict[str, float | None], str | None]:

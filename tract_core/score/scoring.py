@@ -46,8 +46,6 @@ PREDICTORS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "mode": mode,
     "median": median,
 }
-REPORTED = (*metrics.METRICS, "pearson_imputed")
-"""What a metrics file says of each predictor."""
 LOW_MASS = 0.95
 """Below this median label mass `describe` warns."""
 SAMPLED = "sampled"
@@ -106,16 +104,28 @@ def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score
     """The metrics of one row of the paper's tables.
 
     Each predictor is evaluated for each training seed and inference seed (K CoTs averaged for each example),
-    then averaged; `_sd_training` and `_sd_inference` keep the two kinds of spread apart. `n` counts examples,
-    `n_ok` those with a prediction (mean over the runs).
+    then averaged; `_sd_training` and `_sd_inference` keep the two kinds of spread apart (`metrics.over_runs`).
 
     Returns:
         For each benchmark the predictors' metrics, the median label mass and the CoTs' statuses; under `mean`
         each predictor's mean over the benchmarks, null where one is undefined.
     """
-    result = {bench: _one_benchmark(_of_benchmark(runs, bench), scale, score) for bench in benches}
-    means = {name: _mean_over([result[bench][name] for bench in benches]) for name in [*PREDICTORS, SAMPLED]}
+    result: dict[str, Any] = {bench: _about(_of_benchmark(runs, bench)) for bench in benches}
+    means = {}
+    for predictor in (*PREDICTORS, SAMPLED):
+        found = {bench: _table(runs, bench, predictor, scale, score) for bench in benches}
+        for bench in benches:
+            result[bench][predictor] = _view(found[bench])
+        means[predictor] = _mean_view(metrics.over_benches(found))
     return {**result, MEAN: means}
+
+
+def _table(runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score) -> metrics.Table:
+    """One predictor's numbers on one benchmark, over the examples that stand in the predictions."""
+    gold = {row["id"]: row["gold"] for rows in _of_benchmark(runs, bench).values() for row in rows}
+    found = by_run(runs, bench, predictor, scale, score)
+    predictions = {seeds: [by_id.get(example) for example in gold] for seeds, by_id in found.items()}
+    return metrics.over_runs(predictions, list(gold.values()), scale.values)
 
 
 def headline(row: str, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,10 +191,10 @@ def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Row]]:
     return {seed: [row for row in rows if row["source"] == bench] for seed, rows in runs.items()}
 
 
-def _one_benchmark(runs: Mapping[int | None, Sequence[Row]], scale: ScoreScale, score: Score) -> dict[str, Any]:
+def _about(runs: Mapping[int | None, Sequence[Row]]) -> dict[str, Any]:
+    """What a metrics file says of one benchmark whatever the predictor."""
     rows = [row for run in runs.values() for row in run]
     return {
-        **{name: _one_predictor(runs, name, scale, score) for name in [*PREDICTORS, SAMPLED]},
         "label_mass": median_mass(rows),
         "cots": {"n": len(rows), **count_statuses(rows)},
         "num_training_seeds": len(runs),
@@ -193,38 +203,19 @@ def _one_benchmark(runs: Mapping[int | None, Sequence[Row]], scale: ScoreScale, 
     }
 
 
-def _one_predictor(
-    runs: Mapping[int | None, Sequence[Row]], predictor: str, scale: ScoreScale, score: Score
-) -> dict[str, Any]:
-    table = [
-        [_agreement([row for row in rows if row["run_seed"] == seed], predictor, scale, score) for seed in seeds]
-        for rows in runs.values()
-        if (seeds := sorted({row["run_seed"] for row in rows}))
-    ]
-    flat = [run for line in table for run in line]
-    if not flat:
-        return {**dict.fromkeys(REPORTED), "n": 0, "n_ok": 0, "undefined": "no predictions"}
-    result: dict[str, Any] = {}
-    for name in REPORTED:
-        result[name], _ = metrics.mean_and_sd([run[name] for run in flat])
-        lines = [metrics.mean_and_sd([run[name] for run in line]) for line in table]
-        result[f"{name}_sd_training"] = metrics.mean_and_sd([mean for mean, _ in lines])[1]
-        result[f"{name}_sd_inference"] = metrics.mean_and_sd([sd for _, sd in lines])[0]
-    result["n"] = flat[0]["n"]
-    result["n_ok"] = statistics.fmean(run["n_ok"] for run in flat)
-    reasons = sorted({run["undefined"] for run in flat if run["undefined"]})
-    return {**result, **({"undefined": "; ".join(reasons)} if reasons else {})}
+def _view(found: metrics.Table) -> dict[str, Any]:
+    """A table as a metrics file has it: sds beside the values, and why the correlations are undefined."""
+    spreads = {
+        f"{name}_{spread}": getattr(cell, spread)
+        for name, cell in found.cells.items()
+        for spread in ("sd_training", "sd_inference")
+    }
+    reasons = sorted(found.cells["pearson"].reasons)
+    return {**_mean_view(found), **spreads, **({"undefined": "; ".join(reasons)} if reasons else {})}
 
 
-def _agreement(rows: Sequence[Row], predictor: str, scale: ScoreScale, score: Score) -> dict[str, Any]:
-    groups = _by_example(rows).values()
-    predictions = [average([predict(row, predictor, scale, score) for row in group]) for group in groups]
-    return metrics.agreement(predictions, [group[0]["gold"] for group in groups], scale.values)
-
-
-def _mean_over(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    means = {name: metrics.mean_and_sd([one[name] for one in found])[0] for name in REPORTED}
-    return {**means, "n": sum(one["n"] for one in found), "n_ok": sum(one["n_ok"] for one in found)}
+def _mean_view(found: metrics.Table) -> dict[str, Any]:
+    return {**{name: cell.value for name, cell in found.cells.items()}, "n": found.n, "n_ok": found.n_ok}
 
 
 def _by_example(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:

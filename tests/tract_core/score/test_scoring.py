@@ -148,6 +148,15 @@ def test_a_benchmark_without_predictions_is_null_with_a_reason():
     assert result["mean"]["rail"]["rmse"] is None
 
 
+def test_an_example_that_one_run_lacks_counts_in_every_run():
+    """As in the cells of statistics.json: otherwise the runs' metrics would be of different examples."""
+    runs = {1: [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(4))], 2: [row("b", 5.0, one_hot(4))]}
+    result = scoring.evaluate(runs, ["b"], SCALE, FLAG)["b"]["rail"]
+    assert (result["n"], result["n_ok"]) == (2, 1.5)
+    assert result["mae"] == pytest.approx((0.5 + 1) / 2)
+    assert "needs 2 rows with a prediction, got 1" in result["undefined"]
+
+
 def test_bad_cots_are_scored_and_flagged_or_unscored_but_always_counted():
     rows = [
         row("a", 1.0, one_hot(1)),
