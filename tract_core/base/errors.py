@@ -1,14 +1,9 @@
 """What stage scripts turn into an exit code: 2 for what the user can fix, 128 + n after signal n."""
 
-import base64
 import errno
 import os
-import re
-from collections.abc import Iterator, Sequence
-from urllib.parse import quote, quote_plus, unquote
+from collections.abc import Sequence
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+(?=@)")
-_SECRET = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET)S?(?:_|$)|APIKEY|PASSWORD|PASSWD|PASSPHRASE", flags=re.IGNORECASE)
 _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "unexpected pos")
 """Texts of the system, which safetensors passes on, and of torch, which notices that its file is too short."""
 
@@ -54,36 +49,3 @@ def list_some(lines: Sequence[str], *, limit: int = 20) -> str:
     if len(lines) > limit:
         shown.append(f"  ... and {len(lines) - limit} more")
     return "\n".join(shown)
-
-
-def without_secrets(text: str) -> str:
-    """The text without the user and password of URLs, and without the secrets of the environment.
-
-    Those are the values of variables named as secrets, and users with passwords in URLs of any variable, such as a
-    proxy's. Libraries and servers put them into their messages, also encoded for a URL or a header.
-    """
-    forms = [(form, name) for name, value in _secrets() for form in _forms(value)]
-    for form, name in sorted(forms, key=lambda one: -len(one[0])):  # one secret may stand inside of another
-        text = text.replace(form, f"[{name}]")
-    return _CREDENTIALS.sub("***", text)
-
-
-def _secrets() -> Iterator[tuple[str, str]]:
-    """Names and values; short values would tear ordinary words apart."""
-    for name, value in os.environ.items():
-        found = [value] if _SECRET.search(name) else []
-        for credentials in _CREDENTIALS.findall(value):
-            for plain in (credentials, unquote(credentials)):
-                found += [plain, plain.partition(":")[2]]
-        yield from ((name, secret) for secret in found if len(secret) >= 8)
-
-
-def _forms(value: str) -> set[str]:
-    """As it is, in a URL, and in base64 (behind `Basic` in a header)."""
-    encoded = base64.b64encode(value.encode(errors="surrogateescape")).decode().rstrip("=")
-    return {
-        value,
-        quote(value, safe="", errors="surrogateescape"),
-        quote_plus(value, errors="surrogateescape"),
-        encoded,
-    }

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tract_core.base.errors import SignalError, UserError, is_disk_full, without_secrets
+from tract_core.base.errors import SignalError, UserError, is_disk_full
+from tract_core.base.secrets import without_secrets
 
 
 def arguments(*names: str, optional: Sequence[str] = (), flags: Sequence[str] = ()) -> argparse.Namespace:
