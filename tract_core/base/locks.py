@@ -1,11 +1,12 @@
 """One process at a time on a folder of unfinished work, and nothing left of one that was killed there."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from tract_core.base.errors import UserError
 
@@ -23,15 +24,19 @@ def held(folder: Path, doing: str) -> Iterator[None]:
         UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(f"{folder}: process {file.read().strip()} {doing}; wait for it or stop it") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    file = folder.with_suffix(".lock")
+    try:
+        # Where the kernel has no locks, the library's own ones would outlive a process that is killed.
+        lock = FileLock(file, blocking=False, fallback_to_soft=False, on_acquired=_sign).acquire()
+    except Timeout:
+        raise UserError(f"{folder}: process {file.read_text().strip()} {doing}; wait for it or stop it") from None
+    with lock:
         for left in folder.glob(".*.draft-*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
+
+
+def _sign(descriptor: int) -> None:
+    """The holder's process id is the lock file's content."""
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
