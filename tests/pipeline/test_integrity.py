@@ -7,7 +7,9 @@ this process, where the imports are paid for once, and not through DVC, which wo
 import itertools
 import re
 import runpy
+import shutil
 import sys
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 
@@ -140,6 +142,19 @@ def test_an_altered_byte_is_refused_by_the_stage_that_reads_it(everything, recor
             faults += not unread
     assert faults
     record_property("faults_injected", faults)
+
+
+@pytest.mark.parametrize("stage", ["selfgen_cots", "infer", "gap", "train_stage2"])
+def test_a_stage_hashes_each_file_of_an_adapter_once(everything, monkeypatch, stage):
+    """And yet each altered byte is refused (above), also where all draws are kept and the engine does not open."""
+    shutil.rmtree(everything / "work/generations")
+    hashed, file_sha256 = Counter(), tables.file_sha256
+    monkeypatch.setattr(tables, "file_sha256", lambda path: hashed.update([str(path)]) or file_sha256(path))
+    code, said = run(stage)
+    assert code == 0, said
+    (folder,) = [path for path in STAGES[stage][1] if path.startswith("artifacts/adapters/")]
+    found = {file: n for file, n in hashed.items() if file.startswith(f"{folder}/")}
+    assert found == {f"{folder}/{file.name}": 1 for file in (everything / folder).iterdir()}
 
 
 # `check` proves whatever model is there, and `meta_judge` takes only the prompt's settings from its tokenizer.

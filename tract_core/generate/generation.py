@@ -66,8 +66,7 @@ class Generator:
         Raises:
             UserError: the adapter was altered or belongs to another base.
         """
-        if adapter is not None:
-            models.check_adapter(adapter, seed_model)
+        checked = None if adapter is None else models.check_adapter(adapter, seed_model)
         self.encoder, self.stage = encoder, stage
         self.origin = {
             "base": seed_model.identity,
@@ -82,7 +81,7 @@ class Generator:
         self.store, self._work = Store(self.origin, work), work
         rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
         home = self.store.folder
-        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, adapter, home)
+        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, checked, home)
         self._engine: Engine | None = None
         self._batch_size = engine.batch_size
 

@@ -32,6 +32,14 @@ class SeedModel:
     """Hub commit, or sha256 over the files: equal identities are equal weights and tokenizer."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A trained adapter that `check_adapter` has looked at; whoever has one need not hash its files again."""
+
+    folder: Path
+    origin: dict[str, Any]
+
+
 def resolve(model: Model, work: str | Path = "work") -> SeedModel:
     """Turn `model.source` into a local folder.
 
@@ -105,7 +113,7 @@ def continue_lora(model: PreTrainedModel, adapter: str | Path, base: SeedModel, 
     from peft import PeftModel
     from transformers import set_seed
 
-    found = check_adapter(adapter, base)["lora"]
+    found = check_adapter(adapter, base).origin["lora"]
     if found != lora.resolved():
         raise UserError(f"{adapter}: was trained with lora {found}, but params.yaml now says {lora.resolved()}")
     set_seed(seed)
@@ -124,8 +132,8 @@ def save_adapter(peft_model: Any, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
 
-def check_adapter(folder: str | Path, seed: SeedModel) -> dict[str, Any]:
-    """Verify an adapter folder's files and that it belongs to this base; returns its origin.
+def check_adapter(folder: str | Path, seed: SeedModel) -> Adapter:
+    """Verify an adapter folder's files and that it belongs to this base.
 
     Raises:
         UserError: altered or missing files, pickled weights, another kind of adapter, or another base model.
@@ -141,23 +149,23 @@ def check_adapter(folder: str | Path, seed: SeedModel) -> dict[str, Any]:
             "tokenizer and chat template count); restore `model` in params.yaml and its files, or train again: "
             "`dvc repro --force check`, then `dvc repro`"
         )
-    return found
+    return Adapter(folder=Path(folder), origin=found)
 
 
-def load_merged(seed: SeedModel, adapter: str | Path | None, dtype: str) -> PreTrainedModel:
+def load_merged(seed: SeedModel, adapter: Adapter | None, dtype: str) -> PreTrainedModel:
     """The seed model with an adapter's weights added in (W0 + alpha/r BA); without an adapter, p_0."""
     model = load_model(seed, dtype)
     if adapter is None:
         return model
     from peft import PeftModel
 
-    check_adapter(adapter, seed)
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    assert adapter.origin["base"] == seed.identity
+    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter.folder)).merge_and_unload()
     return merged
 
 
 @contextmanager
-def merged_folder(seed: SeedModel, adapter: str | Path | None, dtype: str, work: str | Path) -> Iterator[Path]:
+def merged_folder(seed: SeedModel, adapter: Adapter | None, dtype: str, work: str | Path) -> Iterator[Path]:
     """A folder with the merged weights and the tokenizer, for engines that open folders; gone after the block.
 
     It is not kept: a sweep would leave a whole model behind for each of its adapters.

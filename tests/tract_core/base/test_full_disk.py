@@ -142,7 +142,6 @@ def test_a_checkpoint_that_torch_cannot_write_keeps_the_one_before(small_disk, r
 
 def test_a_merged_model_without_room_says_how_much_it_needs(tiny_folder, small_disk, monkeypatch, record_property):
     record_property("faults_injected", 1)
-    monkeypatch.setattr(models, "check_adapter", lambda *arguments: None)
     monkeypatch.setattr(models, "load_merged", lambda seed, adapter, dtype: models.load_model(seed, dtype))
     seed_model = SeedModel(folder=tiny_folder, identity="tiny")
     with (

@@ -199,9 +199,9 @@ def test_a_pickle_beside_an_adapters_weights_is_not_part_of_the_adapter(adapter,
     seed_model, _, folder = adapter
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Bomb(canary)))
     with pytest.raises(UserError, match=r"adapter_model\.bin: not one of the files that were written"):
-        models.load_merged(seed_model, folder, "float32")
+        models.load_merged(seed_model, models.check_adapter(folder, seed_model), "float32")
     rewrite_manifest(folder)  # even then the safetensors file is the one that is read
-    models.load_merged(seed_model, folder, "float32")
+    models.load_merged(seed_model, models.check_adapter(folder, seed_model), "float32")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_an_adapters_settings_name_no_model_file_or_module(adapter, canary, fiel
     edit(folder / "adapter_config.json", **field)
     rewrite_manifest(folder)
     with pytest.raises(UserError, match=rf"adapter_config\.json: {next(iter(field))} is .*; only plain LoRA adapters"):
-        models.load_merged(seed_model, folder, "float32")
+        models.load_merged(seed_model, models.check_adapter(folder, seed_model), "float32")
 
 
 def same_weights(folder):
@@ -248,7 +248,7 @@ def test_an_adapter_is_refused_on_the_same_weights_with_another_tokenizer(adapte
     assert same_weights(other) == same_weights(seed_model.folder)
     changed = models.resolve(settings(other))
     with pytest.raises(UserError, match=r"trained on the base .* \(weights, tokenizer and chat template count\)"):
-        models.load_merged(changed, trained, "float32")
+        models.load_merged(changed, models.check_adapter(trained, changed), "float32")
 
 
 def test_files_that_are_no_part_of_a_model_leave_its_identity(folder):

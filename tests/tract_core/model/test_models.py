@@ -1,14 +1,19 @@
 import json
 import pickle
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 
+from tests.conftest import SCALE, STYLE
+from tests.generation_child import ROWS, SAMPLING
 from tests.tiny import save_tiny
 from tract_core.base import config, tables
 from tract_core.base.errors import UserError
+from tract_core.generate import generation
 from tract_core.model import models
+from tract_core.text.encoding import Encoder
 
 
 def settings(source, **changes):
@@ -88,9 +93,10 @@ def test_merged_equals_the_adapter_and_differs_from_the_base(adapter, tmp_path):
     ids = torch.arange(40)[None]
     with torch.no_grad():
         with_adapter = model.eval()(ids).logits
-        merged = models.load_merged(seed_model, folder, "float32")(ids).logits
+        checked = models.check_adapter(folder, seed_model)
+        merged = models.load_merged(seed_model, checked, "float32")(ids).logits
         base = models.load_model(seed_model, "float32")(ids).logits
-        with models.merged_folder(seed_model, folder, "float32", tmp_path) as written:
+        with models.merged_folder(seed_model, checked, "float32", tmp_path) as written:
             reopened = models.load_model(models.SeedModel(folder=written, identity="x"), "float32")(ids).logits
     assert torch.allclose(merged, with_adapter, atol=1e-5)
     assert torch.allclose(reopened, merged, atol=1e-6)
@@ -98,11 +104,35 @@ def test_merged_equals_the_adapter_and_differs_from_the_base(adapter, tmp_path):
     assert not written.exists()
 
 
+@pytest.mark.parametrize("trains_on", [False, True])
+def test_an_adapters_files_are_hashed_once_on_the_way_to_its_weights(adapter, tmp_path, monkeypatch, trains_on):
+    seed_model, _, folder = adapter
+    hashed, file_sha256 = Counter(), tables.file_sha256
+    monkeypatch.setattr(tables, "file_sha256", lambda path: hashed.update([str(path)]) or file_sha256(path))
+    if trains_on:
+        models.continue_lora(models.load_model(seed_model, "float32"), folder, seed_model, LORA, seed=1)
+    else:
+        generator = generation.Generator(
+            Encoder(models.load_tokenizer(seed_model), STYLE, SCALE),
+            model=settings(seed_model.folder, max_length=2048),
+            sampling=SAMPLING,
+            engine=config.Engine(name="transformers", batch_size=2, memory=1.0),
+            seed_model=seed_model,
+            adapter=folder,
+            stage="infer",
+            work=tmp_path / "work",
+        )
+        generation.infer(generator, ROWS[:2], seeds=[1], num_samples=1)
+    files = {str(file): 1 for file in folder.iterdir() if not (trains_on and file.name == "manifest.json")}
+    assert {file: n for file, n in hashed.items() if file.startswith(f"{folder}/")} == files
+    assert str(folder / "adapter_model.safetensors") in files
+
+
 def test_an_adapter_of_another_base_is_refused(adapter, tmp_path):
     _, _, folder = adapter
     other = models.resolve(settings(save_tiny(tmp_path / "other", seed=1)))
     with pytest.raises(UserError, match="trained on the base sha256:"):
-        models.load_merged(other, folder, "float32")
+        models.load_merged(other, models.check_adapter(folder, other), "float32")
 
 
 def test_an_altered_adapter_is_refused(adapter):

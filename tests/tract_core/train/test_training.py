@@ -268,7 +268,7 @@ def test_an_adapter_folder_is_complete_and_byte_stable(examples, seed_model, tin
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == files
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    origin = models.check_adapter(tmp_path / "a", seed_model)
+    origin = models.check_adapter(tmp_path / "a", seed_model).origin
     assert origin["objective"]["lam"] == 1.0
     assert origin["lora"]["rank"] == PRESET.lora.rank
     assert origin["data"] == {"examples": "hash"}
@@ -282,7 +282,8 @@ def test_training_moves_the_adapter_and_the_prediction(examples, seed_model, tin
     assert all(tensor.abs().max() > 0 for tensor in weights.values())
     losses = [record["loss"] for record in records(tmp_path / "a")]
     assert sum(losses[-2:]) < sum(losses[:2]) - 0.5  # last epoch against first: the same 11 rows
-    base, merged = models.load_model(seed_model, "float32"), models.load_merged(seed_model, tmp_path / "a", "float32")
+    adapter = models.check_adapter(tmp_path / "a", seed_model)
+    base, merged = models.load_model(seed_model, "float32"), models.load_merged(seed_model, adapter, "float32")
     ids = torch.tensor([examples[0].input_ids[: examples[0].score_position]])
     labels = list(tiny_encoder.score_tokens.label_ids)
     mass = [model(ids).logits[0, -1].softmax(-1)[labels].sum().item() for model in (base, merged)]
@@ -356,7 +357,7 @@ def test_a_run_from_an_adapter_starts_where_that_adapter_ended(examples, seed_mo
     before = {path.name: path.read_bytes() for path in first.iterdir()}
     train(examples[:8], seed_model, tiny_encoder, second, start=first, epochs=2)  # warm-up: step 1 has rate 0
     expected = []
-    for adapter in (first, None):
+    for adapter in (models.check_adapter(first, seed_model), None):
         logits, labels = logits_and_labels(models.load_merged(seed_model, adapter, "float32"), examples[:8])
         gold, ids = [example.gold for example in examples[:8]], list(tiny_encoder.score_tokens.label_ids)
         expected.append(reference.total(logits, labels, gold, ids, SCALE.values, normalization="authors", lam=1.0))

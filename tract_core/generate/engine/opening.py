@@ -7,7 +7,7 @@ from tract_core.base.config import Model
 from tract_core.base.errors import UserError
 from tract_core.generate.engine.base import Engine, Rules
 from tract_core.model import models
-from tract_core.model.models import SeedModel
+from tract_core.model.models import Adapter, SeedModel
 
 
 def open_engine(
@@ -15,7 +15,7 @@ def open_engine(
     model: Model,
     rules: Rules,
     seed_model: SeedModel,
-    adapter: str | Path | None,
+    adapter: Adapter | None,
     work: str | Path,
 ) -> Engine:
     """Start the engine that `settings.name` says on p_0 plus an adapter (None: p_0 itself).
