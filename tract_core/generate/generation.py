@@ -97,7 +97,7 @@ class Generator:
         """One row for each key, in the order of the keys: the columns of `cots`, and the reading.
 
         Args:
-            examples: rows of the examples table that the keys name.
+            examples: rows of the examples table, those among them that the keys name.
             keys: distinct keys.
             score: also read the score (`probs`, `label_mass`, `sampled_score`).
             attempt: 0 for the first draw of a key; each further attempt has a request seed of its own.
@@ -107,7 +107,9 @@ class Generator:
             UserError: every request failed, the engine cannot go on, the disk is full, or another process is drawing
                 the same. A request that fails alone is a row with status `error` and no score.
         """
-        prompts = prompt_cache.prompt_ids(self.encoder, examples, self._work)
+        asked = {(key.source, key.id) for key in keys}
+        named = [row for row in examples if (row["source"], row["id"]) in asked]
+        prompts = prompt_cache.prompt_ids(self.encoder, named, self._work)
         requests = dict[CotKey, Request]()
         for key in keys:
             ids, seed = prompts[key.source, key.id], request_seed(self.stage, key, attempt)

@@ -9,13 +9,14 @@ its effect is measured.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tract_core.base.errors import list_some
 from tract_core.base.tables import Row
 from tract_core.data import checks
+from tract_core.text import prompt_cache
 from tract_core.text.encoding import Encoder
-from tract_core.text.examples import judge_input
 
 logger = logging.getLogger(__name__)
 
@@ -116,27 +117,27 @@ def attacked(row: Mapping[str, Any], attack: Attack, *, top: str, delimiter: str
     }
 
 
-def attack_all(examples: Sequence[Row], encoder: Encoder, *, max_length: int, max_new_tokens: int) -> list[Row]:
+def attack_all(
+    examples: Sequence[Row], encoder: Encoder, *, max_length: int, max_new_tokens: int, work: str | Path = "work"
+) -> list[Row]:
     """Every example under every attack, in the order of the examples.
 
     Left out, and named in the log, are those that the attack makes longer than `max_length`, and those whose
     shipped prompt (`prompt.source`) does not hold the response exactly once.
     """
     style, fitting, left_out = encoder.style, list[Row](), list[str]()
-    for row in examples:
-        for attack in ATTACKS:
-            changed = attacked(row, attack, top=style.labels[-1], delimiter=style.delimiter)
-            name = f"{changed['source']}, id {row['id']}"
-            if style.shipped and changed["prompt"] is None:
-                left_out.append(f"{name}: its prompt does not hold the response exactly once")
-            elif (length := _length(encoder, changed, max_new_tokens)) > max_length:
-                left_out.append(f"{name}: {length} tokens, model.max_length is {max_length}")
-            else:
-                fitting.append(changed)
+    top, delimiter = style.labels[-1], style.delimiter
+    changed = [attacked(row, attack, top=top, delimiter=delimiter) for row in examples for attack in ATTACKS]
+    placed = [row for row in changed if row["prompt"] is not None or not style.shipped]
+    prompts = prompt_cache.prompt_ids(encoder, placed, work)
+    for row in changed:
+        name, ids = f"{row['source']}, id {row['id']}", prompts.get((row["source"], row["id"]))
+        if ids is None:
+            left_out.append(f"{name}: its prompt does not hold the response exactly once")
+        elif (length := checks.length(encoder, row, ids, max_new_tokens)) > max_length:
+            left_out.append(f"{name}: {length} tokens, model.max_length is {max_length}")
+        else:
+            fitting.append(row)
     if left_out:
         logger.warning("%d attacked rows are left out:\n%s", len(left_out), list_some(left_out))
     return fitting
-
-
-def _length(encoder: Encoder, row: Row, max_new_tokens: int) -> int:
-    return checks.length(encoder, row, encoder.prompt_ids(judge_input(row)), max_new_tokens)

@@ -23,11 +23,14 @@ from tract_core.base.tables import Row, content_hash
 from tract_core.text import encoding, prompts
 from tract_core.text.encoding import Encoder
 from tract_core.text.examples import judge_input
+from tract_core.text.prompts import JudgeInput
 
 logger = logging.getLogger(__name__)
 
 _LEAST = 200
 """Rows for which the files are opened: fewer are tokenised in less than half a second."""
+_FIELDS = [field.name for field in dataclasses.fields(JudgeInput)]
+"""Columns of an examples table that decide a prompt."""
 _SCHEMA = pa.schema([("key", pa.string()), ("ids", pa.list_(pa.int32()))])
 
 
@@ -39,13 +42,14 @@ def prompt_ids(encoder: Encoder, rows: Sequence[Row], work: str | Path = "work")
         rows: rows of an examples table.
         work: what has been tokenised is kept below, in `tokens`; it can be deleted at any time.
     """
-    inputs = {(row["source"], row["id"]): judge_input(row) for row in rows}
-    if len(inputs) < _LEAST:
-        return {place: encoder.prompt_ids(x) for place, x in inputs.items()}
+    examples = {(row["source"], row["id"]): row for row in rows}
+    if len(examples) < _LEAST:
+        return {place: encoder.prompt_ids(judge_input(row)) for place, row in examples.items()}
     folder = Path(work) / "tokens" / _version(encoder)
-    keys = {place: content_hash(dataclasses.asdict(x)) for place, x in inputs.items()}
+    keys = {place: content_hash({name: row[name] for name in _FIELDS}) for place, row in examples.items()}
     found = _read(folder, set(keys.values()))
-    new = {keys[place]: encoder.prompt_ids(x) for place, x in inputs.items() if keys[place] not in found}
+    missing = {key: examples[place] for place, key in keys.items() if key not in found}
+    new = {key: encoder.prompt_ids(judge_input(row)) for key, row in missing.items()}
     if new and os.environ.get("RANK", "0") == "0":  # ranks of one training ask for the same
         _write(folder, new)
     return {place: found[key] if key in found else new[key] for place, key in keys.items()}

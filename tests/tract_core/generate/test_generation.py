@@ -108,6 +108,16 @@ def test_one_row_for_each_key_with_reading_and_gold(make, encoder):
         assert row["label_mass"] == pytest.approx(0.9)
 
 
+def test_only_the_prompts_that_are_asked_for_are_encoded(make, encoder, monkeypatch):
+    generator, _ = make()
+    rows, encoded = examples(5), []
+    prompt_ids = type(encoder).prompt_ids
+    monkeypatch.setattr(type(encoder), "prompt_ids", lambda self, x: encoded.append(x.response) or prompt_ids(self, x))
+    keys = [CotKey(source="train", id=rows[2]["id"], k=k, run_seed=1) for k in range(3)]
+    generator.draw(rows, keys, score=False)
+    assert encoded == [rows[2]["response"]]
+
+
 def test_request_seeds_are_all_distinct_and_do_not_depend_on_order():
     keys = [
         (stage, CotKey(source=s, id=i, k=k, run_seed=r), attempt)

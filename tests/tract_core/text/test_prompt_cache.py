@@ -61,6 +61,21 @@ def test_each_prompt_is_tokenised_once_whichever_rows_hold_it(tmp_path):
     assert [pq.read_table(file).num_rows for file in files(tmp_path)] in ([1, 3], [3, 1])
 
 
+def test_what_the_judge_reads_is_built_once_and_not_at_all_where_the_ids_are_on_disk(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(prompt_cache, "judge_input", lambda row: built.append(row["id"]) or judge_input(row))
+    encoder = counting()
+    learned_from = [row for row in ROWS for _ in range(3)]  # one pair for each of an example's CoTs
+    first = prompt_cache.prompt_ids(encoder, learned_from, tmp_path)
+    assert built == encoder_asked(encoder) == [row["id"] for row in ROWS]
+    assert prompt_cache.prompt_ids(encoder, learned_from, tmp_path) == first
+    assert len(built) == len(ROWS)
+
+
+def encoder_asked(encoder):
+    return [response.split()[1].strip(".") for response in encoder.tokenised]
+
+
 def test_a_changed_field_is_another_prompt(tmp_path):
     encoder = counting()
     prompt_cache.prompt_ids(encoder, ROWS, tmp_path)
