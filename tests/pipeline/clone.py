@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.pipeline.graph import ROOT
+from tests.pipeline.graph import ROOT, working_tree
 from tests.tiny import save_tiny
 
 
@@ -93,14 +93,9 @@ class Clone:
 def fresh_clone(home: Path, preset: str) -> Clone:
     """The working tree with one of the tiny presets and its model; nothing has run."""
     clone = Clone(home / "base", home)
-    files = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    for name in files:
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
-            target = clone.folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
+    for name in working_tree():
+        (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, clone.folder / name)
     shutil.copy(clone.folder / "presets" / f"{preset}.yaml", clone.folder / "params.yaml")
     save_tiny(clone.folder / "work/models/tiny")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):

@@ -1,10 +1,18 @@
 """What a stage script imports and which parameters it reads, from its syntax tree."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "tract_core")
+
+
+def working_tree() -> list[str]:
+    """Files of the working tree that git knows or could, without what runs have left (dvc.lock, metrics)."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [name for name in names if (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock"))]
 
 
 def module_file(name: str) -> Path | None:

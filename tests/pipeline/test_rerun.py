@@ -1,13 +1,17 @@
-"""docs/rerun.md against DVC: what a change makes stale, for every line; what really runs, for some."""
+"""docs/rerun.md against DVC, for every line of its tables: what a change makes stale, and what then runs.
+
+The scripts are stubs here; test_repro.py has real runs of the same contract on a tiny model."""
 
 import pytest
 import yaml
 
-from tests.pipeline.graph import ROOT
-from tests.pipeline.rerun_table import LINES, STAGES
+from pipeline import rows as make_rows
+from tests.pipeline import stubs
+from tests.pipeline.graph import ROOT, is_marker
+from tests.pipeline.rerun_table import LINES, STAGES, families
 from tract_core.base.config import load
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("paper")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
 
 PARAMETERS = [(name, stages) for name, stages in LINES if not (ROOT / name).exists()]
 FILES = [(name, stages) for name, stages in LINES if (ROOT / name).exists()]
@@ -40,53 +44,174 @@ VALUES = {
 def test_the_tables_name_stages_that_exist_every_group_of_parameters_and_every_module():
     groups = set(yaml.safe_load((ROOT / "presets/tiny-paper.yaml").read_text())) - {"seeds", "benches", "matrix"}
     assert groups == {name.partition(".")[0] for name, _ in PARAMETERS}
-    named = set().union(*(stages for _, stages in LINES))
-    assert named <= STAGES
-    modules = {
-        file.relative_to(ROOT).as_posix()
-        for file in (ROOT / "tract_core").rglob("*.py")
-        if file.parent.name != "report" and file.name != "__init__.py"
-    }
-    assert modules - {name for name, _ in FILES} == set()
+    assert set().union(*(stages for _, stages in LINES)) <= STAGES
+    named = [name for name, _ in FILES]
+    files = [file for file in (ROOT / "tract_core").rglob("*.py") if not is_marker(file)]
+    modules = [file.relative_to(ROOT).as_posix() for file in files]
+    assert [name for name in modules if not any(name == one or name.startswith(f"{one}/") for one in named)] == []
 
 
 @pytest.fixture(scope="module")
-def copy(paper, tmp_path_factory):
-    """One copy for all lines; each test puts back what it changed."""
-    return paper.copy(tmp_path_factory.mktemp("rerun") / "clone")
+def monkeymodule():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, monkeymodule):
+    """Every row and study, run once by stubs; `first` names the stages that ran."""
+    home = tmp_path_factory.mktemp("stubs")
+    stubs.environment(monkeymodule, home)
+    made = stubs.Stubs(home / "project", "tiny-paper")
+    made.first = made.stages()
+    return made
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    """A copy of it to change and run."""
+    return done.copy(tmp_path / "project")
+
+
+def changed_value(params, name):
+    """Another valid value of a parameter."""
+    value = params
+    for part in name.split("."):
+        value = value[part]
+    return VALUES[name] if name in VALUES else value + 1 if isinstance(value, int) else value * 0.5
+
+
+def file_of(name):
+    """A file itself; of a folder one that no other line of the table names."""
+    named = {other for other, _ in FILES}
+    inside = [path for path in sorted((ROOT / name).rglob("*")) if path.suffix in (".py", ".jsonl")]
+    files = [path.relative_to(ROOT).as_posix() for path in inside]
+    return next((file for file in files if file not in named), name)
 
 
 @pytest.mark.parametrize(("name", "expected"), PARAMETERS)
-def test_a_parameter_makes_stale_what_the_table_says(copy, name, expected):
-    file = copy.folder / "params.yaml"
+def test_a_parameter_makes_stale_what_the_table_says(done, name, expected):
+    file = done.folder / "params.yaml"
     before = file.read_text()
-    value = yaml.safe_load(before)
-    for part in name.split("."):
-        value = value[part]
-    copy.set(name, VALUES[name] if name in VALUES else value + 1 if isinstance(value, int) else value * 0.5)
+    done.set(name, changed_value(done.params(), name))
     try:
         load(file)  # a value that no stage would accept proves nothing
-        assert copy.changed_and_after() == expected
+        assert done.changed_and_after() == expected
     finally:
         file.write_text(before)
 
 
 @pytest.mark.parametrize(("name", "expected"), FILES)
-def test_a_file_makes_stale_what_the_table_says(copy, name, expected):
-    file = copy.folder / name
+def test_a_file_makes_stale_what_the_table_says(done, name, expected):
+    file = done.folder / file_of(name)
     before = file.read_text()
     file.write_text(before + "\n")
     try:
-        assert copy.changed_and_after() == expected
+        assert done.changed_and_after() == expected
     finally:
         file.write_text(before)
 
 
-def test_the_title_of_a_plot_makes_nothing_stale(copy):
-    file = copy.folder / "dvc.yaml"
+def test_the_title_of_a_plot_makes_nothing_stale(done):
+    file = done.folder / "dvc.yaml"
     before = file.read_text()
     file.write_text(before.replace("training loss", "another title"))
     try:
-        assert copy.changed_and_after() == set()
+        assert done.changed_and_after() == set()
     finally:
         file.write_text(before)
+
+
+@pytest.mark.parametrize("name", ["tract_core/train/.packing.py.swp", "tract_core/train/__pycache__/packing.pyc"])
+def test_what_editors_and_python_leave_in_a_room_makes_nothing_stale(done, name):
+    file = done.folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("x")
+    try:
+        assert done.changed() == set()
+    finally:
+        file.unlink()
+
+
+def test_the_first_run_runs_every_stage_once_and_the_second_none(done):
+    assert {stage.split("@")[0] for stage in done.first} == STAGES
+    assert len(done.first) == len(set(done.first))
+    assert done.stages() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["loss.lambda", "infer.num_samples", "rows.lambda_0_5.lambda", "tract_core/train", "tract_core/plan", "data/demo"],
+)
+def test_a_change_runs_what_the_table_says_and_nothing_else(copy, name):
+    if (ROOT / name).exists():
+        file = copy.folder / file_of(name)
+        file.write_text(file.read_text() + "\n")
+    else:
+        copy.set(name, changed_value(copy.params(), name))
+    assert families(copy.stages()) == dict(LINES)[name]
+
+
+def test_lambda_trains_the_rows_of_stage_2_alone(copy):
+    copy.set("loss.lambda", 2.0)
+    trained = {stage for stage in copy.stages() if stage.startswith(("train_", "selfgen"))}
+    assert trained == {f"train_stage2@{row}-42" for row in ("tract", "a4", "mixed", "rps")}
+
+
+ONE_ROW = {
+    "a1": ["train_stage1@a1-42"],
+    "b1": ["train_stage1@b1-42"],
+    "b2": ["train_stage1@b2-42"],
+    "b3": [],
+    "b4": ["train_stage1@b4-42"],
+    "b5_free": [],
+    "b5_forced": [],
+    "tract": ["train_stage1@a1-42", "train_stage2@tract-42"],
+    "a4": ["train_stage1@a1-42", "train_stage2@a4-42"],
+    "mixed": ["train_stage1@a1-42", "train_stage2@mixed-42"],
+    "rps": ["train_stage1@a1-42", "train_stage2@rps-42"],
+    "self_ce_b2": ["train_stage1@b2-42", "train_on_b2@self_ce_b2-42"],
+    "self_ce_a1": ["train_stage1@a1-42", "train_on_a1@self_ce_a1-42"],
+    "sequential": ["train_stage1@b2-42", "train_sequential@sequential-42"],
+    "cool_tract": ["train_stage1@a1-42", "train_stage2@tract-42"],
+    "cool_b2": ["train_stage1@b2-42"],
+    "lambda_0_5": ["train_stage1@a1-42", "train_on_a1@lambda_0_5-42"],
+}
+
+
+@pytest.mark.parametrize("row", ONE_ROW)
+def test_one_row_alone_trains_only_what_it_needs(done, row):
+    needed = done.needed_by(f"score@{row}")
+    assert {stage for stage in needed if stage.startswith("train_")} == set(ONE_ROW[row])
+    assert {stage for stage in needed if stage.startswith("score")} == {f"score@{row}"}
+    assert sum(stage.startswith("infer") for stage in needed) == 1
+
+
+def choose_rows(copy, monkeypatch, *rows):
+    """`make rows R="..."` there."""
+    monkeypatch.chdir(copy.folder)
+    monkeypatch.setattr("sys.argv", ["rows", *rows])
+    make_rows.main()
+
+
+def test_a_row_that_is_added_runs_its_own_stages_and_leaves_the_others_valid(copy, monkeypatch):
+    params = copy.params()
+    row, like = "lambda_20_0", params["rows"]["lambda_0_5"]
+    copy.set("rows", {**params["rows"], row: {**like, "lambda": 20.0}})
+    choose_rows(copy, monkeypatch, *params["matrix"]["scored"], row)
+    assert copy.stages() == [f"train_on_a1@{row}-42", f"infer@{row}-42", f"score@{row}", "compare", "report"]
+
+
+def test_a_row_that_is_taken_out_and_back_runs_nothing_but_the_summary(copy, monkeypatch):
+    scored = copy.params()["matrix"]["scored"]
+    choose_rows(copy, monkeypatch, *(row for row in scored if row != "b4"))
+    assert copy.stages() == ["compare", "report"]
+    choose_rows(copy, monkeypatch, *scored)
+    assert set(copy.stages()) <= {"compare", "report"}
+
+
+def test_a_training_seed_that_is_added_leaves_the_others_valid(copy):
+    copy.set("seeds", [42, 43])
+    changed = copy.changed()
+    assert {"train_stage1@a1-43", "infer@tract-43"} <= changed
+    assert [stage for stage in changed if stage.endswith("42")] == []

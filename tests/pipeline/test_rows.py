@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-import yaml
 
 from tract_core.base import config, tables
 from tract_core.base.rows import FAMILIES
@@ -145,50 +144,6 @@ def test_a_cool_row_is_the_same_judge_asked_the_same_with_another_temperature(pa
 def test_figures_are_plots_of_dvc(paper):
     paper.run("dvc", "plots", "show", "-o", "plots_html")
     assert "figure2_pearson" in (paper.folder / "plots_html" / "index.html").read_text()
-
-
-ONE_ROW = {
-    "a1": ["train_stage1@a1-42"],
-    "b1": ["train_stage1@b1-42"],
-    "b2": ["train_stage1@b2-42"],
-    "b3": [],
-    "b4": ["train_stage1@b4-42"],
-    "b5_free": [],
-    "b5_forced": [],
-    "tract": ["train_stage1@a1-42", "train_stage2@tract-42"],
-    "a4": ["train_stage1@a1-42", "train_stage2@a4-42"],
-    "mixed": ["train_stage1@a1-42", "train_stage2@mixed-42"],
-    "rps": ["train_stage1@a1-42", "train_stage2@rps-42"],
-    "self_ce_b2": ["train_stage1@b2-42", "train_on_b2@self_ce_b2-42"],
-    "self_ce_a1": ["train_stage1@a1-42", "train_on_a1@self_ce_a1-42"],
-    "sequential": ["train_stage1@b2-42", "train_sequential@sequential-42"],
-    "cool_tract": ["train_stage1@a1-42", "train_stage2@tract-42"],
-    "cool_b2": ["train_stage1@b2-42"],
-    "lambda_0_5": ["train_stage1@a1-42", "train_on_a1@lambda_0_5-42"],
-}
-
-
-@pytest.mark.parametrize("row", ONE_ROW)
-def test_one_row_alone_trains_only_what_it_needs(untouched, row):
-    would_run = untouched.ancestors(f"score@{row}")
-    assert {stage for stage in would_run if stage.startswith("train_")} == set(ONE_ROW[row])
-    assert {stage for stage in would_run if stage.startswith("score")} == {f"score@{row}"}
-    assert sum(stage.startswith("infer") for stage in would_run) == 1
-
-
-def test_adding_a_row_or_a_seed_leaves_the_others_valid(paper, tmp_path):
-    clone = paper.copy(tmp_path / "clone")
-    params = yaml.safe_load((clone.folder / "params.yaml").read_text())
-    params["rows"]["lambda_20_0"] = {**params["rows"]["lambda_0_5"], "lambda": 20.0}
-    (clone.folder / "params.yaml").write_text(yaml.safe_dump(params))
-    row = "lambda_20_0"
-    clone.run("python", "-m", "pipeline.rows", *params["matrix"]["scored"], row)
-    assert clone.stages() == [f"train_on_a1@{row}-42", f"infer@{row}-42", f"score@{row}", "compare", "report"]
-    clone.set("seeds", [42, 43])
-    changed = clone.changed()
-    assert "train_stage1@a1-43" in changed
-    assert "infer@tract-43" in changed
-    assert [stage for stage in changed if stage.endswith("42")] == []
 
 
 def test_a_row_that_did_not_run_is_an_empty_cell_with_its_reason(paper, tmp_path):
