@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env rows repro repro-tiny world world-claims world-vary test test-faults check preset format plan lock audit
+.PHONY: env rows repro repro-tiny world world-claims world-vary quick test test-all check preset format plan lock audit
 env: $(READY)
 
 $(READY): $(REQUIREMENTS)
@@ -55,11 +55,16 @@ format: env
 	ruff check --fix .
 	ruff format .
 
-test: env  ## all tests but `make test-faults`; T=path narrows, T='-m "not pipeline and not real and not faults"' runs the quick ones
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m "not faults" $(T)
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
 
-test-faults: env  ## the slow tests of kills, full disks and mutated inputs; ends with their counts
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup -m faults $(T)
+quick: env  ## unit tests: no pipeline, no real model; T=path narrows, here and below
+	$(PYTEST) -m "not pipeline and not real and not faults" $(T)
+
+test: env  ## those, `dvc repro` of a tiny model, and the small real model: what to run after a change
+	$(PYTEST) -m "not faults and not every" $(T)
+
+test-all: env  ## everything: also every row of the paper on a tiny model, kills, full disks and mutated inputs
+	$(PYTEST) $(T)
 
 lock:  ## after a change of a direct pin: a fresh CPU environment from the direct pins alone, all its versions written down
 	@! nvidia-smi -L >/dev/null 2>&1 || { echo "make lock: writes the lock of the CPU environment; run it without a GPU" >&2; exit 2; }

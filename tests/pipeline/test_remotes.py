@@ -63,6 +63,7 @@ def test_a_second_clone_pulls_the_same_bytes_and_runs_nothing(clone, tmp_path, k
 
 
 @PAPER
+@pytest.mark.every
 def test_a_second_person_gets_every_table_without_a_training_or_generation(paper, tmp_path):
     """All rows of the paper over a real SSH server; then another policy of scoring, from the same predictions."""
     first = paper.copy(tmp_path / "first")

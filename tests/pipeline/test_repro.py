@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import time
 
 import pytest
 
@@ -27,10 +26,8 @@ def test_the_first_run_runs_every_stage_and_makes_every_artifact(base):
     assert metrics["cots"]["n"] == 12  # 6 rows x K = 2
 
 
-def test_nothing_to_do_runs_nothing_within_three_seconds(clone):
-    start = time.monotonic()
+def test_nothing_to_do_runs_nothing(clone):
     assert clone.repro() == set()
-    assert time.monotonic() - start <= 3
     assert clone.run("dvc", "status", "-q", check=False).returncode == 0
 
 

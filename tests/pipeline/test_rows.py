@@ -13,7 +13,7 @@ from tract_core.compare.statistics import Bootstrap
 from tract_core.score import paper_lines
 from tract_core.studies.attacks import ATTACKS
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.every, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
 
 SEED = 42
 TRAINED = [name for family in FAMILIES for name in getattr(config.load("presets/tiny-paper.yaml").matrix, family)]
