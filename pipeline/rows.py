@@ -1,6 +1,6 @@
 """Choose which rows run: writes the lists of `matrix` in params.yaml, so that they fit together.
 
-Run:    make rows R="tract b3 b4"; without R the other lists follow what stands in matrix.scored
+Run:    make rows R="tract b3 b4"; without R the lists of stages follow matrix.scored and the studies
 Reads:  params.yaml
 Writes: the section `matrix` of params.yaml; everything else stays as it is, comments too
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tract_core.base import config, process, tables
-from tract_core.base.rows import STUDIES, Matrix, select
+from tract_core.base.rows import STUDIES, Matrix, matrix_of, possible_studies
 
 FILE = Path("params.yaml")
 _COMMENTS = {
@@ -25,8 +25,11 @@ def main() -> str:
     raw = config.read(FILE)
     before = raw.get("matrix") or {}
     rows = config.validated({**raw, "matrix": _NOTHING}, FILE).rows
-    studies = {study: before.get(study) or [] for study in STUDIES}
-    matrix, dropped = select(rows, sys.argv[1:] or before.get("scored") or [], studies)
+    names, given = sys.argv[1:], {study: before.get(study) or [] for study in STUDIES}
+    scored = names or before.get("scored") or []
+    studies = possible_studies(rows, scored, given) if names else given
+    matrix = matrix_of(rows, scored, studies)
+    dropped = [f"{study}: {name}" for study in STUDIES for name in given[study] if name not in studies[study]]
     config.validated({**raw, "matrix": matrix.resolved()}, FILE)
     text = FILE.read_text(encoding="utf-8")
     section = f"{block(matrix)}\n"

@@ -1,6 +1,7 @@
 """A trained judge in use: rows without gold -> one score each, with its distribution and uncertainty.
 
-from tract_core import config, judge
+from tract_core import judge
+from tract_core.base import config
 params = config.load()
 tract = judge.Judge("artifacts/adapters/tract/seed_42", params.sampling, params.engine)
 for verdict in tract.score(rows, num_samples=4):

@@ -25,7 +25,7 @@ import yaml
 from bench import measuring
 from bench.world import claims, make, run
 from tract_core.base import config, places, tables
-from tract_core.base.rows import STUDIES, select
+from tract_core.base.rows import STUDIES, matrix_of
 
 BENCH = "id"
 SEEDS = [21, 22]
@@ -104,8 +104,7 @@ def changed(preset: dict[str, Any], params: Mapping[str, Any], seeds: list[int])
             raise KeyError(name)
         section[key] = value
     rows = config.validated(found, run.PRESET).rows
-    matrix, _ = select(rows, _ROWS, dict.fromkeys(STUDIES, ()))
-    return {**found, "matrix": matrix.resolved()}
+    return {**found, "matrix": matrix_of(rows, _ROWS, dict.fromkeys(STUDIES, ())).resolved()}
 
 
 def report(seeds: list[int]) -> None:

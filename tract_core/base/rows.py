@@ -128,7 +128,7 @@ class Matrix(Section):
         """What does not fit together, each as a message with the remedy."""
         found = [f"matrix.{name}: {sorted(twice)} twice" for name, items in self if (twice := _repeated(items))]
         found += _problems_of_names(rows, [*self.scored, *self.robustness])
-        if found := found + self._problems_of_studies():
+        if found := found + self._problems_of_studies(rows):
             return found
         expected = stage_lists(rows, self.scored, self.studies())
         found = _problems_of_sources(rows, expected)
@@ -142,10 +142,12 @@ class Matrix(Section):
         """The lists beside `scored` that are chosen."""
         return {name: list(getattr(self, name)) for name in STUDIES}
 
-    def _problems_of_studies(self) -> list[str]:
+    def _problems_of_studies(self, rows: Mapping[str, Row]) -> list[str]:
         found = []
-        if absent := set(self.curve) - set(self.scored):
-            found.append(f"matrix.curve: {sorted(absent)} are not in matrix.scored")
+        if absent := set(self.curve) - (set(self.scored) & set(rows)):
+            found.append(f"matrix.curve: {sorted(absent)} are no trained rows of matrix.scored")
+        if absent := set(self.robustness) - set(rows):
+            found.append(f"matrix.robustness: {sorted(absent)} are no trained rows")
         if absent := {f"{EXTERNAL}{name}" for name in self.curve_external} - set(self.scored):
             found.append(f"matrix.curve_external: needs {sorted(absent)} in matrix.scored")
         if self.perplexity and "tract" not in self.gap:
@@ -184,38 +186,34 @@ def stage_lists(
     }
 
 
-def select(
-    rows: Mapping[str, Row], scored: Sequence[str], studies: Mapping[str, Sequence[str]]
-) -> tuple["Matrix", list[str]]:
-    """The matrix of these rows, and what was left out of the studies because it looks at rows that do not run.
+def matrix_of(rows: Mapping[str, Row], scored: Sequence[str], studies: Mapping[str, Sequence[str]]) -> Matrix:
+    """The matrix of these rows and studies, with all that they need.
 
     Raises:
         UserError: a name is no row.
     """
-    if problems := _problems_of_names(rows, scored):
+    if problems := _problems_of_names(rows, [*scored, *studies["robustness"]]):
         raise UserError("; ".join(problems))
-    possible = _possible(rows, scored)
-    kept = {study: [name for name in names if name in possible[study]] for study, names in studies.items()}
-    if "tract" not in kept["gap"]:
-        kept["perplexity"] = []
-    dropped = [f"{study}: {name}" for study, names in studies.items() for name in names if name not in kept[study]]
-    lists = {"scored": list(scored), **kept, **stage_lists(rows, scored, kept)}
-    return Matrix.model_validate(lists), dropped
+    lists = {study: list(names) for study, names in studies.items()}
+    return Matrix.model_validate({"scored": list(scored), **lists, **stage_lists(rows, scored, studies)})
 
 
-def _possible(rows: Mapping[str, Row], scored: Sequence[str]) -> dict[str, set[str]]:
-    """Study -> what of it can run beside the scored rows without another training."""
+def possible_studies(
+    rows: Mapping[str, Row], scored: Sequence[str], studies: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """What of the studies can run beside the scored rows without another training."""
     lists = stage_lists(rows, scored, dict.fromkeys(STUDIES, ()))
     adapters = {name for family in FAMILIES for name in lists[family]}
     own_cots = "a1" in lists["writers"]
-    return {
+    possible: dict[str, set[str]] = {
         "gap": adapters if own_cots else set(),
-        "curve": set(scored),
+        "curve": set(lists["trained"]),
         "curve_external": set(lists["external"]),
-        "perplexity": {"perplexity"} if own_cots else set(),
+        "perplexity": {"perplexity"} if "tract" in studies["gap"] and "tract" in adapters else set(),
         "meta_judge": {"meta_judge"} if own_cots else set(),
         "robustness": adapters,
     }
+    return {study: [name for name in names if name in possible[study]] for study, names in studies.items()}
 
 
 def swept(rows: Mapping[str, Row], names: Iterable[str]) -> dict[str, float]:

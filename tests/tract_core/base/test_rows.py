@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pipeline import rows as command
 from tract_core.base import config
 from tract_core.base.errors import UserError
-from tract_core.base.rows import FAMILIES, STUDIES, Matrix, Row, select, stage_lists, swept
+from tract_core.base.rows import FAMILIES, STUDIES, Matrix, Row, matrix_of, possible_studies, stage_lists, swept
 
 ROOT = Path(__file__).parents[3]
 ROWS = config.load(ROOT / "presets/laptop.yaml").rows
@@ -128,7 +128,14 @@ def problems(scored=("tract",), studies=None, rows=ROWS, **changes):
         ),
         ({"trained": ["tract", "a1"]}, ["matrix.trained: must be [tract]; `make rows` writes it"]),
         ({"stage2": ["tract", "tract"]}, ["matrix.stage2: ['tract'] twice"]),
-        ({"studies": {"curve": ["a1"]}}, ["matrix.curve: ['a1'] are not in matrix.scored"]),
+        ({"studies": {"curve": ["a1"]}}, ["matrix.curve: ['a1'] are no trained rows of matrix.scored"]),
+        (
+            {"scored": ["b3", "tract"], "studies": {"curve": ["b3"], "robustness": ["b3"]}},
+            [
+                "matrix.curve: ['b3'] are no trained rows of matrix.scored",
+                "matrix.robustness: ['b3'] are no trained rows",
+            ],
+        ),
         ({"studies": {"curve_external": ["free"]}}, ["matrix.curve_external: needs ['b5_free'] in matrix.scored"]),
         (
             {"studies": {"perplexity": ["perplexity"]}},
@@ -145,7 +152,7 @@ def test_a_name_that_is_no_row_is_refused_with_those_that_are(name):
     (found,) = problems(scored=["tract", name])
     assert found.startswith(f"matrix: ['{name}'] are no rows; there are a1, b1, b2,")
     with pytest.raises(UserError, match="are no rows; there are a1"):
-        select(ROWS, [name], NOTHING)
+        matrix_of(ROWS, [name], NOTHING)
 
 
 @pytest.mark.parametrize("name", ["b3", "b5_free", "cool_mine"])
@@ -170,18 +177,16 @@ def test_choosing_rows_leaves_out_the_studies_of_rows_that_do_not_run():
         "meta_judge": ["meta_judge"],
         "robustness": ["tract", "b1"],
     }
-    matrix, dropped = select(ROWS, ["a4", "b1"], studies)
-    assert (matrix.gap, matrix.curve, matrix.perplexity, matrix.robustness) == (["a1"], [], [], ["b1"])
-    assert matrix.meta_judge == ["meta_judge"]
-    assert dropped == [
-        "gap: tract",
-        "curve: tract",
-        "curve: b2",
-        "curve_external: free",
-        "perplexity: perplexity",
-        "robustness: tract",
-    ]
-    assert matrix.problems(ROWS) == []
+    kept = possible_studies(ROWS, ["a4", "b1", "b3"], studies)
+    assert kept == {
+        "gap": ["a1"],
+        "curve": [],
+        "curve_external": [],
+        "perplexity": [],
+        "meta_judge": ["meta_judge"],
+        "robustness": ["b1"],
+    }
+    assert matrix_of(ROWS, ["a4", "b1", "b3"], kept).problems(ROWS) == []
 
 
 def test_the_points_of_figure_2_are_rows_of_the_method_with_a_lambda_of_their_own():
@@ -221,6 +226,14 @@ def test_make_rows_without_names_follows_the_list_that_was_edited(params, monkey
         config.load()
     run(monkeypatch)
     assert config.load().matrix.cool == ["tract"]
+
+
+def test_make_rows_says_what_it_leaves_out_and_without_names_trains_what_a_study_needs(params, monkeypatch):
+    params.write_text(params.read_text().replace("gap: []", "gap: [tract]").replace("scored: [tract]", "scored: [a1]"))
+    run(monkeypatch)
+    assert config.load().matrix.stage2 == ["tract"]
+    assert run(monkeypatch, "a1") == "params.yaml now runs a1; left out, since their rows do not run: gap: tract"
+    assert config.load().matrix.gap == config.load().matrix.stage2 == []
 
 
 @pytest.mark.parametrize(
