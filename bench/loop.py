@@ -4,7 +4,7 @@
 
 The seed model's 30 layers made narrow (width 64), so that the modules and the LoRA weights are as many, and little of
 a step is arithmetic. Bare: forward, loss, backward, clipping and AdamW over micro-batches that are there already.
-Ours: the Trainer with its loader, packing, counts, callbacks and log.
+Ours: tract_core/train/loop.py with its batches, packing, counts and log.
 """
 
 import copy
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerCallback
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bench import measuring, train_step
 from tract_core.base import config
@@ -47,7 +47,7 @@ def recipe() -> training.Recipe:
     return training.Recipe(**sections, train=settings, objective=objective, run_seed=1)
 
 
-class _Pairs(TrainerCallback):
+class _Pairs:
     """After each of our steps one of the bare model: what else runs on the machine hits both alike.
 
     Processor seconds; ours from the end of the bare step before, so that logs and epoch turns count. The first pair is
@@ -55,21 +55,22 @@ class _Pairs(TrainerCallback):
     """
 
     def __init__(self, bare: Callable[[int], None]) -> None:
-        self.bare, self.start = bare, 0.0
+        self.bare, self.start, self.taken = bare, 0.0, 0
         self.times: dict[str, list[float]] = {_BARE: [], _OURS: []}
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def add(self, *hook: Any) -> None:
         end = time.process_time()
-        self.bare(state.global_step)
+        self.taken += 1
+        self.bare(self.taken)
         after = time.process_time()
-        if state.global_step > 1:
+        if self.taken > 1:
             self.times[_OURS].append(end - self.start)
             self.times[_BARE].append(after - end)
         self.start = after
 
 
 def bare_step(model: torch.nn.Module, steps: list[list[Any]]) -> Callable[[int], None]:
-    """One optimizer step without Trainer, over micro-batches that are there already."""
+    """One optimizer step without our loop, over micro-batches that are there already."""
     trained = [p for p in model.train().parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     counts = [
@@ -90,13 +91,17 @@ def bare_step(model: torch.nn.Module, steps: list[list[Any]]) -> Callable[[int],
 def measure(examples: list[Encoded], seed_model: SeedModel) -> dict[str, list[float]]:
     """A training that logs at each step and keeps no checkpoint, and the bare steps between its own."""
     encoder = Encoder.create(models.load_tokenizer(seed_model), recipe().prompt, recipe().scale)
-    trainer = training._build_trainer(examples, recipe(), seed_model, encoder, None)
-    batches = list(trainer.get_train_dataloader())
-    each = trainer.args.gradient_accumulation_steps
-    steps = [batches[i : i + each] for i in range(0, len(batches), each)]
-    pairs = _Pairs(bare_step(copy.deepcopy(trainer.model), steps))
-    trainer.add_callback(pairs)
-    trainer.train()
+    loop = training._build_loop(examples, recipe(), seed_model, encoder, None)
+    steps = [
+        [
+            loop.collate([(examples[index], counts) for index, counts in items])
+            for items in loop.order.micro_batches(step)
+        ]
+        for step in range(loop.order.steps_per_epoch)
+    ]
+    pairs = _Pairs(bare_step(copy.deepcopy(loop.module), steps))
+    loop.optimizer.register_step_post_hook(pairs.add)
+    loop.run()
     return pairs.times
 
 

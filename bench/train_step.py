@@ -29,8 +29,8 @@ from tract_core.plan.cost import Sizes
 from tract_core.text.encoding import Encoded
 from tract_core.train import packing
 from tract_core.train.batching import Collate
+from tract_core.train.loop import LossModule
 from tract_core.train.memory import GIB, Shape
-from tract_core.train.training import LossModule
 
 OURS, FULL, RELEASED = "ours", "full logits, padded", "full logits, padded, recompute"
 AGAIN, SINGLY = "ours, recompute", "ours, in micro-batches of 1"

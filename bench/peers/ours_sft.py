@@ -46,10 +46,15 @@ def main(kind: str, model: str, rows: str, steps: str, out: str) -> None:
         score_tokens=SimpleNamespace(label_ids=train_step.LABELS), scale=SimpleNamespace(values=train_step.VALUES)
     )
     seed_model = SeedModel(folder=Path(model), identity="given")
-    trainer = training._build_trainer(examples, recipe(kind, len(examples), int(steps)), seed_model, encoder, None)
+    loop = training._build_loop(examples, recipe(kind, len(examples), int(steps)), seed_model, encoder, None)
     recorder = Recorder(out)
-    trainer.add_callback(recorder)
-    trainer.train()
+    recorder.on_train_begin(None, None, None, model=loop.module)
+    loop.optimizer.register_step_pre_hook(
+        lambda *_: recorder.on_pre_optimizer_step(None, SimpleNamespace(global_step=loop.step), None, model=loop.module)
+    )
+    loop.optimizer.register_step_post_hook(lambda *_: recorder.on_step_end(None, None, None))
+    loop.run()
+    recorder.losses = [record["loss"] for record in loop.records]
     recorder.report({})
 
 

@@ -4,12 +4,12 @@ Shapes: B examples of the micro-batch, T tokens of all of them (one row, no padd
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tract_core.text.encoding import Encoded
 
@@ -17,8 +17,8 @@ Item = tuple[int, bool]
 """Index of an example, and whether it counts; a filler that evens out the ranks does not."""
 
 
-class StepOrder(Sampler[list[Item]]):
-    """Micro-batches of one rank. The global order depends on the seed and the epoch alone.
+class StepOrder:
+    """Micro-batches of one rank, by optimizer steps. The global order depends on the seed and the epoch alone.
 
     Each optimizer step takes the next `batch_size` examples of a seeded permutation, whatever the number of
     ranks and the micro-batch size; the last step of an epoch takes what is left. Inside a step the longest come
@@ -32,67 +32,37 @@ class StepOrder(Sampler[list[Item]]):
     ) -> None:
         """`lengths`: tokens of each example."""
         self.lengths, self.batch_size, self.micro = lengths, batch_size, micro
-        self.rank, self.world, self.seed, self.epoch = rank, world, seed, 0
+        self.rank, self.world, self.seed = rank, world, seed
+        self.steps_per_epoch = -(-len(lengths) // batch_size)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation of this epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return sum(self._num_micro_batches(len(step)) for step in self._steps(range(len(self.lengths))))
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        for step in self._steps(self._permutation(self.epoch)):
-            for j in range(self._num_micro_batches(len(step))):
-                start = (j * self.world + self.rank) * self.micro
-                mine = [(index, True) for index in step[start : start + self.micro]]
-                yield mine or [(step[0], False)]
+    def micro_batches(self, step: int) -> list[list[Item]]:
+        """Of the step after `step` others, counted over epochs."""
+        chosen, together = self._examples(step), self.micro * self.world
+        starts = range(self.rank * self.micro, self.rank * self.micro + len(chosen), together)
+        mine = [[(index, True) for index in chosen[start : start + self.micro]] for start in starts]
+        return [items or [(chosen[0], False)] for items in mine]
 
     def examples_of(self, after: int, upto: int) -> list[int]:
         """Indices of the examples of optimizer steps after + 1 to upto, counted over epochs, of all ranks."""
-        each = len(self._steps(range(len(self.lengths))))
-        places = [divmod(step, each) for step in range(after, upto)]
-        return [index for epoch, place in places for index in self._steps(self._permutation(epoch))[place]]
+        return [index for step in range(after, upto) for index in self._examples(step)]
 
-    def _num_micro_batches(self, num_examples: int) -> int:
-        return -(-num_examples // (self.micro * self.world))
-
-    def _steps(self, order: Sequence[int]) -> list[list[int]]:
-        steps = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        return [sorted(step, key=lambda index: (-self.lengths[index], index)) for step in steps]
-
-    def _permutation(self, epoch: int) -> list[int]:
-        digest = hashlib.sha256(f"order|{self.seed}|{epoch}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        return torch.randperm(len(self.lengths), generator=generator).tolist()
+    def _examples(self, step: int) -> list[int]:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = _permutation(len(self.lengths), self.seed, epoch)
+        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
+        return sorted(chosen, key=lambda index: (-self.lengths[index], index))
 
 
-class EncodedDataset(Dataset[tuple[Encoded, bool]]):
-    """A list of encoded examples that is asked for items of a StepOrder."""
-
-    def __init__(self, examples: Sequence[Encoded]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, item: Item) -> tuple[Encoded, bool]:
-        index, counts = item
-        return self.examples[index], counts
-
-
-class EpochLoader(DataLoader[Any]):
-    """A DataLoader that passes the epoch on to its StepOrder, as transformers' Trainer asks for it."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer at the start of each epoch."""
-        assert isinstance(self.batch_sampler, StepOrder)
-        self.batch_sampler.set_epoch(epoch)
+@lru_cache(maxsize=1)  # for all steps of an epoch
+def _permutation(number: int, seed: int, epoch: int) -> list[int]:
+    digest = hashlib.sha256(f"order|{seed}|{epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randperm(number, generator=generator).tolist()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collate:
-    """Examples -> tensors for `training.LossModule`: all sequences in one row, one behind the other.
+    """Examples -> tensors for `loop.LossModule`: all sequences in one row, one behind the other.
 
     Target tokens are the CoT, the delimiter, the score and the end token. Only the positions that predict
     a target are kept, so the model computes no logits for the prompt.

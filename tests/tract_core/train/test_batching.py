@@ -12,10 +12,16 @@ def order(**changes):
     return StepOrder(**{**settings, **changes})
 
 
+def epoch(ordered, number=0):
+    """All micro-batches of an epoch, one step's behind the other's."""
+    each = ordered.steps_per_epoch
+    return [batch for step in range(number * each, (number + 1) * each) for batch in ordered.micro_batches(step)]
+
+
 def steps(**changes):
     """Examples of each optimizer step, all ranks together."""
     world, micro = changes.get("world", 1), changes.get("micro", 1)
-    ranks = [list(order(**changes, rank=rank)) for rank in range(world)]
+    ranks = [epoch(order(**changes, rank=rank)) for rank in range(world)]
     assert len({len(batches) for batches in ranks}) == 1
     per_step = 4 // (micro * world)
     result = []
@@ -35,22 +41,26 @@ def test_every_example_once_an_epoch_and_the_tail_is_kept():
     assert [len(step) for step in steps()] == [4, 4, 3]
 
 
-def test_length_is_what_iteration_gives():
+def test_a_step_has_as_many_micro_batches_as_its_examples_need():
+    """The last one of an epoch has 3 examples."""
     for micro, world in [(1, 1), (2, 1), (4, 1), (1, 2), (2, 2), (1, 4)]:
-        assert len(order(micro=micro, world=world)) == len(list(order(micro=micro, world=world)))
+        ordered = order(micro=micro, world=world)
+        assert ordered.steps_per_epoch == 3
+        found = [len(ordered.micro_batches(step)) for step in range(6)]
+        assert found == 2 * [-(-number // (micro * world)) for number in (4, 4, 3)]
 
 
 def test_epochs_and_seeds_differ_and_repeat():
-    first, second = order(), order()
-    second.set_epoch(1)
-    assert list(first) != list(second)
-    assert list(order()) == list(first)
-    assert list(order(seed=4)) != list(first)
+    first, second = epoch(order()), epoch(order(), 1)
+    assert first != second
+    assert epoch(order()) == first
+    assert epoch(order(), 1) == second
+    assert epoch(order(seed=4)) != first
 
 
 @pytest.mark.parametrize(("micro", "world"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_inside_a_step_the_longest_come_first_over_all_ranks(micro, world):
-    ranks = [list(order(micro=micro, world=world, rank=rank)) for rank in range(world)]
+    ranks = [epoch(order(micro=micro, world=world, rank=rank)) for rank in range(world)]
     dealt = [index for batches in zip(*ranks, strict=True) for batch in batches for index, counts in batch if counts]
     for start in (0, 4, 8):
         lengths = [LENGTHS[index] for index in dealt[start : start + 4]]

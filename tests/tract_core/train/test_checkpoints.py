@@ -14,17 +14,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import TrainerCallback
 
 from tests.canary import Bomb
 from tests.conftest import SCALE, STYLE
-from tests.tract_core.train.test_training import PRESET, make_examples, recipe
+from tests.tract_core.train.test_training import PRESET, around_steps, make_examples, recipe
 from tract_core.base import tables
 from tract_core.base.errors import SignalError, UserError
 from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.text.encoding import Encoder
-from tract_core.train import checkpoints, training
+from tract_core.train import checkpoints, loop, training
 from tract_core.train.batching import StepOrder
 
 DROPOUT = PRESET.lora.model_copy(update={"dropout": 0.3})
@@ -76,31 +75,31 @@ def uninterrupted(examples, seed_model, encoder, tmp_path_factory):
     return contents(home)
 
 
-class Do(TrainerCallback):
+class Do:
     """Something at the end of one step, before it is saved, and the steps that were taken."""
 
     def __init__(self, step=None, what=None):
         self.step, self.what, self.taken = step, what, []
 
-    def on_step_end(self, args, state, control, **kwargs):
-        self.taken.append(state.global_step)
-        if state.global_step == self.step:
+    def at_the_end_of(self, step):
+        self.taken.append(step)
+        if step == self.step:
             self.what()
 
 
 @contextmanager
 def doing(callback, *, logging_steps=1):
-    """A callback in every trainer; `logging_steps` is also how often it saves."""
-    build = training._build_trainer
+    """A callback in every loop; `logging_steps` is also how often it saves."""
+    build = training._build_loop
 
     def building(*args):
-        trainer = build(*args)
-        trainer.args.logging_steps = logging_steps
-        trainer.add_callback(callback)
-        return trainer
+        built = build(*args)
+        built.log_every = logging_steps
+        around_steps(built, after=lambda: callback.at_the_end_of(built.step))
+        return built
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_build_trainer", building)
+        patch.setattr(training, "_build_loop", building)
         yield callback
 
 
@@ -179,7 +178,7 @@ def flip(file):
     file.write_bytes(content)
 
 
-FILES = ["adapter.safetensors", "state.pt", "trainer_state.json", "manifest.json"]
+FILES = ["adapter.safetensors", "state.pt", "manifest.json"]
 
 
 @pytest.mark.parametrize("damage", [remove, truncate, flip])
@@ -240,7 +239,7 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
         import os
         from pathlib import Path
         from tests.tract_core import test_checkpoints as t
-        from tract_core import tables, training
+        from tract_core import loop, tables
         seed_model = t.SeedModel(folder=Path({str(seed_model.folder)!r}), identity="tiny")
         encoder = t.Encoder(t.models.load_tokenizer(seed_model), t.STYLE, t.SCALE)
         written = []
@@ -251,10 +250,8 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
                 write(*args, **kwargs)
                 written.append(1)
             return both
-        training.save_file = then_die(training.save_file)
-        training.torch.save = then_die(training.torch.save)
-        from transformers import TrainerState
-        TrainerState.save_to_json = then_die(TrainerState.save_to_json)
+        loop.save_file = then_die(loop.save_file)
+        loop.torch.save = then_die(loop.torch.save)
         tables.write_manifest = then_die(tables.write_manifest)
         rename = os.replace
         def replace(source, target):
@@ -313,7 +310,7 @@ def test_two_runs_of_one_thing_are_refused_and_the_holder_is_named(examples, see
 def test_a_full_disk_says_how_much_is_needed_and_keeps_what_is_there(
     examples, seed_model, encoder, tmp_path, monkeypatch, uninterrupted
 ):
-    write, calls = training.save_file, []
+    write, calls = loop.save_file, []
 
     def full(tensors, path):
         calls.append(path)
@@ -321,7 +318,7 @@ def test_a_full_disk_says_how_much_is_needed_and_keeps_what_is_there(
             raise OSError(errno.ENOSPC, "No space left on device")
         write(tensors, path)
 
-    monkeypatch.setattr(training, "save_file", full)
+    monkeypatch.setattr(loop, "save_file", full)
     with pytest.raises(UserError, match=r"the disk is full at the checkpoint of step 3; .* at least [\d,]+ bytes"):
         train(examples, seed_model, encoder, tmp_path)
     monkeypatch.undo()
@@ -350,7 +347,7 @@ def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_good_checkp
     examples, seed_model, encoder, tmp_path
 ):
     order = StepOrder([len(x.input_ids) for x in examples], batch_size=4, micro=2, rank=0, world=1, seed=1)
-    third = [index for batch in list(order)[4:6] for index, _ in batch]  # its two micro-batches
+    third = [index for batch in order.micro_batches(2) for index, _ in batch]
     broken = [dataclasses.replace(x, gold=math.nan) if i == third[0] else x for i, x in enumerate(examples)]
     message = r"the loss is nan, the norm of its gradient nan, at step 3; the checkpoint of step 2 is kept"
     with pytest.raises(UserError, match=message) as stop:

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import TrainerCallback
 
 from tests import reference
 from tests.conftest import SCALE, STYLE, X
 from tract_core.base import config, tables
-from tract_core.base.errors import UserError
+from tract_core.base.errors import SignalError, UserError
 from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
@@ -87,25 +87,27 @@ def recipe(*, normalization="authors", lam=1.0, kind="cot_raft", score_term="squ
     )
 
 
-class KeepGradients(TrainerCallback):
-    """The gradients of each optimizer step, before the update."""
+def around_steps(loop, *, before=lambda: None, after):
+    """Calls around each step of the optimizer, before the step is logged and saved."""
+    take = loop._take_step
 
-    def __init__(self):
-        self.steps = []
+    def taking():
+        before()
+        taken = take()
+        after()
+        return taken
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        parts = [p.grad.flatten().clone() for p in model.parameters() if p.requires_grad]
-        self.steps.append(torch.cat(parts))
+    loop._take_step = taking
 
 
 def gradients(examples, seed_model, encoder, **changes):
     """In float64, so that what is compared is the arithmetic of the denominators and not float32's rounding."""
-    trainer = training._build_trainer(examples, recipe(max_grad_norm=1e9, **changes), seed_model, encoder, None)
-    trainer.model.double()
-    keeper = KeepGradients()
-    trainer.add_callback(keeper)
-    trainer.train()
-    return keeper.steps
+    loop = training._build_loop(examples, recipe(max_grad_norm=1e9, **changes), seed_model, encoder, None)
+    loop.module.double()
+    trained, steps = [p for p in loop.module.parameters() if p.requires_grad], []
+    loop.optimizer.register_step_pre_hook(lambda *_: steps.append(torch.cat([p.grad.flatten() for p in trained])))
+    loop.run()
+    return steps
 
 
 @pytest.mark.parametrize("normalization", ["authors", "equation4", "token_mean"])
@@ -158,8 +160,8 @@ def test_auto_recomputes_when_little_memory_is_free(
     monkeypatch.setattr(memory, "free_bytes", lambda: free)
     caplog.set_level("INFO", logger="tract_core.train.memory")
     settings = recipe(gradient_checkpointing="auto")
-    trainer = training._build_trainer(examples, settings, seed_model, tiny_encoder, None)
-    assert trainer.model.model.is_gradient_checkpointing is chosen
+    loop = training._build_loop(examples, settings, seed_model, tiny_encoder, None)
+    assert loop.module.model.is_gradient_checkpointing is chosen
     longest = sum(sorted(len(example.input_ids) for example in examples)[-2:])
     said = "recomputed" if chosen else "kept"
     assert (
@@ -191,16 +193,16 @@ def full_disk(*arguments):
 
 
 def test_mode_of_the_modules_is_set_once_and_for_all_of_them(examples, seed_model, tiny_encoder, monkeypatch):
-    """The Trainer asks before each micro-batch; a walk over a large model's modules takes milliseconds."""
-    trainer = training._build_trainer(examples, recipe(), seed_model, tiny_encoder, None)
-    trainer.model.model.eval()  # as from_pretrained leaves a model
-    walk, walks = trainer.model.model.train, []
-    monkeypatch.setattr(trainer.model.model, "train", lambda mode=True: walks.append(mode) or walk(mode))
-    trainer.train()
+    """A walk over a large model's modules takes milliseconds."""
+    loop = training._build_loop(examples, recipe(), seed_model, tiny_encoder, None)
+    loop.module.model.eval()  # as from_pretrained leaves a model
+    walk, walks = loop.module.model.train, []
+    monkeypatch.setattr(loop.module.model, "train", lambda mode=True: walks.append(mode) or walk(mode))
+    loop.run()
     assert walks == [True]
-    assert all(module.training for module in trainer.model.modules())
-    trainer.model.eval()
-    assert not any(module.training for module in trainer.model.modules())
+    assert all(module.training for module in loop.module.modules())
+    loop.module.eval()
+    assert not any(module.training for module in loop.module.modules())
 
 
 def logits_and_labels(model, examples):
@@ -215,8 +217,8 @@ def logits_and_labels(model, examples):
 def test_step_loss_equals_the_brute_force_reference(score_term, examples, seed_model, tiny_encoder):
     """The first logged loss, against float64 loops over the seed model's own full logits."""
     how = recipe(epochs=1, score_term=score_term)
-    trainer = training._build_trainer(examples[:8], how, seed_model, tiny_encoder, None)
-    trainer.train()
+    loop = training._build_loop(examples[:8], how, seed_model, tiny_encoder, None)
+    loop.run()
     logits, labels = logits_and_labels(models.load_model(seed_model, "float32"), examples[:8])
     expected = reference.total(
         logits,
@@ -228,7 +230,7 @@ def test_step_loss_equals_the_brute_force_reference(score_term, examples, seed_m
         lam=1.0,
         rps=score_term == "rps",
     )
-    assert trainer.records[0]["loss"] == pytest.approx(expected, rel=1e-5)
+    assert loop.records[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def train(examples, seed_model, encoder, out, start=None, **changes):
@@ -307,24 +309,20 @@ def test_another_seed_is_another_adapter(examples, seed_model, tiny_encoder, tmp
     assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
-class StopEarly(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = True
-
-
 def test_no_success_before_the_last_step(examples, seed_model, tiny_encoder, tmp_path, monkeypatch):
-    build = training._build_trainer
+    """A signal is all that ends a loop early without an error of its own."""
+    build = training._build_loop
 
     def stopping(*args):
-        trainer = build(*args)
-        trainer.add_callback(StopEarly())
-        return trainer
+        loop = build(*args)
+        around_steps(loop, after=lambda: os.kill(os.getpid(), signal.SIGTERM))
+        return loop
 
     train(examples, seed_model, tiny_encoder, tmp_path / "earlier")
     before = {path: path.read_bytes() for path in (tmp_path / "earlier.csv", *(tmp_path / "earlier").iterdir())}
-    monkeypatch.setattr(training, "_build_trainer", stopping)
+    monkeypatch.setattr(training, "_build_loop", stopping)
     for name, lam in (("a", 1.0), ("earlier", 2.0)):
-        with pytest.raises(UserError, match="stopped at step 1 of 4; nothing was saved"):
+        with pytest.raises(SignalError, match="stopped at step 1 of 4; it is saved, and `dvc repro` goes on from it"):
             train(examples, seed_model, tiny_encoder, tmp_path / name, lam=lam)
     assert not list(tmp_path.glob("a*"))
     assert {path: path.read_bytes() for path in before} == before
@@ -470,31 +468,23 @@ class CountWaits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-class WaitsOfSteps(TrainerCallback):
-    """What was counted from the end of one step to the end of the next, logging left out."""
-
-    def __init__(self, mode):
-        self.mode, self.steps = mode, []
-
-    def on_step_begin(self, args, state, control, optimizer=None, **kwargs):
-        counters = (state["step"] for state in optimizer.state.values())
-        self.mode.host = {counter.data_ptr() for counter in counters}
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.steps.append(list(self.mode.found))
-        self.mode.found.clear()
-
-
 def waits(examples, seed_model, encoder, *, logging_steps, **changes):
-    """Of each step of one epoch but the first, before which AdamW has no counters to tell apart."""
-    trainer = training._build_trainer([*examples, *examples], recipe(epochs=1, **changes), seed_model, encoder, None)
-    trainer.args.logging_steps = logging_steps
+    """Of each step of one epoch, with the log before it, but of the first: AdamW has no counters then to tell apart."""
+    loop = training._build_loop([*examples, *examples], recipe(epochs=1, **changes), seed_model, encoder, None)
+    loop.log_every, steps = logging_steps, []
     with CountWaits() as mode:
-        counter = WaitsOfSteps(mode)
-        trainer.add_callback(counter)
-        trainer.train()
-    assert len(counter.steps) == 3  # 8 + 8 + 6 examples
-    return counter.steps[1:]
+
+        def tell_apart():
+            mode.host = {state["step"].data_ptr() for state in loop.optimizer.state.values()}
+
+        def note():
+            steps.append(list(mode.found))
+            mode.found.clear()
+
+        around_steps(loop, before=tell_apart, after=note)
+        loop.run()
+    assert len(steps) == 3  # 8 + 8 + 6 examples
+    return steps[1:]
 
 
 @pytest.mark.parametrize("micro", [1, 2, 8])
@@ -502,20 +492,19 @@ def test_the_host_never_waits_for_the_device_between_two_logs(micro, examples, s
     assert waits(examples, seed_model, tiny_encoder, micro_batch_size=micro, logging_steps=100) == [[], []]
 
 
-def test_a_log_waits_once_and_reads_twice_more_what_is_there_by_then(examples, seed_model, tiny_encoder):
-    # The loss and the norm of the gradient; `tolist` of the five sums does not show here.
+def test_a_log_waits_once_and_reads_once_more_what_is_there_by_then(examples, seed_model, tiny_encoder):
+    # The norm of the gradient; `tolist` of the six sums does not show here.
     found = waits(examples, seed_model, tiny_encoder, logging_steps=1)
-    assert found == [["aten._local_scalar_dense.default"] * 2] * 2
+    assert found == [["aten._local_scalar_dense.default"]] * 2
 
 
 def test_a_wait_is_seen(examples, seed_model, tiny_encoder, monkeypatch):
-    step = training._TractTrainer.compute_loss
+    add = training.Loop._add_gradients
 
-    def waiting(self, *args, **kwargs):
-        loss = step(self, *args, **kwargs)
-        loss.item()
-        return loss
+    def waiting(self, *args):
+        add(self, *args)
+        self._sums[0].item()
 
-    monkeypatch.setattr(training._TractTrainer, "compute_loss", waiting)
+    monkeypatch.setattr(training.Loop, "_add_gradients", waiting)
     found = waits(examples, seed_model, tiny_encoder, logging_steps=100)
     assert [len(step) for step in found] == [4, 3]  # one for each micro-batch of 2 examples
