@@ -1,4 +1,4 @@
-"""Tokens per second of our training beside the released loss on transformers' Trainer, and TRL's and LLaMA-Factory's SFT.
+"""Tokens per second of our training beside the released loss on transformers' Trainer, TRL's and LLaMA-Factory's SFT.
 
     OMP_NUM_THREADS=1 python -m bench.peers.run    # about 20 minutes
     OMP_NUM_THREADS=1 python -m bench.peers.run --rounds 1 --steps 1

@@ -1,6 +1,7 @@
 """train_adapter(): one LoRA fine-tuning with the CoT-RAFT objective. Both stages are this function.
 
-What goes into the loop (tract_core/train/loop.py) is made here, and the adapter that comes out of it is put in its place.
+What goes into the loop (tract_core/train/loop.py) is made here, and the adapter that comes out of it is put in its
+place.
 """
 
 import dataclasses

@@ -164,7 +164,7 @@ def test_a_stage_ends_with_2_where_the_disk_is_full(small_disk, body, message, r
     script = f"""
         import os
         from tract_core.base import process
-        from tract_core import tables
+        from tract_core.base import tables
         os.chdir({str(small_disk)!r})
         def main():
             {body}

@@ -238,8 +238,9 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
     script = f"""
         import os
         from pathlib import Path
-        from tests.tract_core import test_checkpoints as t
-        from tract_core import loop, tables
+        from tests.tract_core.train import test_checkpoints as t
+        from tract_core.base import tables
+        from tract_core.train import loop
         seed_model = t.SeedModel(folder=Path({str(seed_model.folder)!r}), identity="tiny")
         encoder = t.Encoder(t.models.load_tokenizer(seed_model), t.STYLE, t.SCALE)
         written = []
