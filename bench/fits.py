@@ -6,13 +6,12 @@ LoRA rank 8, bfloat16, one sequence of 1,300 + 250 tokens in a micro-batch; ours
 with recompute (the released settings). Sharding the weights over GPUs is not counted.
 """
 
-import dataclasses
-
 from transformers import LlamaConfig
 
 from bench import measuring
-from tract_core.plan.cost import DEVICES, Device, Sizes
-from tract_core.train.memory import GIB, Shape, training_bytes
+from tract_core.plan.cost import DEVICES, Device
+from tract_core.train import memory
+from tract_core.train.memory import GIB, Shape
 
 # width, MLP width, layers, heads, key-value heads, vocabulary, width of a head
 _MODELS = {
@@ -25,7 +24,7 @@ _MODELS = {
     "Qwen2.5-32B": (5120, 27648, 64, 40, 8, 152064, 128),
     "Llama-3.1-70B": (8192, 28672, 80, 64, 8, 128256, 128),
 }
-_LENGTHS = Sizes(prompt=1300, cot=250)
+_LENGTHS = {"prompt": 1300, "cot": 250}
 
 
 def shape(name: str) -> Shape:
@@ -46,9 +45,9 @@ def shape(name: str) -> Shape:
 
 def needed(one: Shape, device: Device, *, recompute: bool, full_logits: bool) -> float:
     """Bytes; full logits have a row for each token of the prompt, too."""
-    prompt = 0 if full_logits else _LENGTHS.prompt
-    completion = _LENGTHS.prompt + _LENGTHS.cot - prompt
-    return training_bytes(one, prompt=prompt, completion=completion, rank=8, number=device.number, recompute=recompute)
+    tokens = sum(_LENGTHS.values())
+    rows = tokens if full_logits else _LENGTHS["cot"]
+    return memory.training_bytes(one, tokens, rows, rank=8, number=device.bytes_per_number, recompute=recompute)
 
 
 def main() -> None:
@@ -74,7 +73,7 @@ def main() -> None:
     by_model = [{"model": name, **{way: f"{data[name][way] / GIB:.1f} GiB" for way in ways}} for name in data]
     notes = [
         measuring.markdown(by_model),
-        f"Projections. Models looked at: {', '.join(_MODELS)}; {dataclasses.asdict(_LENGTHS)}.",
+        f"Projections. Models looked at: {', '.join(_MODELS)}; {_LENGTHS}.",
     ]
     measuring.write("train_fits", "Largest model that fits a GPU in training (projection)", table, notes, data)
 

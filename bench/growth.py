@@ -30,7 +30,7 @@ from tract_core.base import config
 from tract_core.generate.engine import Request, Rules
 from tract_core.model import models
 from tract_core.plan import cost
-from tract_core.plan.cost import DEVICES, Settings, Sizes, Work
+from tract_core.plan.cost import DEVICES, Sizes, Work
 from tract_core.text.encoding import Encoder
 from tract_core.train.memory import GIB, Shape
 
@@ -177,11 +177,9 @@ def warmed(run: Callable[[list[Request], int], object], requests: list[Request])
 def projected(samples: int, prompt: int) -> dict[str, float]:
     """Seconds on DEVICES["cpu"] by the model of `make plan`, without the start."""
     shape, sizes = Shape.create(layers(30, _VOCABULARY)), Sizes(prompt=prompt, cot=COT)
-    settings = Settings(batch=32, micro_batch=1, recompute=False, rank=8, longest=sizes)
     shared, alone = Work(drawn=samples, prompts=1), Work(drawn=samples, prompts=samples, read=samples)
-    device = dataclasses.replace(DEVICES["cpu"], start_seconds=0.0)
     return {
-        name: cost.project(work, shape, device, sizes, settings).seconds
+        name: cost.seconds(work, shape, DEVICES["cpu"], sizes, batch=32)
         for name, work in ((OURS, shared), (UNSHARED, alone))
     }
 

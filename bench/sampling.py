@@ -34,7 +34,7 @@ from tract_core.data import prepare
 from tract_core.generate.engine import Draw, Request
 from tract_core.generate.engine.vllm import VllmEngine
 from tract_core.plan import cost
-from tract_core.plan.cost import DEVICES, Settings, Sizes, Work
+from tract_core.plan.cost import DEVICES, Sizes, Work
 from tract_core.text.encoding import Encoder
 from tract_core.text.examples import judge_input
 from tract_core.text.prompts import JudgeInput
@@ -179,11 +179,9 @@ def line(case: str, name: str, times: Times, ours: Times, length: int) -> dict[s
 def projected(samples: int) -> str:
     """Ours against no sharing for Mistral-7B on an H100, from the FLOP model."""
     shape, sizes = fits.shape("Mistral-7B"), Sizes(prompt=PROMPT, cot=COT)
-    settings = Settings(batch=256, micro_batch=1, recompute=False, rank=8, longest=sizes)
     drawn = 1024.0 * samples
-    device = DEVICES["h100"]
     seconds = [
-        cost.project(work, shape, device, sizes, settings).seconds - device.start_seconds
+        cost.seconds(work, shape, DEVICES["h100"], sizes, batch=256)
         for work in (Work(drawn=drawn, prompts=1024.0), Work(drawn=drawn, prompts=drawn, read=drawn))
     ]
     return f"K={samples} {seconds[1] / seconds[0]:.2f}x"

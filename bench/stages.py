@@ -126,7 +126,7 @@ def main() -> None:
         "process; the projection counts weights, activations and caches, not the libraries. Opening of an engine: "
         "merging the adapter, importing and starting it.",
     ]
-    data = {"stages": stages, "totals": sums, "idle": idle, "projected": {k: vars(v) for k, v in costs.items()}}
+    data = {"stages": stages, "totals": sums, "idle": idle, "projected": {k: v._asdict() for k, v in costs.items()}}
     measuring.write("stages", f"Stages of the preset `{preset}`", table, notes, data)
 
 

@@ -5,7 +5,7 @@ Runs no stage. The costs are projections from arithmetic (tract_core/plan/cost.p
 
 import argparse
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from transformers import AutoConfig
@@ -15,7 +15,7 @@ from tract_core.base.config import Params
 from tract_core.base.errors import UserError
 from tract_core.base.tables import Row
 from tract_core.model import loading
-from tract_core.plan import cost, states, workload
+from tract_core.plan import states, workload
 from tract_core.plan.cost import DEVICES, Cost, Device, Sizes
 from tract_core.plan.states import State
 from tract_core.text import examples
@@ -29,28 +29,24 @@ _STATES: tuple[State, ...] = ("valid", "cached", "remote", "runs")
 def main() -> str:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", choices=sorted(DEVICES), default="cpu")
-    device, params = DEVICES[parser.parse_args().device], config.load()
+    device = DEVICES[parser.parse_args().device]
     if not places.TRAIN_EXAMPLES.exists():
         raise UserError("the examples are not there yet; run `dvc repro check` first (no model is loaded)")
     found = states.stage_states()
-    costs = projected(params, device, found)
+    costs = projected(config.load(), device, [stage for stage, state in found.items() if state == "runs"])
     sys.stdout.write("\n".join(table(found, costs, device)) + "\n")
-    to_run = total([costs[stage] for stage, state in found.items() if state == "runs" and stage in costs])
-    return f"projected for {device.name}: {hours(to_run.seconds)}, {size(to_run.disk)} of new artifacts"
+    whole = total(costs.values())
+    return f"projected for {device.name}: {hours(whole.seconds)}, {size(whole.disk)} of new artifacts"
 
 
 def projected(params: Params, device: Device, stages: Iterable[str]) -> dict[str, Cost]:
-    """The cost of each stage that loads the model; reads the examples."""
+    """The cost of those of the stages that load the model; reads the examples."""
     train, judged = tables.read(places.TRAIN_EXAMPLES, "examples"), places.benchmark_examples()
     seed_model, encoder = loading.seed_model_and_encoder(params)
     shape = Shape.create(AutoConfig.from_pretrained(seed_model.folder, trust_remote_code=False))
     sizes = mean_lengths(train, encoder)
-    settings = workload.settings(params, sizes)
-    return {
-        stage: cost.project(done, shape, device, sizes, settings)
-        for stage in stages
-        if (done := workload.of_stage(stage, params, len(train), len(judged)))
-    }
+    done = {stage: workload.of_stage(stage, params, len(train), len(judged)) for stage in stages}
+    return {stage: workload.projected(one, shape, device, sizes, params) for stage, one in done.items() if one}
 
 
 def mean_lengths(train: Sequence[Row], encoder: Encoder) -> Sizes:
@@ -68,25 +64,19 @@ def table(found: Mapping[str, State], costs: Mapping[str, Cost], device: Device)
     lines = [f"{'stage':<18}" + "".join(f"{state:>8}" for state in _STATES) + f"{'time':>10}{'memory':>11}{'disk':>11}"]
     for family in dict.fromkeys(stage.partition("@")[0] for stage in found):
         members = [stage for stage in found if stage.partition("@")[0] == family]
-        counts = "".join(f"{sum(found[stage] == state for stage in members):>8}" for state in _STATES)
-        running = [costs[stage] for stage in members if found[stage] == "runs" and stage in costs]
-        lines.append(f"{family:<18}{counts}{_cost(running, device) if running else ''}")
+        line = f"{family:<18}" + "".join(f"{sum(found[one] == state for one in members):>8}" for state in _STATES)
+        if running := [costs[stage] for stage in members if stage in costs]:
+            one = total(running)
+            line += f"{hours(one.seconds):>10}{size(one.memory):>11}{size(one.disk):>11}"
+            line += f"  more than the {size(device.memory)} of {device.name}" if one.memory >= device.memory else ""
+        lines.append(line)
     return lines
 
 
-def _cost(running: Sequence[Cost], device: Device) -> str:
-    one = total(running)
-    over = "" if one.memory < device.memory else f"  more than the {size(device.memory)} of {device.name}"
-    return f"{hours(one.seconds):>10}{size(one.memory):>11}{size(one.disk):>11}{over}"
-
-
-def total(costs: Sequence[Cost]) -> Cost:
+def total(costs: Collection[Cost]) -> Cost:
     """One after the other: times and disk add up, the memory is the largest."""
-    return Cost(
-        seconds=sum(one.seconds for one in costs),
-        memory=max((one.memory for one in costs), default=0.0),
-        disk=sum(one.disk for one in costs),
-    )
+    times, peaks, disks = zip(*costs, strict=True) if costs else ([], [0.0], [])
+    return Cost(sum(times), max(peaks), sum(disks))
 
 
 def hours(seconds: float) -> str:

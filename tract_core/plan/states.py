@@ -15,31 +15,25 @@ def stage_states() -> dict[str, State]:
     A stage behind one that runs counts as one that runs; it does not if the outputs come out equal. So does one
     that reads a folder in which an output is restored from an earlier run (`score`, `compare`, `report`: seconds).
     """
-    from dvc.repo import Repo
-
-    with Repo(".") as repo:
-        lost = _lost(repo)  # takes DVC's lock itself
-        with repo.lock:
-            return _states(repo.index.graph, lost)
-
-
-def _states(graph: Any, lost: set[str] | None) -> dict[str, State]:
-    """The edges of the graph point to what a stage needs."""
     import networkx
+    from dvc.repo import Repo
 
     states: dict[Any, State] = {}
     restored: dict[str, Any] = {}
-    for stage in networkx.dfs_postorder_nodes(graph):
-        needed = list(networkx.descendants(graph, stage))
-        behind = any(states[other] == "runs" for other in needed)
-        states[stage] = "runs" if behind else _state(stage, needed, restored, lost)
+    with Repo(".") as repo:
+        lost = _lost(repo)  # takes DVC's lock itself
+        with repo.lock:
+            graph = repo.index.graph  # its edges point to what a stage needs
+            for stage in networkx.dfs_postorder_nodes(graph):
+                needed = list(networkx.descendants(graph, stage))
+                behind = any(states[other] == "runs" for other in needed)
+                states[stage] = "runs" if behind else _state(stage, needed, restored, lost)
     return {stage.addressing: state for stage, state in states.items() if stage.cmd}
 
 
 def _state(stage: Any, needed: list[Any], restored: dict[str, Any], lost: set[str] | None) -> State:
     """`restored` has the hashes of outputs that come from other runs than the last, and gets those of this stage."""
-    inputs = {dep.def_path for dep in stage.deps}
-    touched = any(path == out or out.startswith(f"{path}/") for path in inputs for out in restored)
+    touched = any(_inside(out, dep.def_path) for dep in stage.deps for out in restored)
     if touched or stage.changed(allow_missing=True, upstream=needed):
         kept = _in_run_cache(stage, restored)
         restored.update({out.def_path: out.hash_info for out in kept})
@@ -48,7 +42,12 @@ def _state(stage: Any, needed: list[Any], restored: dict[str, Any], lost: set[st
         return "valid"
     if stage.outs_cached():
         return "cached"
-    return "remote" if _whole(stage.outs, lost) else "runs"
+    held = lost is not None and not any(_inside(file, out.def_path) for out in stage.outs for file in lost)
+    return "remote" if held else "runs"
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def _in_run_cache(stage: Any, restored: Mapping[str, Any]) -> list[Any]:
@@ -56,7 +55,7 @@ def _in_run_cache(stage: Any, restored: Mapping[str, Any]) -> list[Any]:
     for dep in stage.deps:  # in memory: the hashes that the inputs will have
         if dep.def_path in restored:
             dep.hash_info = restored[dep.def_path]
-        elif not dep.exists or any(out.startswith(f"{dep.def_path}/") for out in restored):
+        elif not dep.exists or any(_inside(out, dep.def_path) for out in restored):
             return []
         else:
             dep.save()
@@ -76,9 +75,3 @@ def _lost(repo: Any) -> set[str] | None:
     except (DvcException, OSError) as error:
         raise UserError(f"the remote cannot be asked what it holds: {error}; see `dvc remote list`") from None
     return {path.rstrip("/") for path, state in found.items() if state == "missing"}
-
-
-def _whole(outs: list[Any], lost: set[str] | None) -> bool:
-    """Whether the remote holds what the cache lacks of these outputs."""
-    paths = [out.def_path for out in outs]
-    return lost is not None and not any(file == path or file.startswith(f"{path}/") for path in paths for file in lost)

@@ -1,9 +1,14 @@
-"""How much each stage trains, draws and reads, in examples: what `plan` turns into hours."""
+"""How much each stage trains, draws and reads, in examples, and what that costs: for `plan`."""
+
+from functools import partial
 
 from tract_core.base.config import Params
 from tract_core.base.rows import Row
-from tract_core.plan.cost import Settings, Sizes, Work
+from tract_core.plan import cost
+from tract_core.plan.cost import Cost, Device, Sizes, Work
 from tract_core.studies.attacks import ATTACKS
+from tract_core.train import memory
+from tract_core.train.memory import Shape
 
 
 def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> Work | None:
@@ -13,49 +18,46 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     """
     name, _, item = address.partition("@")
     row = item.rpartition("-")[0] or item
+    cot = row not in params.rows or params.rows[row].writes_cot
     if name.startswith("train_"):
-        return _training(params.rows[row], params, num_train)
+        return Work(trained=num_train * params.train.epochs * _targets(params.rows[row], params), cot=cot)
     looked_at = min(num_train, params.gap.max_rows or num_train)
-    seeds, samples = len(params.infer.seeds), params.infer.num_samples
-    # Of the CoTs of Figure 3 the first K are those of the tables.
-    more = max(0, params.curve.num_samples - samples)
-    further = Work(drawn=num_judged * seeds * more, prompts=num_judged if more else 0)
     attacked = min(num_judged, params.robustness.max_rows or num_judged) * len(ATTACKS)
-    if name == "attack" and not _writes_cot(row, params):
-        return Work(read=attacked, cot=False)
-    if name == "infer" and not _writes_cot(row, params):
-        return Work(read=num_judged, cot=False)
+    judged = attacked if name == "attack" else num_judged
+    if name == "infer_untrained" or (name in ("infer", "attack") and not cot):
+        return Work(read=judged, cot=False)
+    seeds, samples = len(params.infer.seeds), params.infer.num_samples
+    if name.startswith("infer") or name == "attack":
+        return Work(drawn=judged * seeds * samples, prompts=judged)
+    if name.startswith("curve"):  # the first K of these CoTs are those of the tables
+        more = max(0, params.curve.num_samples - samples)
+        return Work(drawn=judged * seeds * more, prompts=judged if more else 0)
     return {
         "selfgen_cots": Work(drawn=num_train * params.selfgen.num_samples, prompts=num_train),
-        "infer": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
-        "infer_cool": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
-        "attack": Work(drawn=attacked * seeds * samples, prompts=attacked),
-        "infer_untrained": Work(read=num_judged, cot=False),
-        "infer_external": Work(drawn=num_judged * seeds * samples, prompts=num_judged),
-        "curve": further,
-        "curve_external": further,
         "gap": Work(read=2 * looked_at) if row == "a1" else Work(read=looked_at, drawn=looked_at, prompts=looked_at),
         "perplexity": Work(read=3 * looked_at),
     }.get(name)
 
 
-def settings(params: Params, mean: Sizes) -> Settings:
-    """The longest sequence has the mean's share of CoT."""
-    longest = mean.cot * params.model.max_length / (mean.prompt + mean.cot)
-    return Settings(
-        batch=params.engine.batch_size,
-        micro_batch=params.train.micro_batch_size,
-        recompute=params.train.gradient_checkpointing,
-        rank=params.lora.rank,
-        longest=Sizes(prompt=params.model.max_length - longest, cot=longest),
+def _targets(row: Row, params: Params) -> int:
+    """CoTs that a training learns from, for each example: the annotator's, own ones, or both."""
+    if row.writer is None:
+        return 1
+    return params.selfgen.num_samples + (row.cots == "annotator+a1")
+
+
+def projected(work: Work, shape: Shape, device: Device, sizes: Sizes, params: Params) -> Cost:
+    """The cost of one stage that loads the model; memory is for `model.max_length`, with the mean's share of CoT."""
+    batch, rank, longest = params.engine.batch_size, params.lora.rank, params.model.max_length
+    tokens = params.train.micro_batch_size * longest
+    rows = tokens * sizes.cot / (sizes.prompt + sizes.cot)
+    number, choice = device.bytes_per_number, params.train.gradient_checkpointing
+    training = partial(memory.training_bytes, shape, tokens, rows, rank=rank, number=number)
+    if choice == "auto":
+        choice = memory.exceeds(training(recompute=False), device.memory, on_cpu=device.name == "cpu")
+    drawing = cost.drawing_bytes(shape, number, batch * longest)
+    return Cost(
+        seconds=device.start_seconds + cost.seconds(work, shape, device, sizes, batch, recompute=choice),
+        memory=training(recompute=choice) if work.trained else drawing,
+        disk=cost.disk_bytes(work, shape, sizes.cot, rank),
     )
-
-
-def _training(row: Row, params: Params, num_train: int) -> Work:
-    own = params.selfgen.num_samples if row.writer else 0
-    annotators = own == 0 or row.cots == "annotator+a1"
-    return Work(trained=num_train * params.train.epochs * (own + annotators), cot=row.writes_cot)
-
-
-def _writes_cot(row: str, params: Params) -> bool:
-    return row not in params.rows or params.rows[row].writes_cot

@@ -1,4 +1,7 @@
-"""Whether a training recomputes activations: its longest micro-batch against the memory that is free."""
+"""Memory of a training, and whether it recomputes activations: its longest micro-batch against what is free.
+
+Training reads this module, so it knows no table of devices: that is tract_core/plan/cost.py, which no stage imports.
+"""
 
 import logging
 import os
@@ -15,13 +18,15 @@ from tract_core.base.config import Train
 from tract_core.text.encoding import Encoded
 
 logger = logging.getLogger(__name__)
-
 GIB = 2.0**30
+_MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
+"""By what the peak may exceed `training_bytes`. Measured on a CPU: 1.5 to 1.8, since glibc keeps holes between tensors
+(docs/performance.md says how to avoid them). On a GPU an assumption."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What of a causal language model determines its memory and its arithmetic. Widths in numbers, not bytes."""
+    """What of a causal language model determines its memory and time. Widths in numbers, not bytes."""
 
     body: int
     """Weights of all linear layers but the output head: each is one multiply-add for each token."""
@@ -58,39 +63,29 @@ class Shape:
         )
 
 
-def training_bytes(shape: Shape, *, prompt: float, completion: float, rank: int, number: int, recompute: bool) -> float:
-    """Memory of a training: weights, activations of one micro-batch, logits, LoRA with Adam's two moments.
+def training_bytes(shape: Shape, tokens: float, logit_rows: float, *, rank: int, number: int, recompute: bool) -> float:
+    """Of weights, activations of one micro-batch, logits, LoRA with Adam's two moments.
 
     The activations are what autograd was seen to keep for each token of a layer, LoRA on all linear layers: float32
     copies of both norms' inputs; the inputs of LoRA, which autocast copies for each layer that reads them; queries and
     their outputs, keys, values; the MLP's gate, its activation and the other factor.
 
-    Args:
-        shape: the model.
-        prompt: tokens of the micro-batch that get no logits.
-        completion: its other tokens: CoTs, delimiters, scores.
-        rank: of LoRA.
-        number: bytes of a number: 4, or 2 with autocast.
-        recompute: whether activations are recomputed in the backward pass.
+    `tokens` are those of the whole micro-batch, `logit_rows` those with logits (CoT, delimiter, score); `number` is the
+    bytes of a number, 4, or 2 with autocast.
     """
     read = (2 if number == 4 else 5) * shape.width + shape.query_width + shape.mlp_width
     layer = number * (read + 2 * shape.query_width + 2 * shape.kv_width + 3 * shape.mlp_width) + 8 * shape.width
     every = shape.num_layers * layer
     layers = shape.num_layers * number * shape.width + layer if recompute else every
     # As they come, in float32 the softmax and three gradients at once.
-    logits = completion * shape.head / shape.width * (number + 16)
+    logits = logit_rows * shape.head / shape.width * (number + 16)
     lora = 4 * 4 * rank * shape.lora_widths  # weights, gradients, two moments
-    return number * shape.total + (prompt + completion) * layers + logits + lora
+    return number * shape.total + tokens * layers + logits + lora
 
 
-_MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
-"""By what the peak may exceed `training_bytes`. Measured on a CPU: 1.5 to 1.8, since glibc keeps holes between tensors
-(docs/performance.md says how to avoid them). On a GPU an assumption."""
-
-
-def fits(needed: float, free: float, *, on_cpu: bool) -> bool:
-    """Whether a training that needs so many bytes by `training_bytes` has room in those that are free."""
-    return needed * (_MARGIN_CPU if on_cpu else _MARGIN_GPU) <= free
+def exceeds(kept: float, free: float, *, on_cpu: bool) -> bool:
+    """Whether a training that keeps its activations, and needs so many bytes, may run out of the free ones."""
+    return (_MARGIN_CPU if on_cpu else _MARGIN_GPU) * kept > free
 
 
 def free_bytes() -> float:
@@ -118,15 +113,14 @@ def recomputes(examples: Sequence[Encoded], train: Train, *, folder: Path, dtype
     longest = sorted(examples, key=lambda example: -len(example.input_ids))[: train.micro_batch_size]
     prompt, whole = sum(one.num_prompt for one in longest), sum(len(one.input_ids) for one in longest)
     shape = Shape.create(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    needed = training_bytes(shape, prompt=prompt, completion=whole - prompt, rank=rank, number=number, recompute=False)
-    free = free_bytes()
-    chosen = not fits(needed, free, on_cpu=on_cpu)
+    kept, free = training_bytes(shape, whole, whole - prompt, rank=rank, number=number, recompute=False), free_bytes()
+    chosen = exceeds(kept, free, on_cpu=on_cpu)
     logger.info(
         "activations are %s (train.gradient_checkpointing: auto): the longest micro-batch, %d tokens, needs about "
         "%.1f GiB if they are kept, and %.1f GiB are free",
         "recomputed" if chosen else "kept",
         whole,
-        needed / GIB,
+        kept / GIB,
         free / GIB,
     )
     return chosen

@@ -1,10 +1,12 @@
-"""What `make plan` counts for each stage, with one and with several own CoTs for each training example."""
+"""What `make plan` counts for each stage, with one and with several own CoTs for each training example; its cost."""
 
 import pytest
 
 from tests.pipeline.graph import ROOT
+from tests.tract_core.train.test_memory import MISTRAL, training_bytes
 from tract_core.base import config
 from tract_core.plan import workload
+from tract_core.plan.cost import DEVICES, Sizes, Work
 
 NUM_TRAIN, NUM_JUDGED = 10, 7
 
@@ -45,3 +47,40 @@ def test_each_own_cot_is_drawn_and_each_prompt_read_once(num_samples):
 @pytest.mark.parametrize("stage", ["infer@tract-42", "gap@a1-42", "gap@tract-42", "perplexity@42", "curve@tract-42"])
 def test_what_looks_at_one_own_cot_an_example_costs_the_same(stage):
     assert of_stage(stage, 3) == of_stage(stage, 1)
+
+
+def projected(done, device, max_length, **train):
+    """Of Mistral with LoRA of rank 8 and batches of 64, where a quarter of a sequence has logits."""
+    params = config.load(ROOT / "presets/paper-mistral-7b.yaml")
+    sections = {
+        "model": params.model.model_copy(update={"max_length": max_length}),
+        "train": params.train.model_copy(update={"micro_batch_size": 1, **train}),
+        "engine": params.engine.model_copy(update={"batch_size": 64}),
+        "lora": params.lora.model_copy(update={"rank": 8}),
+    }
+    sizes = Sizes(prompt=1200, cot=400)
+    return workload.projected(done, MISTRAL, DEVICES[device], sizes, params.model_copy(update=sections))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_memory_is_that_of_the_longest_micro_batch_and_of_a_full_batch(recompute):
+    def memory(done, **train):
+        return projected(done, "h100", 4096, gradient_checkpointing=recompute, **train).memory
+
+    assert memory(Work(trained=1)) == training_bytes(4096, 1024, recompute=recompute)
+    assert memory(Work(trained=1), micro_batch_size=2) == training_bytes(8192, 2048, recompute=recompute)
+    assert memory(Work(drawn=1, prompts=1)) == 2 * MISTRAL.total + 64 * 4096 * 131072
+
+
+@pytest.mark.parametrize(("device", "recompute"), [("rtx4090", True), ("a6000", False)])
+def test_auto_recomputes_where_the_activations_do_not_fit(device, recompute):
+    """Mistral with 1,550 tokens needs 24 GiB without recompute: more than 24 GiB hold with the margin."""
+    automatic = projected(Work(trained=1), device, 1550, gradient_checkpointing="auto")
+    assert automatic == projected(Work(trained=1), device, 1550, gradient_checkpointing=recompute)
+    assert automatic != projected(Work(trained=1), device, 1550, gradient_checkpointing=not recompute)
+
+
+def test_every_stage_with_a_model_pays_its_start():
+    costs = [projected(Work(trained=n), "cpu", 4096) for n in (0, 1, 2)]
+    assert costs[0].seconds == 13
+    assert costs[2].seconds - 13 == pytest.approx(2 * (costs[1].seconds - 13))

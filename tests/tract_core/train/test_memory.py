@@ -1,0 +1,65 @@
+"""The memory of a training against figures of Mistral-7B, and when it is too much."""
+
+import pytest
+
+from tests.pipeline.graph import ROOT, all_imports
+from tract_core.train import memory
+from tract_core.train.memory import GIB, Shape
+
+MISTRAL = Shape(
+    body=32 * (2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336),
+    head=32000 * 4096,
+    total=7_241_732_096,
+    num_layers=32,
+    width=4096,
+    query_width=4096,
+    kv_width=1024,
+    mlp_width=14336,
+    lora_widths=32 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336)),
+)
+
+
+def training_bytes(tokens, logit_rows, *, recompute=False):
+    """Of Mistral in bfloat16 with LoRA of rank 8."""
+    return memory.training_bytes(MISTRAL, tokens, logit_rows, rank=8, number=2, recompute=recompute)
+
+
+def test_training_knows_no_table_of_devices():
+    """A GPU's rate put right leaves every adapter valid."""
+    assert "tract_core/plan/cost.py" not in all_imports(ROOT / "tract_core/train/training.py")
+
+
+def test_the_shape_of_a_config_counts_the_weights_of_the_real_model(tiny_folder):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(tiny_folder)
+    model = AutoModelForCausalLM.from_config(config)
+    shape = Shape.create(config)
+    assert shape.total == sum(parameter.numel() for parameter in model.parameters())
+    in_layers = sum(p.numel() for n, p in model.named_parameters() if ".layers." in n and p.dim() == 2)
+    assert shape.body == in_layers
+    assert shape.head == config.vocab_size * config.hidden_size
+    assert shape.num_layers == config.num_hidden_layers
+    lora = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear"))
+    assert 3 * shape.lora_widths == sum(p.numel() for n, p in lora.named_parameters() if "lora_" in n)
+
+
+def test_memory_of_training_by_hand():
+    """Mistral in bfloat16, one sequence of 4,096 tokens of which 1,024 have logits."""
+    weights = 2 * MISTRAL.total
+    layer = 2 * (5 * 4096 + 3 * 4096 + 2 * 1024 + 4 * 14336) + 8 * 4096
+    logits = 1024 * 32000 * (2 + 16)
+    lora = 4 * 4 * 8 * MISTRAL.lora_widths
+    assert training_bytes(4096, 1024) == weights + 4096 * 32 * layer + logits + lora
+    assert training_bytes(4096, 1024, recompute=True) == weights + 4096 * (32 * 2 * 4096 + layer) + logits + lora
+    assert training_bytes(2 * 4096, 2 * 1024) == weights + lora + 2 * (4096 * 32 * layer + logits)
+
+
+@pytest.mark.parametrize(("on_cpu", "margin"), [(True, 1.8), (False, 1.15)])
+def test_activations_are_too_much_from_the_margin_on(on_cpu, margin):
+    """Mistral with 1,550 tokens needs 24.0 GiB without recompute."""
+    kept = training_bytes(1550, 250)
+    assert kept / GIB == pytest.approx(24.0, abs=0.05)
+    assert not memory.exceeds(kept, margin * kept, on_cpu=on_cpu)
+    assert memory.exceeds(kept, margin * kept * (1 - 1e-12), on_cpu=on_cpu)
