@@ -144,6 +144,29 @@ def test_a_signal_saves_the_step_at_hand_also_between_two_records(
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("step", [3, LAST])
+def test_a_signal_while_saving_ends_the_run_after_that_step(
+    step, examples, seed_model, encoder, tmp_path, monkeypatch, uninterrupted
+):
+    write, calls = loop.save_file, []
+
+    def interrupted(tensors, path):
+        calls.append(path)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(tensors, path)
+
+    monkeypatch.setattr(loop, "save_file", interrupted)
+    with doing(Do()), pytest.raises(SignalError, match=f"stopped at step {step} of 6; it is saved"):
+        train(examples, seed_model, encoder, tmp_path)
+    assert len(calls) == step
+    assert not (tmp_path / "adapter").exists()
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == list(range(step + 1, LAST + 1))
+    assert contents(tmp_path) == uninterrupted
+
+
 def test_a_second_signal_ends_the_run_at_once(examples, seed_model, encoder, tmp_path):
     def twice():
         os.kill(os.getpid(), signal.SIGTERM)

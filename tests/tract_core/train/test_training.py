@@ -124,6 +124,21 @@ def test_gradients_do_not_depend_on_how_a_batch_is_split(normalization, examples
             assert difference <= 1e-9, (micro, step, difference)
 
 
+def test_a_step_has_the_sum_of_the_gradients_of_its_parts(examples, seed_model, tiny_encoder, monkeypatch):
+    """Not their mean: nothing divides by the number of micro-batches, even where the launcher's settings ask for it."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    step, *_ = gradients(examples, seed_model, tiny_encoder)
+    loop = training._build_loop(examples, recipe(), seed_model, tiny_encoder, None)
+    module = loop.module.double().train()
+    batches = [loop.collate([(examples[i], True) for i, _ in items]) for items in loop.order.micro_batches(0)]
+    assert len(batches) == 4
+    counts = torch.tensor([sum(float(batch[name].sum()) for batch in batches) for name in ("ce_mask_N", "counts_B")])
+    trained = [p for p in module.parameters() if p.requires_grad]
+    parts = [torch.autograd.grad(module(**batch, step_counts=counts).total, trained) for batch in batches]
+    total = sum(torch.cat([gradient.flatten() for gradient in part]) for part in parts)
+    assert (step - total).norm() / total.norm() <= 1e-9
+
+
 @pytest.mark.timeout(180)
 def test_two_ranks_have_the_gradients_of_one(examples, seed_model, tiny_encoder, tmp_path):
     """Two CPU processes (gloo), micro-batch 1: the tail of 3 leaves one rank without an example."""
