@@ -26,7 +26,7 @@ from typing import Any
 import vllm
 
 from bench import fits, measuring
-from bench.generate import PARAMS, model_and_rules
+from bench.generate import PARAMS, model_and_decoding
 from bench.measuring import Seconds, Times
 from bench.rows import words
 from tract_core.base.scale import ScoreScale
@@ -149,7 +149,7 @@ def check(engine: FixedEngine, peer: Peer, requests: Sequence[Request]) -> dict[
     worst = 0.0
     for draw in draws[:4]:
         prompt = next(request.prompt_ids for request in requests if request.key == draw.key)
-        (exact,) = peer.ask(contexts=[engine.rules.encoder.scoring_context(prompt, draw.cot_ids)])
+        (exact,) = peer.ask(contexts=[engine.decoding.encoder.scoring_context(prompt, draw.cot_ids)])
         assert draw.reading is not None
         worst = max(worst, *(abs(a - b) for a, b in zip(draw.reading.probs, exact, strict=True)))
     if worst > _TOLERANCE:
@@ -193,8 +193,8 @@ def started(length: int) -> tuple[FixedEngine, Peer]:
     """The peer first: a process inherits the cores to which vLLM binds its parent."""
     peer = Peer()
     peer.ask(contexts=[[0]])  # it has its model by now, and vLLM sees how much of a GPU is left
-    seed_model, rules = model_and_rules(length)
-    return FixedEngine(seed_model.folder, rules, dtype=measuring.DTYPE, batch_size=_BATCH, memory=_MEMORY), peer
+    seed_model, decoding = model_and_decoding(length)
+    return FixedEngine(seed_model.folder, decoding, dtype=measuring.DTYPE, batch_size=_BATCH, memory=_MEMORY), peer
 
 
 def main() -> None:
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--cot", type=int, default=COT, help="tokens of a CoT")
     given = parser.parse_args()
     engine, peer = started(given.cot)
-    prompts, kind = judged(engine.rules.encoder)
+    prompts, kind = judged(engine.decoding.encoder)
     found = check(engine, peer, requests_of(prompts, "K=8"))
     print(found, flush=True)
     lines, data = list[dict[str, object]](), dict[str, object]()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.conftest import SCALE, STYLE
 from tract_core.base import config
-from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine import Decoding, Request
 from tract_core.generate.engine.vllm import VllmEngine
 from tract_core.model import models
 from tract_core.text.encoding import Encoder
@@ -16,12 +16,12 @@ def main(job_file: str, answer_file: str) -> None:
     job = json.loads(Path(job_file).read_text())
     folder = Path(job["folder"])
     seed_model = models.SeedModel(folder=folder, identity="x")
-    rules = Rules(
+    decoding = Decoding(
         encoder=Encoder(models.load_tokenizer(seed_model), STYLE, SCALE),
         sampling=config.Sampling.model_validate(job["sampling"]),
         max_length=job["max_length"],
     )
-    engine = VllmEngine(folder, rules, dtype="float32", batch_size=job["batch_size"], memory=job["memory"])
+    engine = VllmEngine(folder, decoding, dtype="float32", batch_size=job["batch_size"], memory=job["memory"])
     batches = engine.generate([[Request(**request) for request in job["requests"]]], score=True)
     draws = [
         {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading and d.reading.probs}

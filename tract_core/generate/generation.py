@@ -23,7 +23,7 @@ from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Row
 from tract_core.generate import free_decoding
-from tract_core.generate.engine import Draw, Engine, Request, Rules, failure, open_engine
+from tract_core.generate.engine import Decoding, Draw, Engine, Request, failure, open_engine
 from tract_core.generate.store import Store
 from tract_core.model import models
 from tract_core.model.models import SeedModel
@@ -79,9 +79,9 @@ class Generator:
             "free": free,
         }
         self.store, self._work = Store(self.origin, work), work
-        rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
+        decoding = Decoding(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
         home = self.store.folder
-        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, checked, home)
+        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, decoding, seed_model, checked, home)
         self._engine: Engine | None = None
         self._batch_size = engine.batch_size
 
@@ -206,7 +206,7 @@ def status_of(finish_reason: str, cot: str) -> str:
     return {"delimiter": "ok", "given": "ok", "length": "truncated", "end": "no_delimiter"}[finish_reason]
 
 
-def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, rules: Selfgen) -> list[Row]:
+def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, settings: Selfgen) -> list[Row]:
     """`selfgen.num_samples` CoTs for each training example from p_s, bad ones drawn again as `on_bad_cot` says.
 
     Returns:
@@ -218,11 +218,11 @@ def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, 
     """
     keys = [
         CotKey(source=row["source"], id=row["id"], k=k, run_seed=run_seed)
-        for k in range(rules.num_samples)
+        for k in range(settings.num_samples)
         for row in examples
     ]
     rows = generator.draw(examples, keys, score=False)
-    attempts = rules.max_resamples if rules.on_bad_cot == "resample" else 0
+    attempts = settings.max_resamples if settings.on_bad_cot == "resample" else 0
     for attempt in range(1, attempts + 1):
         bad = [index for index, row in enumerate(rows) if row["status"] != "ok"]
         if not bad:
@@ -232,11 +232,11 @@ def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, 
         for index, row in zip(bad, again, strict=True):
             rows[index] = row
     bad_rows = [row for row in rows if row["status"] != "ok"]
-    if len(bad_rows) > rules.max_bad_share * len(rows):
+    if len(bad_rows) > settings.max_bad_share * len(rows):
         shown = [f"{row['id']} ({row['status']}): {row['cot'][:100]!r}" for row in bad_rows]
         raise UserError(
             f"{len(bad_rows)} of {len(rows)} self-generated CoTs are bad, more than selfgen.max_bad_share "
-            f"({rules.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
+            f"({settings.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
             f"{list_some(shown, limit=5)}"
         )
     return rows

@@ -11,7 +11,7 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 from tests.conftest import SCALE, STYLE, X
 from tract_core.base import config
 from tract_core.base.errors import UserError, is_out_of_memory
-from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine import Decoding, Request
 from tract_core.generate.engine.base import cache_bytes, score_seed
 from tract_core.generate.engine.hf import TransformersEngine, _Sampler
 from tract_core.model import models
@@ -28,8 +28,10 @@ def tiny(tiny_folder):
 
 def engine(tiny, *, free=False, max_length=2048, **sampling):
     model, encoder = tiny
-    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=max_length, free=free)
-    return TransformersEngine(model, rules)
+    decoding = Decoding(
+        encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=max_length, free=free
+    )
+    return TransformersEngine(model, decoding)
 
 
 def answers(engine, asked, *, score, batch_size=4):
@@ -164,9 +166,9 @@ def test_free_decoding_goes_on_behind_the_delimiter_and_keeps_the_whole_text(tin
 
 
 def test_only_free_decoding_has_no_text_that_ends_it(tiny):
-    rules = engine(tiny).rules
-    assert rules.stop_text == "So the overall score is"
-    assert dataclasses.replace(rules, free=True).stop_text is None
+    decoding = engine(tiny).decoding
+    assert decoding.stop_text == "So the overall score is"
+    assert dataclasses.replace(decoding, free=True).stop_text is None
 
 
 def test_sampler_draws_from_the_distribution_it_should():

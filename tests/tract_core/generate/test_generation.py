@@ -33,7 +33,7 @@ class FakeEngine:
 
     def __init__(self, encoder, reasons=("delimiter",), die_after=None, write=feedback):
         self.encoder, self.reasons, self.die_after, self.write = encoder, reasons, die_after, write
-        self.asked, self.batches, self.rules = [], [], None
+        self.asked, self.batches, self.decoding = [], [], None
 
     def generate(self, batches, *, score):
         self.batches += batches
@@ -81,8 +81,8 @@ def make(encoder, tmp_path, monkeypatch):
     def build(fake=None, stage="infer", **changes):
         fake = fake or FakeEngine(encoder)
 
-        def open_engine(engine, model, rules, *args):
-            fake.rules = rules
+        def open_engine(engine, model, decoding, *args):
+            fake.decoding = decoding
             return fake
 
         monkeypatch.setattr(generation, "open_engine", open_engine)
@@ -190,8 +190,8 @@ def test_statuses(make, encoder, reason, status):
 
 
 def selfgen_rules(**changes):
-    rules = {"num_samples": 1, "on_bad_cot": "resample", "max_resamples": 3, "max_bad_share": 1.0}
-    return config.Selfgen(**{**rules, **changes})
+    settings = {"num_samples": 1, "on_bad_cot": "resample", "max_resamples": 3, "max_bad_share": 1.0}
+    return config.Selfgen(**{**settings, **changes})
 
 
 def test_bad_cots_are_drawn_again_with_other_seeds(make, encoder):
@@ -400,10 +400,10 @@ def test_free_replies_for_each_seed_and_sample_fit_the_table_of_predictions(make
 def test_free_decoding_reaches_the_engine_and_has_a_store_of_its_own(make, encoder):
     cut, fake = make()
     infer(cut, examples(1))
-    assert fake.rules.free is False
+    assert fake.decoding.free is False
     free, fake = make(free=True)
     infer(free, examples(1))
-    assert fake.rules.free is True
+    assert fake.decoding.free is True
     assert len(fake.asked) == 2
     assert free.origin["free"] is True
 

@@ -59,8 +59,8 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What both engines need to know to draw and to read."""
+class Decoding:
+    """What both engines need to know to sample and to score."""
 
     encoder: Encoder
     sampling: Sampling
@@ -113,18 +113,18 @@ def score_seed(request_seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"score|{request_seed}".encode()).digest()[:8], "big") >> 1
 
 
-def finish(rules: Rules, request: Request, ids: Sequence[int], *, at_length: bool) -> Draw:
+def finish(decoding: Decoding, request: Request, ids: Sequence[int], *, at_length: bool) -> Draw:
     """Generated ids (end token excluded) -> the draw without a reading.
 
     A CoT ends at its first control token, whether the engine stopped there or not, and before that at the first
     delimiter: what comes later is read by nobody, neither for the score nor in stage 2. A free text is kept whole,
     since only its words are read, never its ids.
     """
-    if rules.free:
+    if decoding.free:
         cot_ids, found, ended = list(ids), False, not at_length
     else:
-        own = rules.encoder.before_control(ids)
-        cot_ids, found = rules.encoder.cut_at_delimiter(own)
+        own = decoding.encoder.before_control(ids)
+        cot_ids, found = decoding.encoder.cut_at_delimiter(own)
         ended = len(own) < len(ids) or not at_length
     reason = "delimiter" if found else "end" if ended else "length"
     return Draw(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), reading=None)

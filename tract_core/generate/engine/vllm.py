@@ -24,9 +24,9 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from tract_core.base.errors import UserError
 from tract_core.generate.engine.base import (
+    Decoding,
     Draw,
     Request,
-    Rules,
     cache_bytes,
     failure,
     finish,
@@ -46,18 +46,18 @@ class VllmEngine:
     """One vLLM engine on a merged model folder."""
 
     def __init__(
-        self, folder: Path, rules: Rules, *, dtype: str, batch_size: int, memory: float | Literal["auto"]
+        self, folder: Path, decoding: Decoding, *, dtype: str, batch_size: int, memory: float | Literal["auto"]
     ) -> None:
         """Start the engine (half a minute on a CPU).
 
         Args:
             folder: an ordinary model folder.
-            rules: encoder, sampling and length.
+            decoding: encoder, sampling and length.
             dtype: `float32` or `bfloat16`.
             batch_size: sequences decoded together.
             memory: KV cache in GiB on a CPU; share of the device's memory on a GPU; `auto` as in config.Engine.
         """
-        self.rules, self.batch_size = rules, batch_size
+        self.decoding, self.batch_size = decoding, batch_size
         self.prompt_tokens, self.cached_tokens = Counter[str](), Counter[str]()
         """Tokens handed to vLLM, and how many of them its prefix cache held; by `CoT` and `score`."""
         on_cpu = not torch.cuda.is_available()
@@ -65,14 +65,14 @@ class VllmEngine:
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over `memory`
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
             free = get_memory_node_info().available_memory
-            tokens = batch_size * rules.max_length
+            tokens = batch_size * decoding.max_length
             cache = cache_bytes(folder, dtype, tokens, free) if memory == "auto" else int(memory * 2**30)
         # Per-request seeds and chunked prefill kill the engine on a CPU; without chunks a prefill
         # must fit one step.
         options: dict[str, Any] = (
             {
                 "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(4096, rules.max_length),
+                "max_num_batched_tokens": max(4096, decoding.max_length),
                 "kv_cache_memory_bytes": cache,
             }
             if on_cpu
@@ -82,7 +82,7 @@ class VllmEngine:
             self.llm = LLM(
                 model=str(folder),
                 dtype=dtype,
-                max_model_len=rules.max_length,
+                max_model_len=decoding.max_length,
                 max_num_seqs=batch_size,
                 enforce_eager=on_cpu,
                 enable_prefix_caching=True,
@@ -162,7 +162,7 @@ class VllmEngine:
 
     def _begin(self, request: Request, drawn: dict[str, Draw], *, score: bool) -> str | None:
         """Hand a request to vLLM, or say why not: one that does not fit would end the engine for all."""
-        refusal = self.rules.refusal(request, score=score)
+        refusal = self.decoding.refusal(request, score=score)
         if refusal is not None:
             return refusal
         try:
@@ -180,7 +180,7 @@ class VllmEngine:
 
     def _ask_score(self, request: Request, draw: Draw) -> None:
         """Before all waiting CoTs (-1): their prompts would take the place of this one's in the cache."""
-        context = self.rules.encoder.scoring_context(request.prompt_ids, draw.cot_ids)
+        context = self.decoding.encoder.scoring_context(request.prompt_ids, draw.cot_ids)
         self._add(_SCORE + request.key, context, self._scoring(request), priority=-1)
 
     def _count(self, output: Any) -> None:
@@ -191,9 +191,9 @@ class VllmEngine:
     def _sampling(self, request: Request) -> SamplingParams:
         return SamplingParams(
             **self._settings(request.seed),
-            max_tokens=self.rules.sampling.max_new_tokens,
-            stop=[] if self.rules.stop_text is None else [self.rules.stop_text],
-            stop_token_ids=self.rules.encoder.stop_ids,
+            max_tokens=self.decoding.sampling.max_new_tokens,
+            stop=[] if self.decoding.stop_text is None else [self.decoding.stop_text],
+            stop_token_ids=self.decoding.encoder.stop_ids,
             skip_special_tokens=True,
         )
 
@@ -202,12 +202,12 @@ class VllmEngine:
         return SamplingParams(
             **self._settings(score_seed(request.seed)),
             max_tokens=1,
-            logprob_token_ids=list(self.rules.label_ids),
+            logprob_token_ids=list(self.decoding.label_ids),
             detokenize=False,
         )
 
     def _settings(self, seed: int) -> dict[str, Any]:
-        sampling = self.rules.sampling
+        sampling = self.decoding.sampling
         return {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -217,14 +217,14 @@ class VllmEngine:
 
     def _draw(self, request: Request, output: Any) -> Draw:
         completion = output.outputs[0]
-        stops = set(self.rules.encoder.stop_ids)
+        stops = set(self.decoding.encoder.stop_ids)
         ids = list(completion.token_ids)
         while ids and ids[-1] in stops:
             ids.pop()
-        return finish(self.rules, request, ids, at_length=completion.finish_reason == "length")
+        return finish(self.decoding, request, ids, at_length=completion.finish_reason == "length")
 
     def _with_reading(self, draw: Draw, output: Any) -> Draw:
         completion = output.outputs[0]
         logprobs = completion.logprobs[0]
-        probs = [math.exp(logprobs[token].logprob) for token in self.rules.label_ids]
+        probs = [math.exp(logprobs[token].logprob) for token in self.decoding.label_ids]
         return with_reading(draw, probs, int(completion.token_ids[0]))
