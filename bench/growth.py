@@ -169,7 +169,7 @@ def measure_samples(repeats: int) -> tuple[list[Entry], str]:
 
 
 def warmed(run: Callable[[list[Request], int], object], requests: list[Request]) -> Callable[[], object]:
-    """The first run, which is not counted, draws eight tokens of one CoT only."""
+    """The first run, which is not counted, samples eight tokens of one CoT only."""
     calls = itertools.chain([(requests[:1], 8)], itertools.repeat((requests, COT)))
     return lambda: run(*next(calls))
 

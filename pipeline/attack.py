@@ -19,7 +19,7 @@ def main() -> str:
     rows = examples.sample(places.benchmark_examples(), params.robustness.max_rows)
     max_length, max_new_tokens = params.model.max_length, params.sampling.max_new_tokens
     changed = attacks.attack_all(rows, encoder, max_length=max_length, max_new_tokens=max_new_tokens)
-    # With request seeds of its own: the last bits of a draw depend on its batch, so one that was shared with `infer`
+    # With request seeds of its own: the last bits of a sample depend on its batch, so one that was shared with `infer`
     # would depend on which of the two ran first.
     generator = generators.generator(params, seed_model, encoder, adapter, "attack")
     drawn = generation.infer(

@@ -23,13 +23,13 @@ def main(job_file: str, answer_file: str) -> None:
     )
     engine = VllmEngine(folder, decoding, dtype="float32", batch_size=job["batch_size"], memory=job["memory"])
     batches = engine.generate([[Request(**request) for request in job["requests"]]], score=True)
-    draws = [
-        {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading and d.reading.probs}
-        for draws in batches
-        for d in draws
+    found = [
+        {"key": s.key, "cot_ids": s.cot_ids, "finish_reason": s.finish_reason, "probs": s.score and s.score.probs}
+        for samples in batches
+        for s in samples
     ]
     blocks = engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks
-    Path(answer_file).write_text(json.dumps({"draws": draws, "cached": engine.cached_tokens, "blocks": blocks}))
+    Path(answer_file).write_text(json.dumps({"samples": found, "cached": engine.cached_tokens, "blocks": blocks}))
 
 
 if __name__ == "__main__":

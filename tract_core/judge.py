@@ -67,7 +67,7 @@ class Judge:
             rows: fields of the `plain` format without gold: `instruction`, `response`, `criteria`,
                 `descriptions` (one text for each score), `reference` and `id` optional.
             num_samples: K.
-            seed: another seed draws other CoTs.
+            seed: another seed samples other CoTs.
 
         Returns:
             For each row, in order: `id`; `expected_score` (Eq. 3, mean over CoTs); `probs` over Y (mean) and
@@ -94,8 +94,8 @@ class Judge:
             raise UserError("this judge writes no CoT, so one sample is all there is; ask for num_samples = 1")
         keys = [CotKey(source=SOURCE, id=row["id"], k=k, run_seed=seed) for row in examples for k in range(num_samples)]
         given = None if self._encoder.style.cot else {(SOURCE, row["id"]): list[int]() for row in examples}
-        drawn = self._generator.draw(examples, keys, score=True, given=given)
-        return [self._verdict(drawn[i : i + num_samples]) for i in range(0, len(drawn), num_samples)]
+        cots = self._generator.sample(examples, keys, score=True, given=given)
+        return [self._verdict(cots[i : i + num_samples]) for i in range(0, len(cots), num_samples)]
 
     def _verdict(self, cots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = self._encoder.scale.values

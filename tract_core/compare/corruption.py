@@ -46,7 +46,7 @@ def kinds(row: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     """The ways in which one CoT is corrupted, in the order of `KINDS`; none for a request that failed.
 
     Args:
-        row: with `status`, `finish_reason` (see `engine.base.Draw`) and `cot`. With status `ok` no delimiter
+        row: with `status`, `finish_reason` (see `engine.base.Sample`) and `cot`. With status `ok` no delimiter
             is missed: a judge that decodes freely (row B.5) has written its score without one. With
             `finish_reason` `given` the model wrote nothing, so an empty text is no fault of its own.
         labels: str(y) of each score of Y.

@@ -23,7 +23,7 @@ from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Row
 from tract_core.generate import free_decoding
-from tract_core.generate.engine import Decoding, Draw, Engine, Request, failure, open_engine
+from tract_core.generate.engine import Decoding, Engine, Request, Sample, failure, open_engine
 from tract_core.generate.store import Store
 from tract_core.model import models
 from tract_core.model.models import SeedModel
@@ -46,7 +46,7 @@ class CotKey:
 
 
 class Generator:
-    """Draws CoTs for keys from p_0 plus an adapter: engine, encoder and store together."""
+    """Samples CoTs for keys from p_0 plus an adapter: engine, encoder and store together."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Generator:
         free: bool = False,
         work: str | Path = "work",
     ) -> None:
-        """Check the adapter; the engine itself starts at the first draw that the store does not hold.
+        """Check the adapter; the engine itself starts at the first sample that the store does not hold.
 
         Raises:
             UserError: the adapter was altered or belongs to another base.
@@ -85,7 +85,7 @@ class Generator:
         self._engine: Engine | None = None
         self._batch_size = engine.batch_size
 
-    def draw(
+    def sample(
         self,
         examples: Sequence[Row],
         keys: Sequence[CotKey],
@@ -100,11 +100,11 @@ class Generator:
             examples: rows of the examples table, those among them that the keys name.
             keys: distinct keys.
             score: also read the score (`probs`, `label_mass`, `sampled_score`).
-            attempt: 0 for the first draw of a key; each further attempt has a request seed of its own.
-            given: for each example (source, id) the ids of a CoT that is read instead of drawing one.
+            attempt: 0 for the first sample of a key; each further attempt has a request seed of its own.
+            given: for each example (source, id) the ids of a CoT that is read instead of sampling one.
 
         Raises:
-            UserError: every request failed, the engine cannot go on, the disk is full, or another process is drawing
+            UserError: every request failed, the engine cannot go on, the disk is full, or another process is sampling
                 the same. A request that fails alone is a row with status `error` and no score.
         """
         asked = {(key.source, key.id) for key in keys}
@@ -140,25 +140,25 @@ class Generator:
         ]
 
     def _answer(self, batches: Sequence[Sequence[Request]], *, score: bool) -> dict[str, dict[str, Any]]:
-        """Draw what the store does not hold. Failed requests are returned, not kept, so that a rerun asks again."""
+        """Sample what the store does not hold. Failed requests are returned, not kept, so that a rerun asks again."""
         failed = dict[str, dict[str, Any]]()
         if not self._missing(batches):
             return failed
         with self.store.held():
-            missing = self._missing(batches)  # without what another process drew in the meantime
+            missing = self._missing(batches)  # without what another process sampled in the meantime
             waiting = {request.key for batch in missing for request in batch}
             with tqdm(total=len(waiting), unit="CoT", desc="CoTs") as progress:
-                for draws in self._started().generate(missing, score=score) if missing else []:
-                    for draw in draws:
-                        if draw.key not in waiting:
-                            raise RuntimeError(f"the engine answered {draw.key} twice, or was never asked for it")
-                        waiting.remove(draw.key)
-                    rows = {draw.key: self._row(draw, score=score) for draw in draws}
-                    failed |= {draw.key: rows.pop(draw.key) for draw in draws if draw.failed}
+                for samples in self._started().generate(missing, score=score) if missing else []:
+                    for sample in samples:
+                        if sample.key not in waiting:
+                            raise RuntimeError(f"the engine answered {sample.key} twice, or was never asked for it")
+                        waiting.remove(sample.key)
+                    rows = {sample.key: self._row(sample, score=score) for sample in samples}
+                    failed |= {sample.key: rows.pop(sample.key) for sample in samples if sample.failed}
                     self.store.add(rows)
-                    progress.update(len(draws))
+                    progress.update(len(samples))
             unanswered = [failure(key, "the engine did not answer") for key in waiting]
-        return failed | {draw.key: self._row(draw, score=score) for draw in unanswered}
+        return failed | {sample.key: self._row(sample, score=score) for sample in unanswered}
 
     def _missing(self, batches: Sequence[Sequence[Request]]) -> list[list[Request]]:
         left = [[request for request in batch if request.key not in self.store.rows] for batch in batches]
@@ -169,23 +169,23 @@ class Generator:
             self._engine = self._open()
         return self._engine
 
-    def _row(self, draw: Draw, *, score: bool) -> dict[str, Any]:
+    def _row(self, sample: Sample, *, score: bool) -> dict[str, Any]:
         row: dict[str, Any] = {
-            "cot": self.encoder.decode(draw.cot_ids),
-            "cot_ids": draw.cot_ids,
-            "finish_reason": draw.finish_reason,
-            "num_tokens": draw.num_tokens,
+            "cot": self.encoder.decode(sample.cot_ids),
+            "cot_ids": sample.cot_ids,
+            "finish_reason": sample.finish_reason,
+            "num_tokens": sample.num_tokens,
         }
-        row["status"] = status_of(draw.finish_reason, row["cot"])
+        row["status"] = status_of(sample.finish_reason, row["cot"])
         if score:
             row |= {"probs": None, "label_mass": None, "sampled_score": None}
-        if draw.reading is not None:
-            sampled = draw.reading.sampled_id
+        if sample.score is not None:
+            sampled = sample.score.sampled_id
             label_ids = self.encoder.score_tokens.label_ids
             value = self.encoder.scale.values[label_ids.index(sampled)] if sampled in label_ids else None
             row |= {
-                "probs": draw.reading.probs,
-                "label_mass": sum(draw.reading.probs),
+                "probs": sample.score.probs,
+                "label_mass": sum(sample.score.probs),
                 "sampled_score": value,
             }
         return row
@@ -207,7 +207,7 @@ def status_of(finish_reason: str, cot: str) -> str:
 
 
 def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, settings: Selfgen) -> list[Row]:
-    """`selfgen.num_samples` CoTs for each training example from p_s, bad ones drawn again as `on_bad_cot` says.
+    """`selfgen.num_samples` CoTs for each training example from p_s, bad ones sampled again as `on_bad_cot` says.
 
     Returns:
         One row for each k and example, k outermost; those with k = 0 do not depend on `num_samples`. Rows that
@@ -221,14 +221,14 @@ def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, 
         for k in range(settings.num_samples)
         for row in examples
     ]
-    rows = generator.draw(examples, keys, score=False)
+    rows = generator.sample(examples, keys, score=False)
     attempts = settings.max_resamples if settings.on_bad_cot == "resample" else 0
     for attempt in range(1, attempts + 1):
         bad = [index for index, row in enumerate(rows) if row["status"] != "ok"]
         if not bad:
             break
-        logger.info("attempt %d: drawing %d bad CoTs again", attempt, len(bad))
-        again = generator.draw(examples, [keys[index] for index in bad], score=False, attempt=attempt)
+        logger.info("attempt %d: sampling %d bad CoTs again", attempt, len(bad))
+        again = generator.sample(examples, [keys[index] for index in bad], score=False, attempt=attempt)
         for index, row in zip(bad, again, strict=True):
             rows[index] = row
     bad_rows = [row for row in rows if row["status"] != "ok"]
@@ -255,14 +255,14 @@ def infer(generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int]
         for row in examples
     ]
     given = None if cot else {(row["source"], row["id"]): list[int]() for row in examples}
-    return with_gold(generator.draw(examples, keys, score=True, given=given), examples)
+    return with_gold(generator.sample(examples, keys, score=True, given=given), examples)
 
 
 def read_given(generator: Generator, examples: Sequence[Row], cots: Mapping[tuple[str, str], list[int]]) -> list[Row]:
     """The scores behind given CoTs, one for each example that has one: rows of the predictions table."""
     chosen = [row for row in examples if (row["source"], row["id"]) in cots]
     keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=0) for row in chosen]
-    return with_gold(generator.draw(chosen, keys, score=True, given=cots), chosen)
+    return with_gold(generator.sample(chosen, keys, score=True, given=cots), chosen)
 
 
 def infer_freely(
@@ -270,7 +270,7 @@ def infer_freely(
 ) -> list[Row]:
     """K replies of a judge that decodes freely, each score read from its text: rows of the predictions table.
 
-    A reply without a readable score is drawn again, at most `max_retries` times, and then has no score. There
+    A reply without a readable score is sampled again, at most `max_retries` times, and then has no score. There
     are no probabilities to read, since where the score stands is the judge's own choice.
     """
     keys = [
@@ -279,11 +279,11 @@ def infer_freely(
         for k in range(num_samples)
         for row in examples
     ]
-    rows = generator.draw(examples, keys, score=False)
+    rows = generator.sample(examples, keys, score=False)
     scale = generator.encoder.scale
     for attempt in range(1, max_retries + 1):
         unread = [n for n, row in enumerate(rows) if free_decoding.parse(row["cot"], scale.labels).label is None]
-        again = generator.draw(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
+        again = generator.sample(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
         for n, row in zip(unread, again, strict=True):
             rows[n] = row
     return with_gold([_read_freely(row, scale) for row in rows], examples)
@@ -298,7 +298,7 @@ def _read_freely(row: Row, scale: ScoreScale) -> Row:
 
 
 def ask_with(generator: Generator) -> Callable[[str], str]:
-    """A model that decodes freely as a function from question to reply; a question asked again is drawn anew."""
+    """A model that decodes freely as a function from question to reply; a question asked again is sampled anew."""
     asked: Counter[str] = Counter()
 
     def ask(question: str) -> str:
@@ -306,14 +306,14 @@ def ask_with(generator: Generator) -> Callable[[str], str]:
         key = CotKey(source=row["source"], id=row["id"], k=asked[question], run_seed=0)
         asked[question] += 1
         blank = {"instruction": "", "response": "", "reference": None, "criteria": "", "descriptions": ()}
-        reply: str = generator.draw([{**blank, **row}], [key], score=False)[0]["cot"]
+        reply: str = generator.sample([{**blank, **row}], [key], score=False)[0]["cot"]
         return reply
 
     return ask
 
 
 def with_gold(rows: Sequence[Row], examples: Sequence[Row]) -> list[Row]:
-    """Drawn rows with the gold score of their example."""
+    """Sampled rows with the gold score of their example."""
     gold = {(row["source"], row["id"]): row["gold"] for row in examples}
     return [{**row, "gold": gold[(row["source"], row["id"])]} for row in rows]
 

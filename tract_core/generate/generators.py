@@ -1,4 +1,4 @@
-"""What draws CoTs and reads scores, from params.yaml: the same everywhere but for the adapter."""
+"""What samples CoTs and reads scores, from params.yaml: the same everywhere but for the adapter."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def generator(
     *,
     temperature: float | None = None,
 ) -> Generator:
-    """What draws CoTs from p_0 plus an adapter (None: from p_0 itself); `temperature` in place of the sampling's."""
+    """What samples CoTs from p_0 plus an adapter (None: from p_0 itself); `temperature` in place of the sampling's."""
     sampling = params.sampling
     if temperature is not None:
         sampling = sampling.model_copy(update={"temperature": temperature})

@@ -21,7 +21,7 @@ from transformers import (
 
 from tract_core.base.config import Sampling
 from tract_core.base.errors import UserError, is_out_of_memory
-from tract_core.generate.engine.base import Decoding, Draw, Request, failure, finish, given, score_seed, with_reading
+from tract_core.generate.engine.base import Decoding, Request, Sample, failure, finish, given, score_seed, with_score
 from tract_core.model.objectives import expected_score
 
 logger = logging.getLogger(__name__)
@@ -35,15 +35,15 @@ class TransformersEngine:
         self.model: Any = model.to(device).eval()
         self.decoding, self.device = decoding, device
 
-    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
-        """See Engine; answers come batch by batch. Padding changes a draw's last bits, so batches stay as they are."""
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Sample]]:
+        """See Engine; answers come batch by batch. Padding changes a sample's last bits, so batches stay."""
         for batch in batches:
             refusals = {request.key: self.decoding.refusal(request, score=score) for request in batch}
             fitting = [request for request in batch if refusals[request.key] is None]
             refused = [failure(key, reason) for key, reason in refusals.items() if reason is not None]
             yield [*refused, *(self._answer(fitting, score=score) if fitting else [])]
 
-    def _answer(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+    def _answer(self, batch: Sequence[Request], *, score: bool) -> list[Sample]:
         """One batch, or where it fails, each of its requests by itself."""
         try:
             return self._compute(batch, score=score)
@@ -57,19 +57,19 @@ class TransformersEngine:
             if len(batch) == 1:
                 return [failure(batch[0].key, f"{type(error).__name__}: {error}")]
             logger.warning("a batch failed (%s); its requests are tried one by one", error)
-            return [draw for request in batch for draw in self._answer([request], score=score)]
+            return [sample for request in batch for sample in self._answer([request], score=score)]
 
     @torch.inference_mode()
-    def _compute(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+    def _compute(self, batch: Sequence[Request], *, score: bool) -> list[Sample]:
         to_sample = [request for request in batch if request.cot_ids is None]
-        drawn = {draw.key: draw for draw in self._sample(to_sample)} if to_sample else {}
-        draws = [drawn.get(request.key) or given(request) for request in batch]
-        read = [request for request, draw in zip(batch, draws, strict=True) if score and not draw.failed]
-        left = [draw for draw in draws if not score or draw.failed]
-        whole = [draw for draw in draws if score and not draw.failed]
+        sampled = {sample.key: sample for sample in self._sample(to_sample)} if to_sample else {}
+        samples = [sampled.get(request.key) or given(request) for request in batch]
+        read = [request for request, sample in zip(batch, samples, strict=True) if score and not sample.failed]
+        left = [sample for sample in samples if not score or sample.failed]
+        whole = [sample for sample in samples if score and not sample.failed]
         return [*left, *(self._read(read, whole) if read else [])]
 
-    def _sample(self, batch: Sequence[Request]) -> list[Draw]:
+    def _sample(self, batch: Sequence[Request]) -> list[Sample]:
         input_ids_BT, mask_BT = _left_pad([request.prompt_ids for request in batch], self.device)
         stop_ids = self.decoding.encoder.stop_ids
         config = GenerationConfig(
@@ -94,17 +94,17 @@ class TransformersEngine:
             for request, ids, broken in zip(batch, new_BT, sampler.broken_B.tolist(), strict=True)
         ]
 
-    def _finish(self, request: Request, padded: list[int]) -> Draw:
+    def _finish(self, request: Request, padded: list[int]) -> Sample:
         # A row that stopped early is padded with a stop id, so the first stop id ends the row either way.
         stops = set(self.decoding.encoder.stop_ids)
         length = next((place for place, token in enumerate(padded) if token in stops), len(padded))
         at_length = length >= self.decoding.sampling.max_new_tokens
         return finish(self.decoding, request, padded[:length], at_length=at_length)
 
-    def _read(self, batch: Sequence[Request], draws: Sequence[Draw]) -> list[Draw]:
+    def _read(self, batch: Sequence[Request], samples: Sequence[Sample]) -> list[Sample]:
         contexts = [
-            self.decoding.encoder.scoring_context(request.prompt_ids, draw.cot_ids)
-            for request, draw in zip(batch, draws, strict=True)
+            self.decoding.encoder.scoring_context(request.prompt_ids, sample.cot_ids)
+            for request, sample in zip(batch, samples, strict=True)
         ]
         input_ids_BT, mask_BT = _left_pad(contexts, self.device)
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
@@ -116,7 +116,7 @@ class TransformersEngine:
         sampler = _Sampler([score_seed(request.seed) for request in batch], mask_BT, self.decoding.sampling)
         sampled_B = sampler(input_ids_BT, logits_BV.float()).argmax(-1)
         probs, sampled = probs_BY.double().tolist(), sampled_B.tolist()
-        return [with_reading(*one) for one in zip(draws, probs, sampled, strict=True)]
+        return [with_score(*one) for one in zip(samples, probs, sampled, strict=True)]
 
 
 class _Sampler(LogitsProcessor):
