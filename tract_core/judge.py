@@ -99,7 +99,7 @@ class Judge:
 
     def _verdict(self, cots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = self._encoder.scale.values
-        read = [probs for cot in cots if (probs := scoring.reading(cot)) is not None]
+        read = [probs for cot in cots if (probs := scoring.probabilities(cot)) is not None]
         scores = [scoring.rail(probs, values) for probs in read]
         probs = np.mean(read, axis=0).tolist() if read else None
         return {

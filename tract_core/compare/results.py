@@ -75,7 +75,7 @@ def ceiling(examples: Examples) -> list[Record]:
 
 
 def table3(
-    readings: Mapping[str, Mapping[str, scoring.Runs]],
+    predictions: Mapping[str, Mapping[str, scoring.Runs]],
     examples: Sequence[Row],
     seeds: Sequence[int],
     scale: ScoreScale,
@@ -85,7 +85,7 @@ def table3(
     """`table3`: RMSE (RAIL) behind training CoTs and behind own CoTs, over training examples and training seeds.
 
     Args:
-        readings: row -> `training` and `own` -> training seed -> predictions.
+        predictions: row -> `training` and `own` -> training seed -> predictions.
         examples: the training examples that were looked at.
         seeds: the training seeds; a part that lacks one counts as not run.
         scale: Y.
@@ -94,7 +94,7 @@ def table3(
     """
     parts = [
         _gap(row, {cots: _complete(runs, seeds) for cots, runs in by_cots.items()}, examples, scale, score, bootstrap)
-        for row, by_cots in readings.items()
+        for row, by_cots in predictions.items()
     ]
     return {"cells": [cell for cells, _ in parts for cell in cells], "gaps": [gap for _, gap in parts]}
 
@@ -200,7 +200,9 @@ def _gap(
     seeds = [seed for seed in ran[0] if all(seed in runs for runs in ran)] if ran else []
 
     def stacked(cots: str) -> Array | None:
-        parts = [_readings(by_cots[cots][seed], examples, scale, score) for seed in seeds if seed in by_cots[cots]]
+        parts = [
+            _expected_scores(by_cots[cots][seed], examples, scale, score) for seed in seeds if seed in by_cots[cots]
+        ]
         return np.concatenate(parts) if parts else None
 
     return statistics.rmse_gap(
@@ -208,7 +210,7 @@ def _gap(
     )
 
 
-def _readings(rows: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score) -> Array:
+def _expected_scores(rows: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score) -> Array:
     by_key = {(row["source"], row["id"]): scoring.predict(row, "rail", scale, score) for row in rows}
     return np.array([by_key.get((row["source"], row["id"])) for row in examples], dtype=np.float64)
 

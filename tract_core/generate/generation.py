@@ -94,7 +94,7 @@ class Generator:
         attempt: int = 0,
         given: Mapping[tuple[str, str], list[int]] | None = None,
     ) -> list[Row]:
-        """One row for each key, in the order of the keys: the columns of `cots`, and the reading.
+        """One row for each key, in the order of the keys: the columns of `cots`, and the score.
 
         Args:
             examples: rows of the examples table, those among them that the keys name.

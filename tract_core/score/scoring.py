@@ -60,25 +60,25 @@ def spread_over_scale(probs_Y: Sequence[float], values_Y: Sequence[float]) -> fl
 
 
 def usable(row: Mapping[str, Any], score: Score) -> bool:
-    """Whether a CoT's reading counts, if it has one: `ok` always, other CoTs under `score_and_flag`."""
+    """Whether a CoT's score counts, if it has one: `ok` always, other CoTs under `score_and_flag`."""
     return row["status"] == "ok" or score.on_truncated == "score_and_flag"
 
 
-def reading(row: Mapping[str, Any]) -> list[float] | None:
+def probabilities(record: Mapping[str, Any]) -> list[float] | None:
     """A CoT's probabilities over Y; None where it has none, or NaN because the model's logits were not finite."""
-    probs: list[float] | None = row.get("probs")
+    probs: list[float] | None = record.get("probs")
     return probs if probs is not None and math.isfinite(sum(probs)) else None
 
 
 def median_mass(rows: Iterable[Mapping[str, Any]]) -> float | None:
-    """Median probability of all scores together, over the CoTs that have a reading."""
-    masses = [sum(probs) for row in rows if (probs := reading(row)) is not None]
+    """Median probability of all scores together, over the CoTs that have a score."""
+    masses = [sum(probs) for row in rows if (probs := probabilities(row)) is not None]
     return float(np.median(masses)) if masses else None
 
 
 def predict(row: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Score) -> float | None:
     """One CoT's prediction in units of the scale, or None."""
-    probs = reading(row)
+    probs = probabilities(row)
     if not usable(row, score) or (probs is None and row["probs"] is not None):
         return None
     if predictor == SAMPLED:
