@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from tract_core.base import config, places, process, tables
 from tract_core.base.config import Params
 from tract_core.base.errors import UserError
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.model import loading
 from tract_core.plan import cost, states, workload
 from tract_core.plan.cost import DEVICES, Cost, Device, Sizes
@@ -53,7 +53,7 @@ def projected(params: Params, device: Device, stages: Iterable[str]) -> dict[str
     }
 
 
-def mean_lengths(train: Sequence[Row], encoder: Encoder) -> Sizes:
+def mean_lengths(train: Sequence[Record], encoder: Encoder) -> Sizes:
     """Mean tokens of at most 200 training examples; generated CoTs are taken to be as long as the annotator's."""
     rows = examples.sample(train, _LOOKED_AT)
     tail = len(encoder.score_tokens.delimiter_ids) + 2

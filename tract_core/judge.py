@@ -19,7 +19,7 @@ from tract_core.base.config import Engine, Model, Prompt, Sampling, Scale
 from tract_core.base.errors import UserError
 from tract_core.data import prepare
 from tract_core.data.checks import check_lengths
-from tract_core.data.raw import Record
+from tract_core.data.raw import RawRecord
 from tract_core.generate.generation import CotKey, Generator
 from tract_core.model import models
 from tract_core.score import scoring
@@ -79,7 +79,7 @@ class Judge:
             UserError: rows break the rules or are too long; all offenders are listed.
         """
         examples = prepare.unscored_rows(
-            [Record(place=f"row {number}", fields=dict(row)) for number, row in enumerate(rows, start=1)],
+            [RawRecord(place=f"row {number}", fields=dict(row)) for number, row in enumerate(rows, start=1)],
             self._encoder.scale,
             source=SOURCE,
         )

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tract_core.base import tables
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 
 TRAIN_EXAMPLES = Path("artifacts/examples/train")
 BENCHMARKS = Path("artifacts/examples/benchmarks")
@@ -77,6 +77,6 @@ def scatter_file(row: str) -> Path:
     return Path(f"plots/scatter/{row}.csv")
 
 
-def benchmark_examples() -> list[Row]:
+def benchmark_examples() -> list[Record]:
     """The examples of all benchmarks."""
     return [row for folder in sorted(BENCHMARKS.iterdir()) for row in tables.read(folder, "examples")]

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 
 KINDS = ("no_delimiter", "truncated", "empty", "stray_score", "stray_bracket", "loop")
 
@@ -66,7 +66,7 @@ def kinds(row: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     return [kind for kind in KINDS if found[kind]]
 
 
-def rates(rows: Sequence[Row], labels: Sequence[str]) -> dict[str, Any]:
+def rates(rows: Sequence[Record], labels: Sequence[str]) -> dict[str, Any]:
     """The share of the rows that has each kind, with the first few CoTs of each kind to look at.
 
     Args:
@@ -107,7 +107,7 @@ def _share(count: int, n: int) -> float | None:
     return count / n if n else None
 
 
-def _examples(rows: Sequence[Row], found: Sequence[list[str]], kind: str) -> list[dict[str, str]]:
+def _examples(rows: Sequence[Record], found: Sequence[list[str]], kind: str) -> list[dict[str, str]]:
     having = [row for row, one in zip(rows, found, strict=True) if kind in one]
     return [{"id": row["id"], "kind": kind, "cot": _shortened(row["cot"])} for row in having[:_EXAMPLES_PER_KIND]]
 

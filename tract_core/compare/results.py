@@ -11,9 +11,9 @@ import numpy as np
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.compare import statistics
-from tract_core.compare.statistics import Array, Bootstrap, Panel, Record, Run
+from tract_core.compare.statistics import Array, Bootstrap, Panel, Run
 from tract_core.score import metrics, scoring
 from tract_core.score.paper_lines import LINES, MEAN, REFERENCE
 
@@ -22,7 +22,7 @@ _SWEPT = ("pearson", "rmse")
 _SOURCES = ("annotator", "a1", "tract")
 """Whose CoTs a perplexity is of, as the report lists them."""
 
-Examples = Mapping[str, Sequence[Row]]
+Examples = Mapping[str, Sequence[Record]]
 """Benchmark -> its rows of the examples table."""
 Predictions = Mapping[str, scoring.Runs]
 """Row of the paper's tables -> training seed -> its predictions; a seed that has not run yet is absent."""
@@ -60,7 +60,7 @@ def tables(
     return {"cells": [cell for cell in cells if cell["row"] in predictions], "differences": compared}
 
 
-def panel(rows: Sequence[Row]) -> Panel:
+def panel(rows: Sequence[Record]) -> Panel:
     """Gold scores and tasks of a benchmark's examples, in their order."""
     return Panel.create([row["gold"] for row in rows], [row["group_id"] for row in rows])
 
@@ -76,7 +76,7 @@ def ceiling(examples: Examples) -> list[Record]:
 
 def table3(
     predictions: Mapping[str, Mapping[str, scoring.Runs]],
-    examples: Sequence[Row],
+    examples: Sequence[Record],
     seeds: Sequence[int],
     scale: ScoreScale,
     score: Score,
@@ -175,7 +175,7 @@ def _with_missing_seeds(cell: Record, missing: Sequence[int]) -> Record:
 
 
 def _runs(
-    found: scoring.Runs, bench: str, examples: Sequence[Row], predictor: str, scale: ScoreScale, score: Score
+    found: scoring.Runs, bench: str, examples: Sequence[Record], predictor: str, scale: ScoreScale, score: Score
 ) -> list[Run]:
     return [
         Run(training_seed=training, inference_seed=inference, predictions_N=_in_order(by_id, examples))
@@ -183,7 +183,7 @@ def _runs(
     ]
 
 
-def _in_order(by_id: Mapping[str, float | None], examples: Sequence[Row]) -> Array:
+def _in_order(by_id: Mapping[str, float | None], examples: Sequence[Record]) -> Array:
     """Predictions in the order of the examples, NaN where there is none."""
     return np.array([by_id.get(row["id"]) for row in examples], dtype=np.float64)
 
@@ -191,7 +191,7 @@ def _in_order(by_id: Mapping[str, float | None], examples: Sequence[Row]) -> Arr
 def _gap(
     row: str,
     by_cots: Mapping[str, scoring.Runs],
-    examples: Sequence[Row],
+    examples: Sequence[Record],
     scale: ScoreScale,
     score: Score,
     bootstrap: Bootstrap,
@@ -210,7 +210,7 @@ def _gap(
     )
 
 
-def _expected_scores(rows: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score) -> Array:
+def _expected_scores(rows: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score) -> Array:
     by_key = {(row["source"], row["id"]): scoring.predict(row, "rail", scale, score) for row in rows}
     return np.array([by_key.get((row["source"], row["id"])) for row in examples], dtype=np.float64)
 

@@ -21,7 +21,7 @@ from tract_core.base.config import Engine as EngineSettings
 from tract_core.base.config import Model, Sampling, Selfgen
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.generate import free_decoding
 from tract_core.generate.engine import Decoding, Engine, Request, Sample, failure, open_engine
 from tract_core.generate.store import Store
@@ -87,13 +87,13 @@ class Generator:
 
     def sample(
         self,
-        examples: Sequence[Row],
+        examples: Sequence[Record],
         keys: Sequence[CotKey],
         *,
         score: bool,
         attempt: int = 0,
         given: Mapping[tuple[str, str], list[int]] | None = None,
-    ) -> list[Row]:
+    ) -> list[Record]:
         """One row for each key, in the order of the keys: the columns of `cots`, and the score.
 
         Args:
@@ -206,7 +206,7 @@ def status_of(finish_reason: str, cot: str) -> str:
     return {"delimiter": "ok", "given": "ok", "length": "truncated", "end": "no_delimiter"}[finish_reason]
 
 
-def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, settings: Selfgen) -> list[Row]:
+def self_generate(generator: Generator, examples: Sequence[Record], run_seed: int, settings: Selfgen) -> list[Record]:
     """`selfgen.num_samples` CoTs for each training example from p_s, bad ones sampled again as `on_bad_cot` says.
 
     Returns:
@@ -242,7 +242,7 @@ def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, 
     return rows
 
 
-def infer(generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int) -> list[Row]:
+def infer(generator: Generator, examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int) -> list[Record]:
     """K CoTs with their scores for each example and inference seed: rows of the predictions table.
 
     A judge without CoT reads one score for each example and seed, whatever K.
@@ -258,7 +258,9 @@ def infer(generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int]
     return with_gold(generator.sample(examples, keys, score=True, given=given), examples)
 
 
-def read_given(generator: Generator, examples: Sequence[Row], cots: Mapping[tuple[str, str], list[int]]) -> list[Row]:
+def read_given(
+    generator: Generator, examples: Sequence[Record], cots: Mapping[tuple[str, str], list[int]]
+) -> list[Record]:
     """The scores behind given CoTs, one for each example that has one: rows of the predictions table."""
     chosen = [row for row in examples if (row["source"], row["id"]) in cots]
     keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=0) for row in chosen]
@@ -266,8 +268,8 @@ def read_given(generator: Generator, examples: Sequence[Row], cots: Mapping[tupl
 
 
 def infer_freely(
-    generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int, max_retries: int
-) -> list[Row]:
+    generator: Generator, examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int, max_retries: int
+) -> list[Record]:
     """K replies of a judge that decodes freely, each score read from its text: rows of the predictions table.
 
     A reply without a readable score is sampled again, at most `max_retries` times, and then has no score. There
@@ -289,7 +291,7 @@ def infer_freely(
     return with_gold([_read_freely(row, scale) for row in rows], examples)
 
 
-def _read_freely(row: Row, scale: ScoreScale) -> Row:
+def _read_freely(row: Record, scale: ScoreScale) -> Record:
     parsed = free_decoding.parse(row["cot"], scale.labels)
     value = None if parsed.label is None else scale.values[scale.labels.index(parsed.label)]
     status = row["status"] if value is None else "ok"
@@ -312,20 +314,20 @@ def ask_with(generator: Generator) -> Callable[[str], str]:
     return ask
 
 
-def with_gold(rows: Sequence[Row], examples: Sequence[Row]) -> list[Row]:
+def with_gold(rows: Sequence[Record], examples: Sequence[Record]) -> list[Record]:
     """Sampled rows with the gold score of their example."""
     gold = {(row["source"], row["id"]): row["gold"] for row in examples}
     return [{**row, "gold": gold[(row["source"], row["id"])]} for row in rows]
 
 
-def describe(rows: Sequence[Row]) -> str:
+def describe(rows: Sequence[Record]) -> str:
     """Counts for the stage's line of output."""
     counts = ", ".join(f"{count} {status}" for status, count in tables.count_statuses(rows).items() if count)
     mean = sum(row["num_tokens"] for row in rows) / max(1, len(rows))
     return f"{len(rows)} CoTs ({counts}), {mean:.0f} tokens on average"
 
 
-def share_reencoded_differently(rows: Sequence[Row], encoder: Encoder) -> float:
+def share_reencoded_differently(rows: Sequence[Record], encoder: Encoder) -> float:
     """Share of CoTs whose text encodes to other ids than were sampled (stage 2 trains on the former)."""
     differing = sum(encoder.cot_ids(row["cot"]) != list(row["cot_ids"]) for row in rows)
     return differing / max(1, len(rows))

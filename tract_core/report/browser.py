@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.score.scoring import average, rail
 
 SHOWN_PER_ROW = 40
@@ -57,8 +57,8 @@ _EXAMPLE_FIELDS = ("bench", "id", "instruction", "response", "reference", "crite
 def choose_shown(
     row: str,
     seed: int | None,
-    predictions: Sequence[Row],
-    examples: Sequence[Row],
+    predictions: Sequence[Record],
+    examples: Sequence[Record],
     values_Y: Sequence[float],
     *,
     limit: int = SHOWN_PER_ROW,
@@ -79,7 +79,7 @@ def choose_shown(
     if not predictions:
         return []
     run_seed = min(found["run_seed"] for found in predictions)
-    cots: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    cots: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for found in predictions:
         if found["run_seed"] == run_seed:
             cots[(found["source"], found["id"])].append(found)
@@ -133,7 +133,7 @@ def _spaced(keys: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]
 
 
 def _shown(
-    row: str, seed: int | None, run_seed: int, example: Row, cots: Sequence[Row], values_Y: Sequence[float]
+    row: str, seed: int | None, run_seed: int, example: Record, cots: Sequence[Record], values_Y: Sequence[float]
 ) -> Shown:
     ordered = sorted(cots, key=lambda found: found["k"])
     scores = [None if found["probs"] is None else rail(found["probs"], values_Y) for found in ordered]

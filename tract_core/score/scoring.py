@@ -14,7 +14,7 @@ import numpy as np
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row, count_statuses
+from tract_core.base.tables import Record, count_statuses
 from tract_core.score import metrics
 from tract_core.score.paper_lines import MEAN
 
@@ -96,7 +96,7 @@ def average(predictions: Sequence[float | None]) -> float | None:
     return statistics.fmean(present) if present else None
 
 
-Runs = Mapping[int | None, Sequence[Row]]
+Runs = Mapping[int | None, Sequence[Record]]
 """Training seed -> rows of the predictions table; None for a judge that was not trained here."""
 
 
@@ -187,11 +187,11 @@ def scatter(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score)
     return points
 
 
-def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Row]]:
+def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Record]]:
     return {seed: [row for row in rows if row["source"] == bench] for seed, rows in runs.items()}
 
 
-def _about(runs: Mapping[int | None, Sequence[Row]]) -> dict[str, Any]:
+def _about(runs: Mapping[int | None, Sequence[Record]]) -> dict[str, Any]:
     """What a metrics file says of one benchmark whatever the predictor."""
     rows = [row for run in runs.values() for row in run]
     return {
@@ -218,8 +218,8 @@ def _mean_view(found: metrics.Table) -> dict[str, Any]:
     return {**{name: cell.value for name, cell in found.cells.items()}, "n": found.n, "n_ok": found.n_ok}
 
 
-def _by_example(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+def _by_example(rows: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for row in rows:
         groups[(row["source"], row["id"])].append(row)
     return groups

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tract_core.base.errors import list_some
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.data import checks
 from tract_core.text import prompt_cache
 from tract_core.text.encoding import Encoder
@@ -100,7 +100,7 @@ ATTACKS = (
 )
 
 
-def attacked(row: Mapping[str, Any], attack: Attack, *, top: str, delimiter: str) -> Row:
+def attacked(row: Mapping[str, Any], attack: Attack, *, top: str, delimiter: str) -> Record:
     """An examples row with the changed response, under the source `SOURCE/ATTACK`.
 
     Where the data set ships a rendered prompt, the response is changed inside it; a prompt that does not hold the
@@ -118,14 +118,14 @@ def attacked(row: Mapping[str, Any], attack: Attack, *, top: str, delimiter: str
 
 
 def attack_all(
-    examples: Sequence[Row], encoder: Encoder, *, max_length: int, max_new_tokens: int, work: str | Path = "work"
-) -> list[Row]:
+    examples: Sequence[Record], encoder: Encoder, *, max_length: int, max_new_tokens: int, work: str | Path = "work"
+) -> list[Record]:
     """Every example under every attack, in the order of the examples.
 
     Left out, and named in the log, are those that the attack makes longer than `max_length`, and those whose
     shipped prompt (`prompt.source`) does not hold the response exactly once.
     """
-    style, fitting, left_out = encoder.style, list[Row](), list[str]()
+    style, fitting, left_out = encoder.style, list[Record](), list[str]()
     top, delimiter = style.labels[-1], style.delimiter
     changed = [attacked(row, attack, top=top, delimiter=delimiter) for row in examples for attack in ATTACKS]
     placed = [row for row in changed if row["prompt"] is not None or not style.shipped]

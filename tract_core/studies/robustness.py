@@ -8,9 +8,9 @@ import numpy as np
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.compare import statistics
-from tract_core.compare.statistics import Bootstrap, Record
+from tract_core.compare.statistics import Bootstrap
 from tract_core.score import scoring
 from tract_core.studies.attacks import ATTACKS, Attack
 
@@ -19,7 +19,7 @@ Place = tuple[str, str]
 
 
 def table(
-    predictions: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score, bootstrap: Bootstrap
+    predictions: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score, bootstrap: Bootstrap
 ) -> list[Record]:
     """One record for each attack, over the examples that have an expected score (RAIL) with and without it.
 
@@ -34,7 +34,7 @@ def table(
         are not `ok`; `n`; `n_left_out`: examples that the attack made too long, or whose prompt could not be changed;
         `n_unscored`: examples without a score on either side.
     """
-    runs: dict[Place, list[Row]] = defaultdict(list)
+    runs: dict[Place, list[Record]] = defaultdict(list)
     for row in predictions:
         runs[row["source"], row["id"]].append(row)
     expected = {
@@ -47,8 +47,8 @@ def table(
 
 def _record(
     one: Attack,
-    examples: Sequence[Row],
-    runs: Mapping[Place, Sequence[Row]],
+    examples: Sequence[Record],
+    runs: Mapping[Place, Sequence[Record]],
     expected: Mapping[Place, float | None],
     step: float,
     bootstrap: Bootstrap,
@@ -93,7 +93,7 @@ def _numbers(record: Record) -> str:
     return f"{record['value']:>+8.2f}{low_high:>18}{means}"
 
 
-def _place(row: Row, one: Attack) -> Place:
+def _place(row: Record, one: Attack) -> Place:
     return f"{row['source']}/{one.name}", row["id"]
 
 
