@@ -38,7 +38,7 @@ class Peer:
         self.model: Any = models.load_model(seed_model, measuring.DTYPE).to(measuring.DEVICE).eval()
 
     def answer(self, question: dict[str, Any]) -> Any:
-        """Probabilities behind `contexts`, or the seconds that CoTs of `length` tokens for `prompts` take."""
+        """Probabilities after `contexts`, or the seconds that CoTs of `length` tokens for `prompts` take."""
         if "contexts" in question:
             return self.probabilities(question["contexts"])
         wall, cpu = time.perf_counter(), time.process_time()

@@ -6,7 +6,7 @@
 Train step (bench/train_step.py, batch 1): ours beside the released loss semantics, against the tokens of the prompt,
 of the completion, and the vocabulary. The model has 8 of SmolLM2-135M's 30 layers, with random weights: what grows is
 the same, and it takes minutes instead of half an hour. Loss and gradients are compared at each point before anything
-is timed. Sampling (bench/sampling.py): K CoTs of 64 tokens behind one prompt of about 1,400 tokens, with their scores,
+is timed. Sampling (bench/sampling.py): K CoTs of 64 tokens after one prompt of about 1,400 tokens, with their scores,
 by the whole SmolLM2-135M; ours beside the same engine without sharing.
 """
 

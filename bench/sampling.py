@@ -6,7 +6,7 @@ SmolLM2-135M, real judge prompts of about 1,300 tokens (vicuna_eval.json in TRAC
 exactly 250 tokens for each CoT, so that all variants do the same work. Without sharing: vLLM reads no prefix cache, and
 the scores are a second pass. transformers: one padded batch, or one CoT after the other (two of them), then one forward
 pass to the score; both get the last position's logits alone, which is kind to them.
-First the probabilities are compared with a float32 softmax over the vocabulary, behind CoTs that end as they like.
+First the probabilities are compared with a float32 softmax over the vocabulary, after CoTs that end as they like.
 On a GPU, where there is one, in bfloat16 and with more CoTs.
 """
 

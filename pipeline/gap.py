@@ -1,4 +1,4 @@
-"""Table 3: a model's scores of its training examples, behind the CoTs it was trained on and behind its own.
+"""Table 3: a model's scores of its training examples, after the CoTs it was trained on and after its own.
 
 Of several own CoTs of an example that stage 2 learned from, the first (k = 0) is read.
 
@@ -29,7 +29,7 @@ def main() -> str:
         own = generation.infer(generator, rows, seeds=[given.seed], num_samples=1)
     for name, table in (("training", training), ("own", own)):
         tables.write(places.gap(given.row, given.seed, name), "predictions", table, generator.origin)
-    return f"{len(training)} examples behind training CoTs, {len(own)} behind own CoTs"
+    return f"{len(training)} examples after training CoTs, {len(own)} after own CoTs"
 
 
 if __name__ == "__main__":

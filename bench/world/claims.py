@@ -51,7 +51,7 @@ class Results:
     r: Callable[[str, str, int], PerSeed]
     """Row of the paper's tables, predictor, K -> Pearson r."""
     gap: Mapping[tuple[str, str], PerSeed]
-    """(a1 or tract, training or own) -> RMSE of RAIL behind these CoTs."""
+    """(a1 or tract, training or own) -> RMSE of RAIL after these CoTs."""
     verdict_r: PerSeed
     """Correlation of the mean level of the verdict words in p_s's own CoTs with gold."""
 

@@ -38,7 +38,7 @@ def curve(row: str, seed: int | None) -> Path:
 
 
 def gap(row: str, seed: int, cots: str) -> Path:
-    """Scores of the training examples behind `training` or `own` CoTs (Table 3)."""
+    """Scores of the training examples after `training` or `own` CoTs (Table 3)."""
     return RESULTS / "gap" / row / f"seed_{seed}" / cots
 
 

@@ -82,7 +82,7 @@ def table3(
     score: Score,
     bootstrap: Bootstrap,
 ) -> Record:
-    """`table3`: RMSE (RAIL) behind training CoTs and behind own CoTs, over training examples and training seeds.
+    """`table3`: RMSE (RAIL) after training CoTs and after own CoTs, over training examples and training seeds.
 
     Args:
         predictions: row -> `training` and `own` -> training seed -> predictions.

@@ -145,7 +145,7 @@ class RowReader:
         return float(number)
 
     def _label_value(self, value: Any) -> Any:
-        """The number behind a label such as "4" (Feedback Collection stores scores as text); else the value."""
+        """The number after a label such as "4" (Feedback Collection stores scores as text); else the value."""
         if isinstance(value, str) and value.strip() in self.scale.labels:
             return self.scale.values[self.scale.labels.index(value.strip())]
         return value

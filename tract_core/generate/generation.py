@@ -261,7 +261,7 @@ def infer(generator: Generator, examples: Sequence[Record], *, seeds: Sequence[i
 def read_given(
     generator: Generator, examples: Sequence[Record], cots: Mapping[tuple[str, str], list[int]]
 ) -> list[Record]:
-    """The scores behind given CoTs, one for each example that has one: rows of the predictions table."""
+    """The scores after given CoTs, one for each example that has one: rows of the predictions table."""
     chosen = [row for row in examples if (row["source"], row["id"]) in cots]
     keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=0) for row in chosen]
     return with_gold(generator.sample(chosen, keys, score=True, given=cots), chosen)

@@ -36,7 +36,7 @@ def generator(
 
 
 def external_judgements(params: Params, protocol: str, num_samples: int, out: Path) -> str:
-    """Row B.5: an external judge on all benchmarks, by free decoding or behind a forced delimiter."""
+    """Row B.5: an external judge on all benchmarks, by free decoding or after a forced delimiter."""
     external = params.external
     assert external is not None  # config demands it where a protocol is listed
     judge = models.resolve(external.model)

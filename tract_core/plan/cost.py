@@ -67,13 +67,13 @@ class Work:
     prompts: float = 0.0
     """Different prompts among them: the engine reads each once."""
     read: float = 0.0
-    """Sequences that are read once: scores behind given CoTs, perplexities."""
+    """Sequences that are read once: scores after given CoTs, perplexities."""
     cot: bool = True
     """Whether the sequences hold a CoT."""
 
 
 def forward_flop(shape: Shape, tokens: float, logit_rows: float, *, cached: float = 0.0) -> float:
-    """One forward pass over `tokens` tokens behind `cached` ones, with causal attention."""
+    """One forward pass over `tokens` tokens after `cached` ones, with causal attention."""
     return 2 * shape.body * tokens + 2 * shape.head * logit_rows + _attention_flop(shape, tokens, cached)
 
 

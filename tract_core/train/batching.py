@@ -92,7 +92,7 @@ class EpochLoader(DataLoader[Any]):
 
 @dataclass(frozen=True, kw_only=True)
 class Collate:
-    """Examples -> tensors for `training.LossModule`: all sequences in one row, one behind the other.
+    """Examples -> tensors for `training.LossModule`: all sequences in one row, one after the other.
 
     Target tokens are the CoT, the delimiter, the score and the end token. Only the positions that predict
     a target are kept, so the model computes no logits for the prompt.

@@ -294,7 +294,7 @@ def test_table_3_takes_the_examples_that_were_looked_at_alone(trained_on):
     errors = gap_errors(trained_on)
     by_cots = {cots: {1: gap_readings(trained_on, 1, errors[cots, 1])} for cots in ("training", "own")}
     found = results.table3({"a1": by_cots}, trained_on[:4], [1], SCALE, FLAG, BOOTSTRAP)
-    used = errors["own", 1][1:4]  # the first has no score behind its training CoT
+    used = errors["own", 1][1:4]  # the first has no score after its training CoT
     assert [cell["n"] for cell in found["cells"]] == [3, 3]
     assert found["cells"][1]["value"] == pytest.approx(math.sqrt(sum(error**2 for error in used) / 3))
 

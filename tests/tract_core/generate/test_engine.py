@@ -71,7 +71,7 @@ def test_another_seed_is_another_cot(tiny):
     assert all(sample.score is None for sample in samples)
 
 
-def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
+def test_probabilities_are_the_full_softmax_after_the_delimiter(tiny):
     model, encoder = tiny
     asked = requests(encoder, cot_ids=encoder.cot_ids("Clear and right."))
     for request, sample in zip(asked, answers(engine(tiny), asked, score=True), strict=True):
@@ -82,7 +82,7 @@ def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
         assert (sample.finish_reason, sample.num_tokens) == ("given", 0)
 
 
-def test_without_cot_the_score_is_read_right_behind_the_prompt(tiny):
+def test_without_cot_the_score_is_read_right_after_the_prompt(tiny):
     model, with_cot = tiny
     encoder = Encoder(with_cot.tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)
     prompt = encoder.prompt_ids(X)
@@ -152,7 +152,7 @@ def test_generation_ends_at_the_length_limit(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize(("max_new_tokens", "reason"), [(60, "end"), (16, "length")])
-def test_free_decoding_goes_on_behind_the_delimiter_and_keeps_the_whole_text(tiny, monkeypatch, max_new_tokens, reason):
+def test_free_decoding_goes_on_after_the_delimiter_and_keeps_the_whole_text(tiny, monkeypatch, max_new_tokens, reason):
     text = "Fine work. So the overall score is 4 and more text"
     whole = tiny[1].cot_ids(text)
     sample, encoder = scripted(

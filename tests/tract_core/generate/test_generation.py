@@ -299,7 +299,7 @@ def given_cots(encoder, *texts):
     return {("train", f"e{i}"): encoder.cot_ids(text) for i, text in enumerate(texts) if text is not None}
 
 
-def test_the_scores_behind_given_cots_are_read_and_nothing_is_sampled(make, encoder):
+def test_the_scores_after_given_cots_are_read_and_nothing_is_sampled(make, encoder):
     generator, fake = make()
     cots = given_cots(encoder, "Right.", None, "Half right.")
     rows = generation.read_given(generator, examples(3), cots)

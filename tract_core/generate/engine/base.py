@@ -29,7 +29,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreProbs:
-    """The next-token distribution behind the delimiter."""
+    """The next-token distribution after the delimiter."""
 
     probs: list[float]
     """p(str(y)) for each y in Y, softmax over the full vocabulary, before temperature and penalty."""
@@ -97,7 +97,7 @@ class Engine(Protocol):
         Args:
             batches: requests with distinct keys. An engine whose last bits depend on what is computed together
                 computes each batch by itself; another one may take them as one list.
-            score: also read the score behind prompt + CoT + delimiter.
+            score: also read the score after prompt + CoT + delimiter.
 
         Yields:
             What was finished together, soon after it was.
