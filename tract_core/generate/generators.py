@@ -55,8 +55,10 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
     examples, seeds = places.benchmark_examples(), params.infer.seeds
     if protocol == "free":
         retries = external.max_retries
-        rows = generation.infer_freely(source, examples, seeds=seeds, num_samples=num_samples, max_retries=retries)
+        predictions = generation.infer_freely(
+            source, examples, seeds=seeds, num_samples=num_samples, max_retries=retries
+        )
     else:
-        rows = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
-    tables.write(out, "predictions", rows, source.origin)
-    return generation.describe(rows)
+        predictions = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
+    tables.write(out, "predictions", predictions, source.origin)
+    return generation.describe(predictions)

@@ -29,7 +29,7 @@ class Store:
     def __init__(self, shared: Mapping[str, Any], work: str | Path = "work") -> None:
         name = tables.content_hash({**shared, "format": FORMAT})[:16]
         self.folder = Path(work) / "generations" / name
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.samples: dict[str, dict[str, Any]] = {}
         self._seen: set[Path] = set()
         self._unsaved: dict[str, dict[str, Any]] = {}
         self._read_new()
@@ -48,14 +48,14 @@ class Store:
             finally:
                 self._flush()  # again, where a signal came in between
 
-    def add(self, rows: Mapping[str, dict[str, Any]]) -> None:
+    def add(self, samples: Mapping[str, dict[str, Any]]) -> None:
         """Keep samples that were finished together, as one shard.
 
         Raises:
             UserError: the disk is full; earlier shards are whole.
         """
-        self.rows.update(rows)
-        self._unsaved.update(rows)
+        self.samples.update(samples)
+        self._unsaved.update(samples)
         self._flush()
 
     def _flush(self) -> None:
@@ -69,6 +69,6 @@ class Store:
         for shard in sorted(set(self.folder.glob("*.json")) - self._seen):
             self._seen.add(shard)
             try:
-                self.rows.update(tables.read_json(shard))
+                self.samples.update(tables.read_json(shard))
             except UserError as error:
                 logger.warning("shard %s is not used, and its CoTs are sampled again: %s", shard.name, error)

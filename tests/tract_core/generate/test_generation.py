@@ -220,7 +220,7 @@ def test_more_own_cots_leave_the_first_of_each_example_as_it_is(make):
     assert len({row["request_seed"] for row in wider}) == len({row["cot"] for row in wider}) == 12
     wide_batches = [[request.seed for request in batch] for batch in fake.batches]
     generator, fake = make(stage="selfgen")
-    generator.store.rows = {}
+    generator.store.samples = {}
     one = generation.self_generate(generator, rows, 1, selfgen_rules(num_samples=1))
     assert one == wider[:6]
     assert [[request.seed for request in batch] for batch in fake.batches] == wide_batches[:2]
@@ -555,7 +555,7 @@ def test_an_answer_that_comes_twice_or_was_not_asked_for_stops_the_run(make, enc
 def batches_of(made, rows, *, seeds=(1,), num_samples=2):
     """Request seeds of the batches that an engine gets where nothing is stored."""
     generator, fake = made
-    generator.store.rows = {}
+    generator.store.samples = {}
     infer(generator, rows, seeds, num_samples)
     return [[request.seed for request in batch] for batch in fake.batches]
 
