@@ -55,11 +55,11 @@ def projected(params: Params, device: Device, stages: Iterable[str]) -> dict[str
 
 def mean_lengths(train: Sequence[Record], encoder: Encoder) -> Sizes:
     """Mean tokens of at most 200 training examples; generated CoTs are taken to be as long as the annotator's."""
-    rows = examples.sample(train, _LOOKED_AT)
+    looked_at = examples.sample(train, _LOOKED_AT)
     tail = len(encoder.score_tokens.delimiter_ids) + 2
     return Sizes(
-        prompt=fmean(len(encoder.prompt_ids(examples.judge_input(row))) for row in rows),
-        cot=fmean(len(encoder.cot_ids(row["annotator_cot"])) for row in rows) + tail,
+        prompt=fmean(len(encoder.prompt_ids(examples.judge_input(example))) for example in looked_at),
+        cot=fmean(len(encoder.cot_ids(example["annotator_cot"])) for example in looked_at) + tail,
     )
 
 

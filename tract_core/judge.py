@@ -92,8 +92,12 @@ class Judge:
         )
         if not self._encoder.style.cot and num_samples > 1:
             raise UserError("this judge writes no CoT, so one sample is all there is; ask for num_samples = 1")
-        keys = [CotKey(source=SOURCE, id=row["id"], k=k, run_seed=seed) for row in examples for k in range(num_samples)]
-        given = None if self._encoder.style.cot else {(SOURCE, row["id"]): list[int]() for row in examples}
+        keys = [
+            CotKey(source=SOURCE, id=example["id"], k=k, run_seed=seed)
+            for example in examples
+            for k in range(num_samples)
+        ]
+        given = None if self._encoder.style.cot else {(SOURCE, example["id"]): list[int]() for example in examples}
         cots = self._generator.sample(examples, keys, score=True, given=given)
         return [self._verdict(cots[i : i + num_samples]) for i in range(0, len(cots), num_samples)]
 

@@ -25,7 +25,7 @@ def table(
 
     Args:
         predictions: of the examples and of the attacked examples, all runs of one judge; they are averaged.
-        examples: rows of the examples table, for their tasks.
+        examples: of the examples table, for their tasks.
 
     Returns:
         `value`: mean of E[score | attacked] - E[score | clean], in units of the scale, with its interval by task;
@@ -35,13 +35,13 @@ def table(
         `n_unscored`: examples without a score on either side.
     """
     runs: dict[Place, list[Record]] = defaultdict(list)
-    for row in predictions:
-        runs[row["source"], row["id"]].append(row)
+    for prediction in predictions:
+        runs[prediction["source"], prediction["id"]].append(prediction)
     expected = {
-        place: scoring.average([scoring.predict(row, "rail", scale, score) for row in rows])
-        for place, rows in runs.items()
+        place: scoring.average([scoring.predict(prediction, "rail", scale, score) for prediction in found])
+        for place, found in runs.items()
     }
-    clean = [row for row in examples if (row["source"], row["id"]) in runs]
+    clean = [example for example in examples if (example["source"], example["id"]) in runs]
     return [_record(one, clean, runs, expected, _step(scale), bootstrap) for one in ATTACKS]
 
 
@@ -54,14 +54,14 @@ def _record(
     bootstrap: Bootstrap,
 ) -> Record:
     pairs, groups = list[tuple[float, float]](), list[str]()
-    present = [row for row in examples if _place(row, one) in runs]
-    for row in present:
-        before, after = expected[row["source"], row["id"]], expected[_place(row, one)]
+    present = [example for example in examples if _place(example, one) in runs]
+    for example in present:
+        before, after = expected[example["source"], example["id"]], expected[_place(example, one)]
         if before is not None and after is not None:
             pairs.append((before, after))
-            groups.append(row["group_id"])
+            groups.append(example["group_id"])
     moved_N = np.array([after - before for before, after in pairs])
-    cots = [cot for row in present for cot in runs[_place(row, one)]]
+    cots = [cot for example in present for cot in runs[_place(example, one)]]
     return {
         "attack": one.name,
         "about": one.about,
@@ -93,8 +93,8 @@ def _numbers(record: Record) -> str:
     return f"{record['value']:>+8.2f}{low_high:>18}{means}"
 
 
-def _place(row: Record, one: Attack) -> Place:
-    return f"{row['source']}/{one.name}", row["id"]
+def _place(example: Record, one: Attack) -> Place:
+    return f"{example['source']}/{one.name}", example["id"]
 
 
 def _step(scale: ScoreScale) -> float:
