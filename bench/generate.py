@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 
 from bench import measuring
 from tract_core.base import config
-from tract_core.generate.engine import Rules
+from tract_core.generate.engine import Decoding
 from tract_core.generate.engine.hf import _left_pad
 from tract_core.model import models
 from tract_core.model.models import SeedModel
@@ -24,21 +24,21 @@ from tract_core.text.encoding import Encoder
 PARAMS = config.load("presets/vicuna.yaml")
 
 
-def model_and_rules(length: int) -> tuple[SeedModel, Rules]:
+def model_and_decoding(length: int) -> tuple[SeedModel, Decoding]:
     """SmolLM2-135M, and CoTs of at most `length` tokens."""
     seed_model = models.resolve(PARAMS.model)
     encoder = Encoder.create(models.load_tokenizer(seed_model), PARAMS.prompt, PARAMS.scale)
     sampling = PARAMS.sampling.model_copy(update={"max_new_tokens": length})
-    return seed_model, Rules(encoder=encoder, sampling=sampling, max_length=PARAMS.model.max_length)
+    return seed_model, Decoding(encoder=encoder, sampling=sampling, max_length=PARAMS.model.max_length)
 
 
 class Peer:
     def __init__(self) -> None:
-        seed_model, self.rules = model_and_rules(1)
+        seed_model, self.decoding = model_and_decoding(1)
         self.model: Any = models.load_model(seed_model, measuring.DTYPE).to(measuring.DEVICE).eval()
 
     def answer(self, question: dict[str, Any]) -> Any:
-        """Probabilities behind `contexts`, or the seconds that CoTs of `length` tokens for `prompts` take."""
+        """Probabilities after `contexts`, or the seconds that CoTs of `length` tokens for `prompts` take."""
         if "contexts" in question:
             return self.probabilities(question["contexts"])
         wall, cpu = time.perf_counter(), time.process_time()
@@ -49,7 +49,7 @@ class Peer:
     @torch.inference_mode()
     def run(self, prompts: Sequence[list[int]], length: int) -> None:
         ids_BT, mask_BT = _left_pad(prompts, measuring.DEVICE)
-        sampling, encoder = self.rules.sampling, self.rules.encoder
+        sampling, encoder = self.decoding.sampling, self.decoding.encoder
         settings = GenerationConfig(
             max_new_tokens=length,
             min_new_tokens=length,
@@ -73,7 +73,7 @@ class Peer:
         logits_BV = self.model(
             input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
         ).logits[:, -1]
-        return logits_BV.float().softmax(-1)[:, list(self.rules.label_ids)].tolist()
+        return logits_BV.float().softmax(-1)[:, list(self.decoding.label_ids)].tolist()
 
 
 def main() -> None:

@@ -6,7 +6,7 @@
 Train step (bench/train_step.py, batch 1): ours beside the released loss semantics, against the tokens of the prompt,
 of the completion, and the vocabulary. The model has 8 of SmolLM2-135M's 30 layers, with random weights: what grows is
 the same, and it takes minutes instead of half an hour. Loss and gradients are compared at each point before anything
-is timed. Sampling (bench/sampling.py): K CoTs of 64 tokens behind one prompt of about 1,400 tokens, with their scores,
+is timed. Sampling (bench/sampling.py): K CoTs of 64 tokens after one prompt of about 1,400 tokens, with their scores,
 by the whole SmolLM2-135M; ours beside the same engine without sharing.
 """
 
@@ -27,7 +27,7 @@ from bench import growth_plots, measuring, train_step
 from bench.growth_plots import Entry, Line
 from bench.train_step import FULL, OURS, Step
 from tract_core.base import config
-from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine import Decoding, Request
 from tract_core.model import models
 from tract_core.plan import cost
 from tract_core.plan.cost import DEVICES, Sizes, Work
@@ -154,9 +154,9 @@ def measure_samples(repeats: int) -> tuple[list[Entry], str]:
     seed_model = models.resolve(params.model)
     encoder = Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale)
     drawing = params.sampling.model_copy(update={"max_new_tokens": COT})
-    rules = Rules(encoder=encoder, sampling=drawing, max_length=params.model.max_length)
+    decoding = Decoding(encoder=encoder, sampling=drawing, max_length=params.model.max_length)
     prompt = encoder.prompt_ids(sampling.made(random.Random(0)))
-    engine = sampling.FixedEngine(seed_model.folder, rules, dtype="float32", batch_size=32, memory=1.0)
+    engine = sampling.FixedEngine(seed_model.folder, decoding, dtype="float32", batch_size=32, memory=1.0)
     entries = []
     for samples in SAMPLES:
         requests = [Request(key=str(k), prompt_ids=prompt, seed=k) for k in range(samples)]
@@ -169,7 +169,7 @@ def measure_samples(repeats: int) -> tuple[list[Entry], str]:
 
 
 def warmed(run: Callable[[list[Request], int], object], requests: list[Request]) -> Callable[[], object]:
-    """The first run, which is not counted, draws eight tokens of one CoT only."""
+    """The first run, which is not counted, samples eight tokens of one CoT only."""
     calls = itertools.chain([(requests[:1], 8)], itertools.repeat((requests, COT)))
     return lambda: run(*next(calls))
 

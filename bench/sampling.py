@@ -6,7 +6,7 @@ SmolLM2-135M, real judge prompts of about 1,300 tokens (vicuna_eval.json in TRAC
 exactly 250 tokens for each CoT, so that all variants do the same work. Without sharing: vLLM reads no prefix cache, and
 the scores are a second pass. transformers: one padded batch, or one CoT after the other (two of them), then one forward
 pass to the score; both get the last position's logits alone, which is kind to them.
-First the probabilities are compared with a float32 softmax over the vocabulary, behind CoTs that end as they like.
+First the probabilities are compared with a float32 softmax over the vocabulary, after CoTs that end as they like.
 On a GPU, where there is one, in bfloat16 and with more CoTs.
 """
 
@@ -26,12 +26,12 @@ from typing import Any
 import vllm
 
 from bench import fits, measuring
-from bench.generate import PARAMS, model_and_rules
+from bench.generate import PARAMS, model_and_decoding
 from bench.measuring import Seconds, Times
 from bench.rows import words
 from tract_core.base.scale import ScoreScale
 from tract_core.data import prepare
-from tract_core.generate.engine import Draw, Request
+from tract_core.generate.engine import Request, Sample
 from tract_core.generate.engine.vllm import VllmEngine
 from tract_core.plan import cost
 from tract_core.plan.cost import DEVICES, Sizes, Work
@@ -65,20 +65,20 @@ class FixedEngine(VllmEngine):
             parameters.max_tokens = parameters.min_tokens = self.length
         return parameters
 
-    def draw(self, requests: Sequence[Request], *, score: bool) -> list[Draw]:
+    def sample(self, requests: Sequence[Request], *, score: bool) -> list[Sample]:
         """All at once, with a prefix cache that knows nothing yet."""
         assert self.llm.reset_prefix_cache()
-        return [draw for draws in self.generate([requests], score=score) for draw in draws]
+        return [sample for samples in self.generate([requests], score=score) for sample in samples]
 
-    def shared(self, requests: Sequence[Request], length: int | None) -> list[Draw]:
+    def shared(self, requests: Sequence[Request], length: int | None) -> list[Sample]:
         self.length, self.sharing = length, True
-        return self.draw(requests, score=True)
+        return self.sample(requests, score=True)
 
-    def unshared(self, requests: Sequence[Request], length: int) -> list[Draw]:
+    def unshared(self, requests: Sequence[Request], length: int) -> list[Sample]:
         """All CoTs, then all scores, every prompt read anew."""
         self.length, self.sharing = length, False
-        cots = {draw.key: draw.cot_ids for draw in self.draw(requests, score=False)}
-        return self.draw([dataclasses.replace(r, cot_ids=cots[r.key]) for r in requests], score=True)
+        cots = {sample.key: sample.cot_ids for sample in self.sample(requests, score=False)}
+        return self.sample([dataclasses.replace(r, cot_ids=cots[r.key]) for r in requests], score=True)
 
 
 class Peer:
@@ -138,25 +138,25 @@ def requests_of(prompts: Sequence[list[int]], case: str) -> list[Request]:
 def after_warm_up(
     run: Callable[[Sequence[Request], int], object], requests: Sequence[Request], length: int
 ) -> Callable[[], object]:
-    """The first run, which `interleaved` leaves out, draws eight tokens only: the machine is shared."""
+    """The first run, which `interleaved` leaves out, samples eight tokens only: the machine is shared."""
     lengths = itertools.chain([8], itertools.repeat(length))
     return lambda: run(requests, next(lengths))
 
 
 def check(engine: FixedEngine, peer: Peer, requests: Sequence[Request]) -> dict[str, Any]:
     """CoTs as they end by themselves: their lengths, what the prefix cache held, and the probabilities' error."""
-    draws = engine.shared(requests, None)
+    samples = engine.shared(requests, None)
     worst = 0.0
-    for draw in draws[:4]:
-        prompt = next(request.prompt_ids for request in requests if request.key == draw.key)
-        (exact,) = peer.ask(contexts=[engine.rules.encoder.scoring_context(prompt, draw.cot_ids)])
-        assert draw.reading is not None
-        worst = max(worst, *(abs(a - b) for a, b in zip(draw.reading.probs, exact, strict=True)))
+    for sample in samples[:4]:
+        prompt = next(request.prompt_ids for request in requests if request.key == sample.key)
+        (exact,) = peer.ask(contexts=[engine.decoding.encoder.scoring_context(prompt, sample.cot_ids)])
+        assert sample.score is not None
+        worst = max(worst, *(abs(a - b) for a, b in zip(sample.score.probs, exact, strict=True)))
     if worst > _TOLERANCE:
         raise SystemExit(f"probabilities differ by {worst:.1e} from the full softmax; nothing is timed")
     cached = {kind: engine.cached_tokens[kind] / total for kind, total in engine.prompt_tokens.items()}
-    lengths = [draw.num_tokens for draw in draws]
-    return {"error": worst, "cached": cached, "lengths": lengths, "ends": [draw.finish_reason for draw in draws]}
+    lengths = [sample.num_tokens for sample in samples]
+    return {"error": worst, "cached": cached, "lengths": lengths, "ends": [sample.finish_reason for sample in samples]}
 
 
 def line(case: str, name: str, times: Times, ours: Times, length: int) -> dict[str, object]:
@@ -191,8 +191,8 @@ def started(length: int) -> tuple[FixedEngine, Peer]:
     """The peer first: a process inherits the cores to which vLLM binds its parent."""
     peer = Peer()
     peer.ask(contexts=[[0]])  # it has its model by now, and vLLM sees how much of a GPU is left
-    seed_model, rules = model_and_rules(length)
-    return FixedEngine(seed_model.folder, rules, dtype=measuring.DTYPE, batch_size=_BATCH, memory=_MEMORY), peer
+    seed_model, decoding = model_and_decoding(length)
+    return FixedEngine(seed_model.folder, decoding, dtype=measuring.DTYPE, batch_size=_BATCH, memory=_MEMORY), peer
 
 
 def main() -> None:
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--cot", type=int, default=COT, help="tokens of a CoT")
     given = parser.parse_args()
     engine, peer = started(given.cot)
-    prompts, kind = judged(engine.rules.encoder)
+    prompts, kind = judged(engine.decoding.encoder)
     found = check(engine, peer, requests_of(prompts, "K=8"))
     print(found, flush=True)
     lines, data = list[dict[str, object]](), dict[str, object]()

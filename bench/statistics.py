@@ -19,7 +19,7 @@ import yaml
 
 from tract_core.base import config, places, tables
 from tract_core.base.rows import STUDIES, matrix_of
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 
 ROOT = Path(__file__).parents[1]
 ROWS = ["tract", "a1", "b1", "b2", "b4", "self_ce_b2", "self_ce_a1", "a4", "sequential", "mixed", "b3", "b5_forced"]
@@ -74,7 +74,7 @@ def _make_run(num_examples: int) -> None:
         tables.write(folder, "predictions", predictions, {"adapter": None})
 
 
-def example(bench: str, number: int, rng: random.Random) -> Row:
+def example(bench: str, number: int, rng: random.Random) -> Record:
     """A row of the examples table; five of them share a task."""
     return {
         "source": bench,
@@ -92,7 +92,7 @@ def example(bench: str, number: int, rng: random.Random) -> Row:
     }
 
 
-def prediction(judged: Row, seed: int, rng: random.Random) -> Row:
+def prediction(judged: Record, seed: int, rng: random.Random) -> Record:
     """A row of the predictions table: one CoT of 150 tokens."""
     probs = [rng.random() for _ in range(5)]
     return {

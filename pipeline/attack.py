@@ -1,4 +1,4 @@
-"""Judgements of benchmark rows with and without each attack on the response (tract_core/studies/attacks.py).
+"""Judgements of benchmark examples with and without each attack on the response (tract_core/studies/attacks.py).
 
 Run:    dvc repro attack
 Reads:  artifacts/examples/benchmarks, artifacts/adapters/ROW/seed_N
@@ -16,17 +16,17 @@ def main() -> str:
     params, given = config.load(), process.arguments("row", "seed")
     adapter = places.adapter(given.row, given.seed)
     seed_model, encoder = loading.seed_model_and_encoder(params, cot=tables.origin(adapter)["cot"])
-    rows = examples.sample(places.benchmark_examples(), params.robustness.max_rows)
+    clean = examples.sample(places.benchmark_examples(), params.robustness.max_rows)
     max_length, max_new_tokens = params.model.max_length, params.sampling.max_new_tokens
-    changed = attacks.attack_all(rows, encoder, max_length=max_length, max_new_tokens=max_new_tokens)
-    # With request seeds of its own: the last bits of a draw depend on its batch, so one that was shared with `infer`
+    changed = attacks.attack_all(clean, encoder, max_length=max_length, max_new_tokens=max_new_tokens)
+    # With request seeds of its own: the last bits of a sample depend on its batch, so one that was shared with `infer`
     # would depend on which of the two ran first.
     generator = generators.generator(params, seed_model, encoder, adapter, "attack")
-    drawn = generation.infer(
-        generator, [*rows, *changed], seeds=params.infer.seeds, num_samples=params.infer.num_samples
+    predictions = generation.infer(
+        generator, [*clean, *changed], seeds=params.infer.seeds, num_samples=params.infer.num_samples
     )
-    tables.write(places.attacked(given.row, given.seed), "predictions", drawn, generator.origin)
-    return f"{len(rows)} rows as they are, {len(changed)} attacked: {generation.describe(drawn)}"
+    tables.write(places.attacked(given.row, given.seed), "predictions", predictions, generator.origin)
+    return f"{len(clean)} examples as they are, {len(changed)} attacked: {generation.describe(predictions)}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Table 3: a model's scores of its training examples, behind the CoTs it was trained on and behind its own.
+"""Table 3: a model's scores of its training examples, after the CoTs it was trained on and after its own.
 
 Of several own CoTs of an example that stage 2 learned from, the first (k = 0) is read.
 
@@ -17,19 +17,21 @@ def main() -> str:
     params, given = config.load(), process.arguments("row", "seed")
     seed_model, encoder = loading.seed_model_and_encoder(params)
     generator = generators.generator(params, seed_model, encoder, places.adapter(given.row, given.seed), "gap")
-    rows = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    looked_at = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
     cots = tables.read(places.own_cots("a1", given.seed), "cots")
-    written = examples.usable_ids(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
+    written = examples.usable_ids(looked_at, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
     if given.row == "a1":
-        annotator = {(row["source"], row["id"]): encoder.cot_ids(row["annotator_cot"]) for row in rows}
-        training = generation.read_given(generator, rows, annotator)
-        own = generation.read_given(generator, rows, written)
+        annotator = {
+            (example["source"], example["id"]): encoder.cot_ids(example["annotator_cot"]) for example in looked_at
+        }
+        training = generation.read_given(generator, looked_at, annotator)
+        own = generation.read_given(generator, looked_at, written)
     else:
-        training = generation.read_given(generator, rows, written)
-        own = generation.infer(generator, rows, seeds=[given.seed], num_samples=1)
+        training = generation.read_given(generator, looked_at, written)
+        own = generation.infer(generator, looked_at, seeds=[given.seed], num_samples=1)
     for name, table in (("training", training), ("own", own)):
         tables.write(places.gap(given.row, given.seed, name), "predictions", table, generator.origin)
-    return f"{len(training)} examples behind training CoTs, {len(own)} behind own CoTs"
+    return f"{len(training)} examples after training CoTs, {len(own)} after own CoTs"
 
 
 if __name__ == "__main__":

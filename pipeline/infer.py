@@ -24,10 +24,12 @@ def main() -> str:
     temperature = params.cool.temperature if given.row.startswith(COOL) else None
     generator = generators.generator(params, seed_model, encoder, adapter, "infer", temperature=temperature)
     num_samples = params.curve.num_samples if given.curve else params.infer.num_samples
-    rows = generation.infer(generator, places.benchmark_examples(), seeds=params.infer.seeds, num_samples=num_samples)
+    predictions = generation.infer(
+        generator, places.benchmark_examples(), seeds=params.infer.seeds, num_samples=num_samples
+    )
     out = places.curve if given.curve else places.predictions
-    tables.write(out(given.row, given.seed), "predictions", rows, generator.origin)
-    return generation.describe(rows)
+    tables.write(out(given.row, given.seed), "predictions", predictions, generator.origin)
+    return generation.describe(predictions)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,18 @@ def main() -> str:
     judge = params.meta_judge
     assert judge is not None  # config demands it where the stage is listed
     _, encoder = loading.seed_model_and_encoder(params)
-    rows = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), judge.max_rows)
+    looked_at = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), judge.max_rows)
     cots = examples.first_cots(tables.read(places.own_cots("a1", seed), "cots"))
-    own = examples.pair_with_own_cots(rows, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
+    own = examples.pair_with_own_cots(looked_at, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
     ask, name = asking.meta_judge_model(params)
     question = meta_judge.load_prompt(judge.prompt_file)
     ratings = {}
-    for source, pairs in {"annotator": [(row, row["annotator_cot"]) for row, _ in own], "a1": own}.items():
+    for source, pairs in {"annotator": [(example, example["annotator_cot"]) for example, _ in own], "a1": own}.items():
         prompts = [
-            meta_judge.render(question, examples.judge_input(row), cot, encoder.scale.label(row["gold"]), encoder.style)
-            for row, cot in pairs
+            meta_judge.render(
+                question, examples.judge_input(example), cot, encoder.scale.label(example["gold"]), encoder.style
+            )
+            for example, cot in pairs
         ]
         ratings[source] = meta_judge.rate(prompts, ask, name=name, folder="work/meta_judge")
     compared = meta_judge.compare(

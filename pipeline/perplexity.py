@@ -20,16 +20,18 @@ def main() -> str:
     params, seed = config.load(), process.arguments("seed").seed
     seed_model, encoder = loading.seed_model_and_encoder(params)
     loading.require_proof(seed_model)
-    rows = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    looked_at = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
     keep_bad = params.selfgen.on_bad_cot == "keep"
     sources = {
-        "annotator": {(row["source"], row["id"]): encoder.cot_ids(row["annotator_cot"]) for row in rows},
-        "a1": examples.usable_ids(rows, tables.read(places.own_cots("a1", seed), "cots"), keep_bad=keep_bad),
+        "annotator": {
+            (example["source"], example["id"]): encoder.cot_ids(example["annotator_cot"]) for example in looked_at
+        },
+        "a1": examples.usable_ids(looked_at, tables.read(places.own_cots("a1", seed), "cots"), keep_bad=keep_bad),
         "tract": examples.usable_ids(
-            rows, tables.read(places.gap("tract", seed, "own"), "predictions"), keep_bad=keep_bad
+            looked_at, tables.read(places.gap("tract", seed, "own"), "predictions"), keep_bad=keep_bad
         ),
     }
-    prompts = prompt_cache.prompt_ids(encoder, rows)
+    prompts = prompt_cache.prompt_ids(encoder, looked_at)
     model = models.load_model(seed_model, params.model.dtype)
     found = {
         name: perplexity.perplexity(

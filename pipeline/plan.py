@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from tract_core.base import config, places, process, tables
 from tract_core.base.config import Params
 from tract_core.base.errors import UserError
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.model import loading
 from tract_core.plan import states, workload
 from tract_core.plan.cost import DEVICES, Cost, Device, Sizes
@@ -49,13 +49,13 @@ def projected(params: Params, device: Device, stages: Iterable[str]) -> dict[str
     return {stage: workload.projected(one, shape, device, sizes, params) for stage, one in done.items() if one}
 
 
-def mean_lengths(train: Sequence[Row], encoder: Encoder) -> Sizes:
+def mean_lengths(train: Sequence[Record], encoder: Encoder) -> Sizes:
     """Mean tokens of at most 200 training examples; generated CoTs are taken to be as long as the annotator's."""
-    rows = examples.sample(train, _LOOKED_AT)
+    looked_at = examples.sample(train, _LOOKED_AT)
     tail = len(encoder.score_tokens.delimiter_ids) + 2
     return Sizes(
-        prompt=fmean(len(encoder.prompt_ids(examples.judge_input(row))) for row in rows),
-        cot=fmean(len(encoder.cot_ids(row["annotator_cot"])) for row in rows) + tail,
+        prompt=fmean(len(encoder.prompt_ids(examples.judge_input(example))) for example in looked_at),
+        cot=fmean(len(encoder.cot_ids(example["annotator_cot"])) for example in looked_at) + tail,
     )
 
 

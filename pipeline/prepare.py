@@ -27,11 +27,11 @@ def main() -> str:
         raise UserError(f"{error}\nThe whole list is in {BAD_ROWS}.") from None
     _list_bad_rows(prepared.problems)
     tables.write(places.TRAIN_EXAMPLES, "examples", prepared.train, {"source": prepared.data.train.resolved()})
-    for name, rows in prepared.benchmarks.items():
+    for name, found in prepared.benchmarks.items():
         origin = {"source": prepared.data.benchmarks[name].resolved()}
-        tables.write(places.BENCHMARKS / name, "examples", rows, origin)
+        tables.write(places.BENCHMARKS / name, "examples", found, origin)
     report = {
-        "rows": {"train": len(prepared.train), **{name: len(rows) for name, rows in prepared.benchmarks.items()}},
+        "rows": {"train": len(prepared.train), **{name: len(found) for name, found in prepared.benchmarks.items()}},
         "dropped": prepared.problems,
         "without_delimiter_dropped": prepared.num_without_delimiter,
         "warnings": prepared.warnings,

@@ -8,7 +8,7 @@ Writes: artifacts/report/index.html, artifacts/report/figures
 from pathlib import Path
 
 from tract_core.base import config, places, process, tables
-from tract_core.report import Report, choose_samples, render, write_figures
+from tract_core.report import Report, choose_shown, render, write_figures
 from tract_core.score import collecting
 
 
@@ -16,16 +16,16 @@ def main() -> str:
     params = config.load()
     statistics = tables.read_json(places.STATISTICS)
     rows, examples = params.matrix.scored, places.benchmark_examples()
-    samples = []
+    shown = []
     for row in rows:
         seed, predictions = collecting.first_run(row, params.seeds)
-        samples += choose_samples(row, seed, predictions, examples, params.scale.values)
+        shown += choose_shown(row, seed, predictions, examples, params.scale.values)
     page = render(
         Report(
             statistics=statistics,
             params=params.resolved(),
             traces={row: collecting.traces(row, params.seeds) for row in rows},
-            samples=samples,
+            shown=shown,
             differences=Path("docs/differences.md").read_text(encoding="utf-8"),
             title="TRACT: rows of the paper",
             predictions_root=str(places.RESULTS / "predictions"),
@@ -33,7 +33,7 @@ def main() -> str:
     )
     tables.write_text(places.REPORT / "index.html", page)
     figures = write_figures(statistics, places.REPORT / "figures")
-    return f"{places.REPORT / 'index.html'}: {len(rows)} rows, {len(samples)} samples, {len(figures)} figure files"
+    return f"{places.REPORT / 'index.html'}: {len(rows)} rows, {len(shown)} examples shown, {len(figures)} figure files"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ def main() -> str:
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     bootstrap = Bootstrap(resamples=params.statistics.resamples, seed=0, level=params.statistics.level)
     runs = collecting.all_runs(row, params.seeds, places.attacked)
-    predictions = [found for rows in runs.values() for found in rows]
+    predictions = [found for run in runs.values() for found in run]
     records = robustness.table(predictions, places.benchmark_examples(), scale, params.score, bootstrap)
     tables.write_json(places.robustness_file(row), {"attacks": records})
     return f"expected score with and without each attack\n{robustness.describe(row, records)}"

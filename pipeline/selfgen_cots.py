@@ -16,10 +16,10 @@ def main() -> str:
     adapter = places.adapter(given.row, given.seed)
     generator = generators.generator(params, seed_model, encoder, adapter, "selfgen")
     examples = tables.read(places.TRAIN_EXAMPLES, "examples")
-    rows = generation.self_generate(generator, examples, given.seed, params.selfgen)
-    tables.write(places.own_cots(given.row, given.seed), "cots", rows, generator.origin)
-    changed = generation.share_reencoded_differently(rows, encoder)
-    return f"{generation.describe(rows)}; {changed:.1%} encode to other ids than were sampled"
+    cots = generation.self_generate(generator, examples, given.seed, params.selfgen)
+    tables.write(places.own_cots(given.row, given.seed), "cots", cots, generator.origin)
+    changed = generation.share_reencoded_differently(cots, encoder)
+    return f"{generation.describe(cots)}; {changed:.1%} encode to other ids than were sampled"
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ def main() -> str:
     params, given = config.load(), process.arguments("row", "seed")
     row = params.rows[given.row]
     seed_model, encoder = loading.seed_model_and_encoder(params, cot=row.writes_cot)
-    rows = tables.read(places.TRAIN_EXAMPLES, "examples")
+    annotated = tables.read(places.TRAIN_EXAMPLES, "examples")
     return recipes.fit(
         given.row,
         row,
-        examples.pair_with_annotator(rows, cot=row.writes_cot),
+        examples.pair_with_annotator(annotated, cot=row.writes_cot),
         recipes.recipe(params, row, lam=row.lam, seed=given.seed),
         seed_model=seed_model,
         encoder=encoder,

@@ -20,11 +20,11 @@ def main() -> str:
     row = params.rows[given.row]
     assert row.writer is not None  # rows of these stages have one
     seed_model, encoder = loading.seed_model_and_encoder(params)
-    rows, written = tables.read(places.TRAIN_EXAMPLES, "examples"), places.own_cots(row.writer, given.seed)
+    annotated, written = tables.read(places.TRAIN_EXAMPLES, "examples"), places.own_cots(row.writer, given.seed)
     keep_bad = params.selfgen.on_bad_cot == "keep"
-    pairs = examples.pair_with_own_cots(rows, tables.read(written, "cots"), keep_bad=keep_bad)
+    pairs = examples.pair_with_own_cots(annotated, tables.read(written, "cots"), keep_bad=keep_bad)
     if row.cots == "annotator+a1":
-        pairs = [*examples.pair_with_annotator(rows, cot=True), *pairs]
+        pairs = [*examples.pair_with_annotator(annotated, cot=True), *pairs]
     return recipes.fit(
         given.row,
         row,

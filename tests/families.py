@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.tiny import corpus, learn_bytes, learn_pieces, metaspace_tokenizer, pieces_model, pieces_split, with_bos
 
-# Words with one sign before them, up to three digits, signs with the line breaks behind them.
+# Words with one sign before them, up to three digits, signs with the line breaks after them.
 _LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
@@ -35,7 +35,7 @@ _INST_TEMPLATE = (
 
 
 def llama3() -> Any:
-    """Byte-level BPE that takes whole words first; the control tokens stand behind the vocabulary."""
+    """Byte-level BPE that takes whole words first; the control tokens stand after the vocabulary."""
     split = [
         pre_tokenizers.Split(Regex(_LLAMA3_SPLIT), behavior="isolated"),
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
@@ -55,7 +55,7 @@ def chatml(*added: AddedToken) -> Any:
     """As SmolLM2's: digits alone, control tokens first, `<|endoftext|>` named as the unknown token.
 
     Args:
-        added: further tokens, put behind the vocabulary.
+        added: further tokens, put after the vocabulary.
     """
     split = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     control = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<file_sep>")

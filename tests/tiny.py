@@ -28,7 +28,7 @@ def corpus() -> Iterator[str]:
 
 
 def learn_bytes(split: Any, *, vocab_size: int = 1200, first: tuple[str, ...] = ()) -> Tokenizer:
-    """Byte-level BPE behind a pre-tokenizer that ends in `ByteLevel`; the tokens `first` have the lowest ids."""
+    """Byte-level BPE after a pre-tokenizer that ends in `ByteLevel`; the tokens `first` have the lowest ids."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = split
     core.decoder = decoders.ByteLevel()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.conftest import SCALE, STYLE
 from tract_core.base import config
-from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine import Decoding, Request
 from tract_core.generate.engine.vllm import VllmEngine
 from tract_core.model import models
 from tract_core.text.encoding import Encoder
@@ -16,20 +16,20 @@ def main(job_file: str, answer_file: str) -> None:
     job = json.loads(Path(job_file).read_text())
     folder = Path(job["folder"])
     seed_model = models.SeedModel(folder=folder, identity="x")
-    rules = Rules(
+    decoding = Decoding(
         encoder=Encoder(models.load_tokenizer(seed_model), STYLE, SCALE),
         sampling=config.Sampling.model_validate(job["sampling"]),
         max_length=job["max_length"],
     )
-    engine = VllmEngine(folder, rules, dtype="float32", batch_size=job["batch_size"], memory=job["memory"])
+    engine = VllmEngine(folder, decoding, dtype="float32", batch_size=job["batch_size"], memory=job["memory"])
     batches = engine.generate([[Request(**request) for request in job["requests"]]], score=True)
-    draws = [
-        {"key": d.key, "cot_ids": d.cot_ids, "finish_reason": d.finish_reason, "probs": d.reading and d.reading.probs}
-        for draws in batches
-        for d in draws
+    found = [
+        {"key": s.key, "cot_ids": s.cot_ids, "finish_reason": s.finish_reason, "probs": s.score and s.score.probs}
+        for samples in batches
+        for s in samples
     ]
     blocks = engine.llm.llm_engine.vllm_config.cache_config.num_gpu_blocks
-    Path(answer_file).write_text(json.dumps({"draws": draws, "cached": engine.cached_tokens, "blocks": blocks}))
+    Path(answer_file).write_text(json.dumps({"samples": found, "cached": engine.cached_tokens, "blocks": blocks}))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from tract_core.base.config import Engine, Model, Prompt, Sampling, Scale
 from tract_core.base.errors import UserError
 from tract_core.data import prepare
 from tract_core.data.checks import check_lengths
-from tract_core.data.raw import Record
+from tract_core.data.raw import RawRecord
 from tract_core.generate.generation import CotKey, Generator
 from tract_core.model import models
 from tract_core.score import scoring
@@ -68,7 +68,7 @@ class Judge:
             rows: fields of the `plain` format without gold: `instruction`, `response`, `criteria`,
                 `descriptions` (one text for each score), `reference` and `id` optional.
             num_samples: K.
-            seed: another seed draws other CoTs.
+            seed: another seed samples other CoTs.
 
         Returns:
             For each row, in order: `id`; `expected_score` (Eq. 3, mean over CoTs); `probs` over Y (mean) and
@@ -80,7 +80,7 @@ class Judge:
             UserError: rows break the rules or are too long; all offenders are listed.
         """
         examples = prepare.unscored_rows(
-            [Record(place=f"row {number}", fields=dict(row)) for number, row in enumerate(rows, start=1)],
+            [RawRecord(place=f"row {number}", fields=dict(row)) for number, row in enumerate(rows, start=1)],
             self._encoder.scale,
             source=SOURCE,
         )
@@ -93,14 +93,18 @@ class Judge:
         )
         if not self._encoder.style.cot and num_samples > 1:
             raise UserError("this judge writes no CoT, so one sample is all there is; ask for num_samples = 1")
-        keys = [CotKey(source=SOURCE, id=row["id"], k=k, run_seed=seed) for row in examples for k in range(num_samples)]
-        given = None if self._encoder.style.cot else {(SOURCE, row["id"]): list[int]() for row in examples}
-        drawn = self._generator.draw(examples, keys, score=True, given=given)
-        return [self._verdict(drawn[i : i + num_samples]) for i in range(0, len(drawn), num_samples)]
+        keys = [
+            CotKey(source=SOURCE, id=example["id"], k=k, run_seed=seed)
+            for example in examples
+            for k in range(num_samples)
+        ]
+        given = None if self._encoder.style.cot else {(SOURCE, example["id"]): list[int]() for example in examples}
+        cots = self._generator.sample(examples, keys, score=True, given=given)
+        return [self._verdict(cots[i : i + num_samples]) for i in range(0, len(cots), num_samples)]
 
     def _verdict(self, cots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = self._encoder.scale.values
-        read = [probs for cot in cots if (probs := scoring.reading(cot)) is not None]
+        read = [probs for cot in cots if (probs := scoring.probabilities(cot)) is not None]
         scores = [scoring.rail(probs, values) for probs in read]
         probs = np.mean(read, axis=0).tolist() if read else None
         return {

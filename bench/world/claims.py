@@ -20,7 +20,7 @@ from bench.world import make, words
 from tract_core.base import config, places, tables
 from tract_core.base.config import Params
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.score import collecting, metrics, scoring
 
 BENCH = "id"
@@ -51,7 +51,7 @@ class Results:
     r: Callable[[str, str, int], PerSeed]
     """Row of the paper's tables, predictor, K -> Pearson r."""
     gap: Mapping[tuple[str, str], PerSeed]
-    """(a1 or tract, training or own) -> RMSE of RAIL behind these CoTs."""
+    """(a1 or tract, training or own) -> RMSE of RAIL after these CoTs."""
     verdict_r: PerSeed
     """Correlation of the mean level of the verdict words in p_s's own CoTs with gold."""
 
@@ -172,7 +172,7 @@ def _mean_difference(first: PerSeed, second: PerSeed) -> float:
     return statistics.fmean(first) - statistics.fmean(second)
 
 
-def _agreement(rows: Sequence[Row], predictor: str, scale: ScoreScale, params: Params) -> dict[str, float]:
+def _agreement(rows: Sequence[Record], predictor: str, scale: ScoreScale, params: Params) -> dict[str, float]:
     """Of one training seed; this preset has one inference seed."""
     (by_id,) = scoring.by_run({0: rows}, BENCH, predictor, scale, params.score).values()
     gold = {row["id"]: row["gold"] for row in rows if row["source"] == BENCH}
@@ -184,7 +184,7 @@ def _gap_rmse(row: str, seed: int, cots: str, scale: ScoreScale) -> float:
     return math.sqrt(statistics.fmean((scoring.rail(read["probs"], scale.values) - read["gold"]) ** 2 for read in rows))
 
 
-def verdict_r(cots: Sequence[Row], gold: Mapping[str, float]) -> float:
+def verdict_r(cots: Sequence[Record], gold: Mapping[str, float]) -> float:
     """Correlation of the mean level of a CoT's verdict words with gold, over the CoTs that hold one."""
     pairs = [
         (statistics.fmean(levels), gold[row["id"]])

@@ -159,7 +159,7 @@ def _reading_document(rng: random.Random) -> list[str]:
 
 
 def _lexical_document(rng: random.Random) -> list[str]:
-    """Which words are of one level, the order of the digits, and digits at random behind the delimiter."""
+    """Which words are of one level, the order of the digits, and digits at random after the delimiter."""
     found = [words.BOS]
     while len(found) < 43:
         if rng.random() < 0.3:

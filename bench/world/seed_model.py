@@ -47,7 +47,7 @@ def check(model: nn.Module, seed: int, number: int = 1000) -> dict[str, float]:
     """What p_0 should know and what not, on fresh items of the training distribution.
 
     Returns:
-        `adjective_r`: correlation of a facet's quality with the expected level of the adjective behind prompt and
+        `adjective_r`: correlation of a facet's quality with the expected level of the adjective after prompt and
         facet (about .86); `digit_sd`: standard deviation of the expected score (near 0, since nothing moves it);
         `digit_r`: its correlation with the gold score (by chance).
     """

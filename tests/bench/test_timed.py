@@ -21,8 +21,8 @@ time.sleep(0.3)
 def main():
     training.train_adapter()
     engine = generation.open_engine("settings")
-    drawn = list(engine.generate(["batch"], score=True))
-    assert drawn == [[1], [], [2]], drawn
+    found = list(engine.generate(["batch"], score=True))
+    assert found == [[1], [], [2]], found
     if sys.argv[1:] == ["--row", "bad"]:
         sys.exit(3)
     time.sleep(0.1)
@@ -43,9 +43,9 @@ def train_adapter():
 import time
 class Engine:
     def generate(self, batches, *, score):
-        for draws in ([1], [], [2]):
+        for samples in ([1], [], [2]):
             time.sleep(0.1)
-            yield draws
+            yield samples
 def open_engine(settings):
     time.sleep(0.4)
     return Engine()

@@ -244,7 +244,7 @@ def test_the_numbers_of_the_prototype_hold_and_the_other_claims_are_only_reporte
         ({"r": {("b4", "rail", 1): 0.788}}, "6 - B.4"),
     ],
 )
-def test_each_claim_fails_just_behind_its_threshold_and_alone(change, claim):
+def test_each_claim_fails_just_beyond_its_threshold_and_alone(change, claim):
     found = judged(**change)
     assert [text for text, holds in found.items() if holds is False] == [claim]
 

@@ -54,8 +54,8 @@ LEAVES_OUT = {
     "infer": {"curve.num_samples": "K is infer.num_samples", "cool.temperature": "not a cool row"},
     "infer_cool": {"curve.num_samples": "K is infer.num_samples"},
     "infer_untrained": {
-        "curve.num_samples": "the seed model writes no CoT: one reading, whatever K",
-        "infer.num_samples": "the seed model writes no CoT: one reading, whatever K",
+        "curve.num_samples": "the seed model writes no CoT: one score, whatever K",
+        "infer.num_samples": "the seed model writes no CoT: one score, whatever K",
         "cool.temperature": "not a cool row",
     },
     "curve": {"infer.num_samples": "K is curve.num_samples", "cool.temperature": "not a cool row"},

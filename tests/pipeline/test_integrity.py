@@ -146,7 +146,7 @@ def test_an_altered_byte_is_refused_by_the_stage_that_reads_it(everything, recor
 
 @pytest.mark.parametrize("stage", ["selfgen_cots", "infer", "gap", "train_stage2"])
 def test_a_stage_hashes_each_file_of_an_adapter_once(everything, monkeypatch, stage):
-    """And yet each altered byte is refused (above), also where all draws are kept and the engine does not open."""
+    """And yet each altered byte is refused (above), also where all samples are kept and the engine does not open."""
     shutil.rmtree(everything / "work/generations")
     hashed, file_sha256 = Counter(), tables.file_sha256
     monkeypatch.setattr(tables, "file_sha256", lambda path: hashed.update([str(path)]) or file_sha256(path))

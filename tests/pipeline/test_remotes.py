@@ -94,7 +94,7 @@ def test_a_point_of_a_sweep_is_a_cache_hit_in_another_clone(clone, tmp_path):
         clone.run("dvc", "exp", "run", "-S", "loss.lambda=2", "--name", "two")
         clone.run("dvc", "exp", "push", "--run-cache", "origin", "two")
         second.run("dvc", "pull")
-        shutil.rmtree(second.folder / "work", ignore_errors=True)  # no model, no draws: nothing could run
+        shutil.rmtree(second.folder / "work", ignore_errors=True)  # no model, no samples: nothing could run
         second.run("dvc", "exp", "pull", "--run-cache", str(tmp_path / "origin.git"), "two")
         output = second.run("dvc", "exp", "run", "-S", "loss.lambda=2").stdout
     assert "Running stage 'train_stage2" not in output

@@ -36,7 +36,7 @@ def test_no_model_is_trained_twice(paper):
 
 
 def test_one_stage_of_each_kind_gives_the_same_bytes_again(paper, tmp_path):
-    """Without finished draws and checkpoints; the kinds that the tiny preset has are in test_repro.py."""
+    """Without finished samples and checkpoints; the kinds that the tiny preset has are in test_repro.py."""
     copy = paper.copy(tmp_path / "clone")
     for folder in (copy.folder / "work").iterdir():
         if folder.name != "models":

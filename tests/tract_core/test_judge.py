@@ -84,7 +84,7 @@ def test_bad_rows_and_long_rows_are_named(judge):
         judge.score([{**ROW, "id": "long", "response": "word " * 3000}])
 
 
-def test_a_judge_without_cot_reads_one_score_right_behind_the_prompt(tiny_folder, tmp_path):
+def test_a_judge_without_cot_reads_one_score_right_after_the_prompt(tiny_folder, tmp_path):
     adapter = untrained_adapter(tmp_path / "adapter", tiny_folder, cot=False)
     judge = Judge(adapter, PRESET.sampling, PRESET.engine, work=tmp_path)
     first, second = judge.score([{**ROW, "id": "a"}, {**ROW, "id": "b", "response": "Magic."}])

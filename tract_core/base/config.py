@@ -139,7 +139,7 @@ class Curve(Section):
 
 
 class Cool(Section):
-    """Judging with less noise in the CoTs than `sampling` draws them with; not in the paper."""
+    """Judging with less noise in the CoTs than `sampling` gives them; not in the paper."""
 
     temperature: float = Field(gt=0)
 
@@ -165,7 +165,7 @@ class External(Section):
     delimiter: str = Field(min_length=1)
     """What stands between its feedback and its score."""
     max_retries: int = Field(ge=0)
-    """How often a reply without a readable score is drawn again (free decoding)."""
+    """How often a reply without a readable score is sampled again (free decoding)."""
 
 
 class Endpoint(Section):
@@ -205,7 +205,7 @@ class Statistics(Section):
 
 
 class Sampling(Section):
-    """How CoTs are drawn."""
+    """How CoTs are sampled."""
 
     temperature: float = Field(gt=0)
     top_p: float = Field(gt=0, le=1)

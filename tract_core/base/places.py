@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tract_core.base import tables
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 
 TRAIN_EXAMPLES = Path("artifacts/examples/train")
 BENCHMARKS = Path("artifacts/examples/benchmarks")
@@ -38,7 +38,7 @@ def curve(row: str, seed: int | None) -> Path:
 
 
 def gap(row: str, seed: int, cots: str) -> Path:
-    """Scores of the training examples behind `training` or `own` CoTs (Table 3)."""
+    """Scores of the training examples after `training` or `own` CoTs (Table 3)."""
     return RESULTS / "gap" / row / f"seed_{seed}" / cots
 
 
@@ -77,6 +77,6 @@ def scatter_file(row: str) -> Path:
     return Path(f"plots/scatter/{row}.csv")
 
 
-def benchmark_examples() -> list[Row]:
+def benchmark_examples() -> list[Record]:
     """The examples of all benchmarks."""
     return [row for folder in sorted(BENCHMARKS.iterdir()) for row in tables.read(folder, "examples")]

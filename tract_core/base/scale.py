@@ -1,6 +1,6 @@
 """The score scale: the finite set Y, the text str(y) of each score, and its token ids, proved in context.
 
-The delimiter and the scores are encoded together, as they stand behind a CoT: byte-level BPE may fuse the
+The delimiter and the scores are encoded together, as they stand after a CoT: byte-level BPE may fuse the
 space with the digit, SentencePiece puts a marker before a lone piece, so ids of a lone "5" prove nothing.
 """
 
@@ -60,7 +60,7 @@ def prove_score_tokens(encode: Encode, scale: ScoreScale, delimiter: str) -> Sco
     if len(prefixes) != 1 or len(set(last_ids)) != len(scale.labels):
         shown = "; ".join(f"{label!r} -> {ids}" for label, ids in zip(scale.labels, splits, strict=True))
         raise UserError(
-            f"this tokenizer has no provable score tokens: behind the delimiter {delimiter!r} each score must be "
+            f"this tokenizer has no provable score tokens: after the delimiter {delimiter!r} each score must be "
             f"one token of its own after the same ids, got {shown}. Use single-token labels (scale.labels), "
             "another prompt.delimiter, or another model."
         )

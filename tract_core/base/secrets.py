@@ -33,7 +33,7 @@ def _secrets() -> Iterator[tuple[str, str]]:
 
 
 def _forms(value: str) -> set[str]:
-    """As it is, in a URL, and in base64 (behind `Basic` in a header)."""
+    """As it is, in a URL, and in base64 (after `Basic` in a header)."""
     encoded = base64.b64encode(value.encode(errors="surrogateescape")).decode().rstrip("=")
     return {
         value,

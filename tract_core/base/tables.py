@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 
 from tract_core.base.errors import DiskFullError, UserError, is_disk_full, list_some
 
-Row = dict[str, Any]
+Record = dict[str, Any]
+"""One entry of a table, or of a list in a JSON file: the value of each column or key."""
 _BLOCK = 4096
 """The least that a file takes."""
 
@@ -111,7 +112,7 @@ def write(folder: str | Path, name: str, rows: Sequence[Mapping[str, Any]], orig
         write_manifest(draft, {"table": name, "num_rows": table.num_rows, "origin": dict(origin)})
 
 
-def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> list[Row]:
+def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> list[Record]:
     """The rows of a table, after checking the manifest and the schema.
 
     Args:
@@ -129,7 +130,7 @@ def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> lis
     table = pq.read_table(file)
     if not table.schema.equals(SCHEMAS[name]):
         raise UserError(f"{file}: the columns are not those of a {name} table; remake it with `dvc repro`")
-    rows: list[Row] = table.drop_columns(list(without)).to_pylist()
+    rows: list[Record] = table.drop_columns(list(without)).to_pylist()
     return rows
 
 

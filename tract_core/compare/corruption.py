@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 
 KINDS = ("no_delimiter", "truncated", "empty", "stray_score", "stray_bracket", "loop")
 
@@ -46,7 +46,7 @@ def kinds(row: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     """The ways in which one CoT is corrupted, in the order of `KINDS`; none for a request that failed.
 
     Args:
-        row: with `status`, `finish_reason` (see `engine.base.Draw`) and `cot`. With status `ok` no delimiter
+        row: with `status`, `finish_reason` (see `engine.base.Sample`) and `cot`. With status `ok` no delimiter
             is missed: a judge that decodes freely (row B.5) has written its score without one. With
             `finish_reason` `given` the model wrote nothing, so an empty text is no fault of its own.
         labels: str(y) of each score of Y.
@@ -66,7 +66,7 @@ def kinds(row: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     return [kind for kind in KINDS if found[kind]]
 
 
-def rates(rows: Sequence[Row], labels: Sequence[str]) -> dict[str, Any]:
+def rates(rows: Sequence[Record], labels: Sequence[str]) -> dict[str, Any]:
     """The share of the rows that has each kind, with the first few CoTs of each kind to look at.
 
     Args:
@@ -107,7 +107,7 @@ def _share(count: int, n: int) -> float | None:
     return count / n if n else None
 
 
-def _examples(rows: Sequence[Row], found: Sequence[list[str]], kind: str) -> list[dict[str, str]]:
+def _examples(rows: Sequence[Record], found: Sequence[list[str]], kind: str) -> list[dict[str, str]]:
     having = [row for row, one in zip(rows, found, strict=True) if kind in one]
     return [{"id": row["id"], "kind": kind, "cot": _shortened(row["cot"])} for row in having[:_EXAMPLES_PER_KIND]]
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.compare import statistics
-from tract_core.compare.statistics import Array, Bootstrap, Panel, Record, Run
+from tract_core.compare.statistics import Array, Bootstrap, Panel, Run
 from tract_core.score import metrics, scoring
 from tract_core.score.paper_lines import LINES, MEAN, REFERENCE
 
@@ -22,7 +22,7 @@ _SWEPT = ("pearson", "rmse")
 _SOURCES = ("annotator", "a1", "tract")
 """Whose CoTs a perplexity is of, as the report lists them."""
 
-Examples = Mapping[str, Sequence[Row]]
+Examples = Mapping[str, Sequence[Record]]
 """Benchmark -> its rows of the examples table."""
 Predictions = Mapping[str, scoring.Runs]
 """Row of the paper's tables -> training seed -> its predictions; a seed that has not run yet is absent."""
@@ -41,12 +41,12 @@ def tables(
     Intervals are computed for the lines of the paper's tables and for RAIL of every row. A row without the
     predictions of some training seed has no numbers: a mean over other seeds would not be comparable.
     """
-    panels = {bench: panel(rows) for bench, rows in examples.items()}
+    panels = {bench: panel(judged) for bench, judged in examples.items()}
     complete = {row: runs for row, runs in predictions.items() if not _missing_seeds(runs, seeds)}
     runs = {
-        (row, bench, predictor): _runs(complete[row], bench, rows, predictor, scale, score)
+        (row, bench, predictor): _runs(complete[row], bench, judged, predictor, scale, score)
         for row in complete
-        for bench, rows in examples.items()
+        for bench, judged in examples.items()
         for predictor in PREDICTORS
     }
     pairs = [*((line.row, line.predictor) for line in LINES), *((row, "rail") for row in complete)]
@@ -60,32 +60,32 @@ def tables(
     return {"cells": [cell for cell in cells if cell["row"] in predictions], "differences": compared}
 
 
-def panel(rows: Sequence[Row]) -> Panel:
+def panel(examples: Sequence[Record]) -> Panel:
     """Gold scores and tasks of a benchmark's examples, in their order."""
-    return Panel.create([row["gold"] for row in rows], [row["group_id"] for row in rows])
+    return Panel.create([example["gold"] for example in examples], [example["group_id"] for example in examples])
 
 
 def ceiling(examples: Examples) -> list[Record]:
     """`ceiling`: the annotators' agreement with one another, for each benchmark."""
     return [
         record
-        for bench, rows in examples.items()
-        for record in statistics.annotator_ceiling(bench, [row["gold_scores"] for row in rows])
+        for bench, found in examples.items()
+        for record in statistics.annotator_ceiling(bench, [example["gold_scores"] for example in found])
     ]
 
 
 def table3(
-    readings: Mapping[str, Mapping[str, scoring.Runs]],
-    examples: Sequence[Row],
+    predictions: Mapping[str, Mapping[str, scoring.Runs]],
+    examples: Sequence[Record],
     seeds: Sequence[int],
     scale: ScoreScale,
     score: Score,
     bootstrap: Bootstrap,
 ) -> Record:
-    """`table3`: RMSE (RAIL) behind training CoTs and behind own CoTs, over training examples and training seeds.
+    """`table3`: RMSE (RAIL) after training CoTs and after own CoTs, over training examples and training seeds.
 
     Args:
-        readings: row -> `training` and `own` -> training seed -> predictions.
+        predictions: row -> `training` and `own` -> training seed -> predictions.
         examples: the training examples that were looked at.
         seeds: the training seeds; a part that lacks one counts as not run.
         scale: Y.
@@ -94,7 +94,7 @@ def table3(
     """
     parts = [
         _gap(row, {cots: _complete(runs, seeds) for cots, runs in by_cots.items()}, examples, scale, score, bootstrap)
-        for row, by_cots in readings.items()
+        for row, by_cots in predictions.items()
     ]
     return {"cells": [cell for cells, _ in parts for cell in cells], "gaps": [gap for _, gap in parts]}
 
@@ -135,7 +135,7 @@ def figure3(
         for row, line in lines.items()
         if line
         for runs in [_complete(curves[row], seeds)]
-        for k in range(1, 1 + max((found["k"] + 1 for rows in runs.values() for found in rows), default=0))
+        for k in range(1, 1 + max((cot["k"] + 1 for cots in runs.values() for cot in cots), default=0))
     ]
 
 
@@ -175,7 +175,7 @@ def _with_missing_seeds(cell: Record, missing: Sequence[int]) -> Record:
 
 
 def _runs(
-    found: scoring.Runs, bench: str, examples: Sequence[Row], predictor: str, scale: ScoreScale, score: Score
+    found: scoring.Runs, bench: str, examples: Sequence[Record], predictor: str, scale: ScoreScale, score: Score
 ) -> list[Run]:
     return [
         Run(training_seed=training, inference_seed=inference, predictions_N=_in_order(by_id, examples))
@@ -183,15 +183,15 @@ def _runs(
     ]
 
 
-def _in_order(by_id: Mapping[str, float | None], examples: Sequence[Row]) -> Array:
+def _in_order(by_id: Mapping[str, float | None], examples: Sequence[Record]) -> Array:
     """Predictions in the order of the examples, NaN where there is none."""
-    return np.array([by_id.get(row["id"]) for row in examples], dtype=np.float64)
+    return np.array([by_id.get(example["id"]) for example in examples], dtype=np.float64)
 
 
 def _gap(
     row: str,
     by_cots: Mapping[str, scoring.Runs],
-    examples: Sequence[Row],
+    examples: Sequence[Record],
     scale: ScoreScale,
     score: Score,
     bootstrap: Bootstrap,
@@ -200,7 +200,9 @@ def _gap(
     seeds = [seed for seed in ran[0] if all(seed in runs for runs in ran)] if ran else []
 
     def stacked(cots: str) -> Array | None:
-        parts = [_readings(by_cots[cots][seed], examples, scale, score) for seed in seeds if seed in by_cots[cots]]
+        parts = [
+            _expected_scores(by_cots[cots][seed], examples, scale, score) for seed in seeds if seed in by_cots[cots]
+        ]
         return np.concatenate(parts) if parts else None
 
     return statistics.rmse_gap(
@@ -208,32 +210,37 @@ def _gap(
     )
 
 
-def _readings(rows: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score) -> Array:
-    by_key = {(row["source"], row["id"]): scoring.predict(row, "rail", scale, score) for row in rows}
-    return np.array([by_key.get((row["source"], row["id"])) for row in examples], dtype=np.float64)
+def _expected_scores(
+    predictions: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score
+) -> Array:
+    by_key = {
+        (prediction["source"], prediction["id"]): scoring.predict(prediction, "rail", scale, score)
+        for prediction in predictions
+    }
+    return np.array([by_key.get((example["source"], example["id"])) for example in examples], dtype=np.float64)
 
 
 def _point(
     runs: scoring.Runs, k: int, predictor: str, examples: Examples, scale: ScoreScale, score: Score
 ) -> dict[str, Any]:
     """One point of Figure 3."""
-    nested = {seed: [row for row in rows if row["k"] < k] for seed, rows in runs.items()}
-    every = {(training, row["run_seed"]): None for training, rows in nested.items() for row in rows}
+    nested = {seed: [cot for cot in cots if cot["k"] < k] for seed, cots in runs.items()}
+    every = {(training, cot["run_seed"]): None for training, cots in nested.items() for cot in cots}
     found = {}
-    for bench, rows in examples.items():
+    for bench, judged in examples.items():
         by_run = scoring.by_run(nested, bench, predictor, scale, score)
-        predictions = {seeds: [by_run.get(seeds, {}).get(row["id"]) for row in rows] for seeds in every}
-        found[bench] = metrics.over_runs(predictions, [row["gold"] for row in rows], scale.values)
+        predictions = {seeds: [by_run.get(seeds, {}).get(example["id"]) for example in judged] for seeds in every}
+        found[bench] = metrics.over_runs(predictions, [example["gold"] for example in judged], scale.values)
     mean = metrics.over_benches(found).cells["pearson"]
     reasons = [f"{bench}: {why}" for bench, one in found.items() for why in one.cells["pearson"].reasons]
-    everything = [row for rows in nested.values() for row in rows]
-    asked = {(seed, row["run_seed"], row["source"], row["id"]) for seed, rows in nested.items() for row in rows}
+    everything = [cot for cots in nested.values() for cot in cots]
+    asked = {(seed, cot["run_seed"], cot["source"], cot["id"]) for seed, cots in nested.items() for cot in cots}
     return {
         "k": k,
         "bench": MEAN,
         "value": metrics.mean_and_sd(list(mean.by_seeds.values()))[0],
         "sd": mean.sd_inference,
-        "tokens": sum(row["num_tokens"] for row in everything) / len(asked),
+        "tokens": sum(cot["num_tokens"] for cot in everything) / len(asked),
         "n_seeds": len({inference for _, inference in every}),
         "reason": "; ".join(reasons) or None,
     }

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tract_core.base.tables import Record
 from tract_core.score.metrics import (
     CONSTANT,
     CORRELATIONS,
@@ -36,7 +37,6 @@ from tract_core.score.metrics import (
 from tract_core.score.paper_lines import MEAN, Line
 
 Array = NDArray[Any]
-Record = dict[str, Any]
 Draws = Mapping[tuple[str, str, str, str], Array]
 """(row, bench or MEAN, predictor, metric) -> the statistic in each resample, NaN where undefined."""
 _BLOCK = 2**22

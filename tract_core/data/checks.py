@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tract_core.base.errors import UserError, list_some
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.text import prompt_cache
 from tract_core.text.encoding import Encoder
 
@@ -30,7 +30,7 @@ def proof(encoder: Encoder) -> dict[str, Any]:
 
 def check_lengths(
     encoder: Encoder,
-    tables: Mapping[str, Sequence[Row]],
+    tables: Mapping[str, Sequence[Record]],
     *,
     max_length: int,
     max_new_tokens: int,
@@ -59,7 +59,7 @@ def check_lengths(
     return longest
 
 
-def length(encoder: Encoder, row: Row, prompt_ids: Sequence[int], max_new_tokens: int) -> int:
+def length(encoder: Encoder, row: Record, prompt_ids: Sequence[int], max_new_tokens: int) -> int:
     """Tokens of an example's longest sequence: prompt, a generated CoT or the annotator's, delimiter, score, end."""
     annotator = len(encoder.cot_ids(row["annotator_cot"])) if row["annotator_cot"] else 0
     tail = len(encoder.score_tokens.delimiter_ids) + 2

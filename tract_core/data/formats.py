@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row, content_hash
-from tract_core.data.raw import Record
+from tract_core.base.tables import Record, content_hash
+from tract_core.data.raw import RawRecord
 from tract_core.text.prompts import JudgeInput, parse_rendered, split_annotator_cot
 
 
@@ -39,16 +39,16 @@ class RowReader:
     training: bool
     source: str
 
-    def rows(self, record: Record, format: str) -> list[Row]:
+    def rows(self, record: RawRecord, format: str) -> list[Record]:
         """The example rows of one record; raises BadRowError."""
-        readers: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
+        readers: dict[str, Callable[[dict[str, Any]], list[Record]]] = {
             "feedback_collection": self._feedback_collection,
             "prometheus_eval": self._prometheus_eval,
             "plain": self._plain,
         }
         return readers[format](record.fields)
 
-    def _feedback_collection(self, raw: dict[str, Any]) -> list[Row]:
+    def _feedback_collection(self, raw: dict[str, Any]) -> list[Record]:
         x = JudgeInput(
             instruction=_text(raw, "orig_instruction"),
             response=_text(raw, "orig_response", empty=True),
@@ -65,7 +65,7 @@ class RowReader:
         )
         return [self._row(raw, x, [score], cot)]
 
-    def _prometheus_eval(self, raw: dict[str, Any]) -> list[Row]:
+    def _prometheus_eval(self, raw: dict[str, Any]) -> list[Record]:
         try:
             parsed = parse_rendered(_text(raw, "instruction"), self.scale.labels)
         except ValueError as error:
@@ -83,7 +83,7 @@ class RowReader:
             rows.append(self._row(raw, x, [score], cot, annotator=annotator))
         return rows
 
-    def _plain(self, raw: dict[str, Any]) -> list[Row]:
+    def _plain(self, raw: dict[str, Any]) -> list[Record]:
         x = self._plain_input(raw)
         scores = self._scores(raw, "scores") if raw.get("scores") is not None else [self._score(raw, "score")]
         if self.training and len(scores) != 1:
@@ -107,14 +107,14 @@ class RowReader:
             prompt=_optional_text(raw, "prompt"),
         )
 
-    def unscored(self, record: Record) -> Row:
+    def unscored(self, record: RawRecord) -> Record:
         """The row of a `plain` record without gold; raises BadRowError."""
         x = self._plain_input(record.fields)
         return {**self._row(record.fields, x, [math.nan], None), "gold": None, "gold_scores": []}
 
     def _row(
         self, raw: Mapping[str, Any], x: JudgeInput, scores: list[float], cot: str | None, annotator: int | None = None
-    ) -> Row:
+    ) -> Record:
         content = [x.instruction, x.response, x.reference, x.criteria, list(x.descriptions), annotator or 0]
         identity = _optional_text(raw, "id")
         if identity and annotator is not None:
@@ -145,7 +145,7 @@ class RowReader:
         return float(number)
 
     def _label_value(self, value: Any) -> Any:
-        """The number behind a label such as "4" (Feedback Collection stores scores as text); else the value."""
+        """The number after a label such as "4" (Feedback Collection stores scores as text); else the value."""
         if isinstance(value, str) and value.strip() in self.scale.labels:
             return self.scale.values[self.scale.labels.index(value.strip())]
         return value

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from tract_core.base.config import Data, Source
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.data.formats import BadRowError, RowReader, folded, short
-from tract_core.data.raw import Record, commit_of, read_records
+from tract_core.data.raw import RawRecord, commit_of, read_records
 
 TRAIN = "train"
 HOLDOUT = "holdout"
@@ -23,8 +23,8 @@ class Prepared:
 
     data: Data
     """What was read: the settings, each hub data set with the commit that its revision was."""
-    train: list[Row]
-    benchmarks: dict[str, list[Row]]
+    train: list[Record]
+    benchmarks: dict[str, list[Record]]
     problems: list[str] = field(default_factory=list)
     """Rows dropped under `data.on_bad_row: drop`, each with its place, field, value and rule."""
     num_without_delimiter: int = 0
@@ -51,7 +51,7 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
     problems: list[str] = []
     train_records = read_records(data.folder, data.train.path, split=data.train.split, revision=data.train.revision)
 
-    def examples(records: Sequence[Record], spec: Source, name: str, *, training: bool) -> list[Row]:
+    def examples(records: Sequence[RawRecord], spec: Source, name: str, *, training: bool) -> list[Record]:
         reader = RowReader(
             scale=scale,
             delimiter=delimiter,
@@ -86,7 +86,7 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
     return prepared
 
 
-def unscored_rows(records: Sequence[Record], scale: ScoreScale, *, source: str) -> list[Row]:
+def unscored_rows(records: Sequence[RawRecord], scale: ScoreScale, *, source: str) -> list[Record]:
     """Rows to be judged: the `plain` format without gold (`gold` is None).
 
     Raises:
@@ -108,7 +108,7 @@ def unscored_rows(records: Sequence[Record], scale: ScoreScale, *, source: str) 
     return list(rows.values())
 
 
-def _place(record: Record) -> str:
+def _place(record: RawRecord) -> str:
     """File and row, and the row's own id where it has one."""
     identity = record.fields.get("id")
     return f"{record.place}, id {short(identity)}" if identity and isinstance(identity, str) else record.place
@@ -130,8 +130,8 @@ def _pinned(data: Data) -> tuple[Data, list[str]]:
     return data.model_copy(update={"train": pin(TRAIN, data.train), "benchmarks": benchmarks}), warnings
 
 
-def _convert(records: Sequence[Record], spec: Source, reader: RowReader, problems: list[str]) -> list[Row]:
-    rows: list[Row] = []
+def _convert(records: Sequence[RawRecord], spec: Source, reader: RowReader, problems: list[str]) -> list[Record]:
+    rows: list[Record] = []
     place_of: dict[str, str] = {}
     for record in records:
         try:
@@ -148,12 +148,12 @@ def _convert(records: Sequence[Record], spec: Source, reader: RowReader, problem
     return rows
 
 
-def _held_out_groups(rows: Sequence[Row], data: Data) -> set[str]:
+def _held_out_groups(rows: Sequence[Record], data: Data) -> set[str]:
     groups = sorted({row["group_id"] for row in rows}, key=lambda group: _shuffle_key(group, data.split_seed))
     return set(groups[: math.ceil(data.holdout_fraction * len(groups))])
 
 
-def _choose(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
+def _choose(rows: list[Record], limit: int | None, seed: int) -> list[Record]:
     if limit is None or limit >= len(rows):
         return rows
     return sorted(rows, key=lambda row: _shuffle_key(row["id"], seed))[:limit]
@@ -197,7 +197,7 @@ def _check_leakage(prepared: Prepared, data: Data) -> None:
         raise UserError("\n".join(refusals))
 
 
-def _rubric_key(row: Row) -> str:
+def _rubric_key(row: Record) -> str:
     return folded(" ".join([row["criteria"], *row["descriptions"]]))
 
 
@@ -206,7 +206,7 @@ def _shingles(text: str, width: int = 4) -> set[str]:
     return {" ".join(words[i : i + width]) for i in range(len(words) - width + 1)}
 
 
-def _index_shingles(rows: Iterable[Row]) -> dict[str, set[str]]:
+def _index_shingles(rows: Iterable[Record]) -> dict[str, set[str]]:
     index: dict[str, set[str]] = defaultdict(set)
     one_of_each = {row["group_id"]: row["instruction"] for row in rows}  # many rows share an instruction
     for group, instruction in one_of_each.items():

@@ -16,15 +16,15 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """One raw row."""
+class RawRecord:
+    """One raw entry and its place."""
 
     place: str
     """File (or hub id) and row number, counted from 1, for messages."""
     fields: dict[str, Any]
 
 
-def read_records(folder: str | Path, path: str, *, split: str | None, revision: str | None) -> list[Record]:
+def read_records(folder: str | Path, path: str, *, split: str | None, revision: str | None) -> list[RawRecord]:
     """All rows of a JSON list, JSONL or Parquet file in `folder`, or of a hub data set (`hub:ID`).
 
     Raises:
@@ -44,7 +44,7 @@ def read_records(folder: str | Path, path: str, *, split: str | None, revision: 
         if not isinstance(row, dict)
     ]:
         raise UserError(f"{len(problems)} row(s) are no objects:\n{list_some(problems)}")
-    return [Record(place=f"{name}, row {number}", fields=row) for number, row in enumerate(rows, start=1)]
+    return [RawRecord(place=f"{name}, row {number}", fields=row) for number, row in enumerate(rows, start=1)]
 
 
 def commit_of(path: str, revision: str | None) -> str | None:

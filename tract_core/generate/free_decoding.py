@@ -32,7 +32,7 @@ class Verdict(NamedTuple):
 
     mark: re.Match[str]
     written: str
-    """The first characters behind the mark."""
+    """The first characters after the mark."""
     label: str | None
     """None where the number is no score of the scale."""
 
@@ -50,9 +50,9 @@ def parse(text: str, scale_labels: Sequence[str]) -> Parsed:
         marks = list(RESULT.finditer(text))
         feedback = text[: marks[-1].start()] if marks else text
         return Parsed(
-            feedback=feedback.strip(), label=None, reason="no score behind [RESULT]" if marks else "no [RESULT]"
+            feedback=feedback.strip(), label=None, reason="no score after [RESULT]" if marks else "no [RESULT]"
         )
-    reason = f"{verdict.written!r} behind [RESULT] is no score of the scale {', '.join(scale_labels)}"
+    reason = f"{verdict.written!r} after [RESULT] is no score of the scale {', '.join(scale_labels)}"
     return Parsed(
         feedback=text[: verdict.mark.start()].strip(),
         label=verdict.label,

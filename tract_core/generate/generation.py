@@ -21,9 +21,9 @@ from tract_core.base.config import Engine as EngineSettings
 from tract_core.base.config import Model, Sampling, Selfgen
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.generate import free_decoding
-from tract_core.generate.engine import Draw, Engine, Request, Rules, failure, open_engine
+from tract_core.generate.engine import Decoding, Engine, Request, Sample, failure, open_engine
 from tract_core.generate.store import Store
 from tract_core.model import models
 from tract_core.model.models import SeedModel
@@ -46,7 +46,7 @@ class CotKey:
 
 
 class Generator:
-    """Draws CoTs for keys from p_0 plus an adapter: engine, encoder and store together."""
+    """Samples CoTs for keys from p_0 plus an adapter: engine, encoder and store together."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Generator:
         free: bool = False,
         work: str | Path = "work",
     ) -> None:
-        """Check the adapter; the engine itself starts at the first draw that the store does not hold.
+        """Check the adapter; the engine itself starts at the first sample that the store does not hold.
 
         Raises:
             UserError: the adapter was altered or belongs to another base.
@@ -79,36 +79,36 @@ class Generator:
             "free": free,
         }
         self.store, self._work = Store(self.origin, work), work
-        rules = Rules(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
+        decoding = Decoding(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
         home = self.store.folder
-        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, rules, seed_model, checked, home)
+        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, decoding, seed_model, checked, home)
         self._engine: Engine | None = None
         self._batch_size = engine.batch_size
 
-    def draw(
+    def sample(
         self,
-        examples: Sequence[Row],
+        examples: Sequence[Record],
         keys: Sequence[CotKey],
         *,
         score: bool,
         attempt: int = 0,
         given: Mapping[tuple[str, str], list[int]] | None = None,
-    ) -> list[Row]:
-        """One row for each key, in the order of the keys: the columns of `cots`, and the reading.
+    ) -> list[Record]:
+        """One record for each key, in the order of the keys: the columns of `cots`, and the score.
 
         Args:
-            examples: rows of the examples table, those among them that the keys name.
+            examples: of the examples table, those among them that the keys name.
             keys: distinct keys.
             score: also read the score (`probs`, `label_mass`, `sampled_score`).
-            attempt: 0 for the first draw of a key; each further attempt has a request seed of its own.
-            given: for each example (source, id) the ids of a CoT that is read instead of drawing one.
+            attempt: 0 for the first sample of a key; each further attempt has a request seed of its own.
+            given: for each example (source, id) the ids of a CoT that is read instead of sampling one.
 
         Raises:
-            UserError: every request failed, the engine cannot go on, the disk is full, or another process is drawing
-                the same. A request that fails alone is a row with status `error` and no score.
+            UserError: every request failed, the engine cannot go on, the disk is full, or another process is sampling
+                the same. A request that fails alone has status `error` and no score.
         """
         asked = {(key.source, key.id) for key in keys}
-        named = [row for row in examples if (row["source"], row["id"]) in asked]
+        named = [example for example in examples if (example["source"], example["id"]) in asked]
         prompts = prompt_cache.prompt_ids(self.encoder, named, self._work)
         requests = dict[CotKey, Request]()
         for key in keys:
@@ -134,34 +134,34 @@ class Generator:
                 "run_seed": key.run_seed,
                 "request_seed": request.seed,
                 "attempt": attempt,
-                **(failed.get(request.key) or self.store.rows[request.key]),
+                **(failed.get(request.key) or self.store.samples[request.key]),
             }
             for key, request in requests.items()
         ]
 
     def _answer(self, batches: Sequence[Sequence[Request]], *, score: bool) -> dict[str, dict[str, Any]]:
-        """Draw what the store does not hold. Failed requests are returned, not kept, so that a rerun asks again."""
+        """Sample what the store does not hold. Failed requests are returned, not kept, so that a rerun asks again."""
         failed = dict[str, dict[str, Any]]()
         if not self._missing(batches):
             return failed
         with self.store.held():
-            missing = self._missing(batches)  # without what another process drew in the meantime
+            missing = self._missing(batches)  # without what another process sampled in the meantime
             waiting = {request.key for batch in missing for request in batch}
             with tqdm(total=len(waiting), unit="CoT", desc="CoTs") as progress:
-                for draws in self._started().generate(missing, score=score) if missing else []:
-                    for draw in draws:
-                        if draw.key not in waiting:
-                            raise RuntimeError(f"the engine answered {draw.key} twice, or was never asked for it")
-                        waiting.remove(draw.key)
-                    rows = {draw.key: self._row(draw, score=score) for draw in draws}
-                    failed |= {draw.key: rows.pop(draw.key) for draw in draws if draw.failed}
-                    self.store.add(rows)
-                    progress.update(len(draws))
+                for samples in self._started().generate(missing, score=score) if missing else []:
+                    for sample in samples:
+                        if sample.key not in waiting:
+                            raise RuntimeError(f"the engine answered {sample.key} twice, or was never asked for it")
+                        waiting.remove(sample.key)
+                    records = {sample.key: self._record(sample, score=score) for sample in samples}
+                    failed |= {sample.key: records.pop(sample.key) for sample in samples if sample.failed}
+                    self.store.add(records)
+                    progress.update(len(samples))
             unanswered = [failure(key, "the engine did not answer") for key in waiting]
-        return failed | {draw.key: self._row(draw, score=score) for draw in unanswered}
+        return failed | {sample.key: self._record(sample, score=score) for sample in unanswered}
 
     def _missing(self, batches: Sequence[Sequence[Request]]) -> list[list[Request]]:
-        left = [[request for request in batch if request.key not in self.store.rows] for batch in batches]
+        left = [[request for request in batch if request.key not in self.store.samples] for batch in batches]
         return [batch for batch in left if batch]
 
     def _started(self) -> Engine:
@@ -169,26 +169,26 @@ class Generator:
             self._engine = self._open()
         return self._engine
 
-    def _row(self, draw: Draw, *, score: bool) -> dict[str, Any]:
-        row: dict[str, Any] = {
-            "cot": self.encoder.decode(draw.cot_ids),
-            "cot_ids": draw.cot_ids,
-            "finish_reason": draw.finish_reason,
-            "num_tokens": draw.num_tokens,
+    def _record(self, sample: Sample, *, score: bool) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "cot": self.encoder.decode(sample.cot_ids),
+            "cot_ids": sample.cot_ids,
+            "finish_reason": sample.finish_reason,
+            "num_tokens": sample.num_tokens,
         }
-        row["status"] = status_of(draw.finish_reason, row["cot"])
+        record["status"] = status_of(sample.finish_reason, record["cot"])
         if score:
-            row |= {"probs": None, "label_mass": None, "sampled_score": None}
-        if draw.reading is not None:
-            sampled = draw.reading.sampled_id
+            record |= {"probs": None, "label_mass": None, "sampled_score": None}
+        if sample.score is not None:
+            sampled = sample.score.sampled_id
             label_ids = self.encoder.score_tokens.label_ids
             value = self.encoder.scale.values[label_ids.index(sampled)] if sampled in label_ids else None
-            row |= {
-                "probs": draw.reading.probs,
-                "label_mass": sum(draw.reading.probs),
+            record |= {
+                "probs": sample.score.probs,
+                "label_mass": sum(sample.score.probs),
                 "sampled_score": value,
             }
-        return row
+        return record
 
 
 def request_seed(stage: str, key: CotKey, attempt: int = 0) -> int:
@@ -206,129 +206,131 @@ def status_of(finish_reason: str, cot: str) -> str:
     return {"delimiter": "ok", "given": "ok", "length": "truncated", "end": "no_delimiter"}[finish_reason]
 
 
-def self_generate(generator: Generator, examples: Sequence[Row], run_seed: int, rules: Selfgen) -> list[Row]:
-    """`selfgen.num_samples` CoTs for each training example from p_s, bad ones drawn again as `on_bad_cot` says.
+def self_generate(generator: Generator, examples: Sequence[Record], run_seed: int, settings: Selfgen) -> list[Record]:
+    """`selfgen.num_samples` CoTs for each training example from p_s, bad ones sampled again as `on_bad_cot` says.
 
     Returns:
-        One row for each k and example, k outermost; those with k = 0 do not depend on `num_samples`. Rows that
+        One CoT for each k and example, k outermost; those with k = 0 do not depend on `num_samples`. CoTs that
         stayed bad keep their status, and stage 2 leaves them out unless the policy is `keep`.
 
     Raises:
         UserError: more than `selfgen.max_bad_share` of the CoTs stayed bad; the message shows examples.
     """
     keys = [
-        CotKey(source=row["source"], id=row["id"], k=k, run_seed=run_seed)
-        for k in range(rules.num_samples)
-        for row in examples
+        CotKey(source=example["source"], id=example["id"], k=k, run_seed=run_seed)
+        for k in range(settings.num_samples)
+        for example in examples
     ]
-    rows = generator.draw(examples, keys, score=False)
-    attempts = rules.max_resamples if rules.on_bad_cot == "resample" else 0
+    cots = generator.sample(examples, keys, score=False)
+    attempts = settings.max_resamples if settings.on_bad_cot == "resample" else 0
     for attempt in range(1, attempts + 1):
-        bad = [index for index, row in enumerate(rows) if row["status"] != "ok"]
+        bad = [index for index, cot in enumerate(cots) if cot["status"] != "ok"]
         if not bad:
             break
-        logger.info("attempt %d: drawing %d bad CoTs again", attempt, len(bad))
-        again = generator.draw(examples, [keys[index] for index in bad], score=False, attempt=attempt)
-        for index, row in zip(bad, again, strict=True):
-            rows[index] = row
-    bad_rows = [row for row in rows if row["status"] != "ok"]
-    if len(bad_rows) > rules.max_bad_share * len(rows):
-        shown = [f"{row['id']} ({row['status']}): {row['cot'][:100]!r}" for row in bad_rows]
+        logger.info("attempt %d: sampling %d bad CoTs again", attempt, len(bad))
+        again = generator.sample(examples, [keys[index] for index in bad], score=False, attempt=attempt)
+        for index, cot in zip(bad, again, strict=True):
+            cots[index] = cot
+    bad_cots = [cot for cot in cots if cot["status"] != "ok"]
+    if len(bad_cots) > settings.max_bad_share * len(cots):
+        shown = [f"{cot['id']} ({cot['status']}): {cot['cot'][:100]!r}" for cot in bad_cots]
         raise UserError(
-            f"{len(bad_rows)} of {len(rows)} self-generated CoTs are bad, more than selfgen.max_bad_share "
-            f"({rules.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
+            f"{len(bad_cots)} of {len(cots)} self-generated CoTs are bad, more than selfgen.max_bad_share "
+            f"({settings.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
             f"{list_some(shown, limit=5)}"
         )
-    return rows
+    return cots
 
 
-def infer(generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int) -> list[Row]:
-    """K CoTs with their scores for each example and inference seed: rows of the predictions table.
+def infer(generator: Generator, examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int) -> list[Record]:
+    """K CoTs with their scores for each example and inference seed: the predictions table.
 
     A judge without CoT reads one score for each example and seed, whatever K.
     """
     cot = generator.encoder.style.cot
     keys = [
-        CotKey(source=row["source"], id=row["id"], k=k, run_seed=seed)
+        CotKey(source=example["source"], id=example["id"], k=k, run_seed=seed)
         for seed in seeds
         for k in range(num_samples if cot else 1)
-        for row in examples
+        for example in examples
     ]
-    given = None if cot else {(row["source"], row["id"]): list[int]() for row in examples}
-    return with_gold(generator.draw(examples, keys, score=True, given=given), examples)
+    given = None if cot else {(example["source"], example["id"]): list[int]() for example in examples}
+    return with_gold(generator.sample(examples, keys, score=True, given=given), examples)
 
 
-def read_given(generator: Generator, examples: Sequence[Row], cots: Mapping[tuple[str, str], list[int]]) -> list[Row]:
-    """The scores behind given CoTs, one for each example that has one: rows of the predictions table."""
-    chosen = [row for row in examples if (row["source"], row["id"]) in cots]
-    keys = [CotKey(source=row["source"], id=row["id"], k=0, run_seed=0) for row in chosen]
-    return with_gold(generator.draw(chosen, keys, score=True, given=cots), chosen)
+def read_given(
+    generator: Generator, examples: Sequence[Record], cots: Mapping[tuple[str, str], list[int]]
+) -> list[Record]:
+    """The scores after given CoTs, one for each example that has one: the predictions table."""
+    chosen = [example for example in examples if (example["source"], example["id"]) in cots]
+    keys = [CotKey(source=example["source"], id=example["id"], k=0, run_seed=0) for example in chosen]
+    return with_gold(generator.sample(chosen, keys, score=True, given=cots), chosen)
 
 
 def infer_freely(
-    generator: Generator, examples: Sequence[Row], *, seeds: Sequence[int], num_samples: int, max_retries: int
-) -> list[Row]:
-    """K replies of a judge that decodes freely, each score read from its text: rows of the predictions table.
+    generator: Generator, examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int, max_retries: int
+) -> list[Record]:
+    """K replies of a judge that decodes freely, each score read from its text: the predictions table.
 
-    A reply without a readable score is drawn again, at most `max_retries` times, and then has no score. There
+    A reply without a readable score is sampled again, at most `max_retries` times, and then has no score. There
     are no probabilities to read, since where the score stands is the judge's own choice.
     """
     keys = [
-        CotKey(source=row["source"], id=row["id"], k=k, run_seed=seed)
+        CotKey(source=example["source"], id=example["id"], k=k, run_seed=seed)
         for seed in seeds
         for k in range(num_samples)
-        for row in examples
+        for example in examples
     ]
-    rows = generator.draw(examples, keys, score=False)
+    replies = generator.sample(examples, keys, score=False)
     scale = generator.encoder.scale
     for attempt in range(1, max_retries + 1):
-        unread = [n for n, row in enumerate(rows) if free_decoding.parse(row["cot"], scale.labels).label is None]
-        again = generator.draw(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
-        for n, row in zip(unread, again, strict=True):
-            rows[n] = row
-    return with_gold([_read_freely(row, scale) for row in rows], examples)
+        unread = [n for n, reply in enumerate(replies) if free_decoding.parse(reply["cot"], scale.labels).label is None]
+        again = generator.sample(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
+        for n, reply in zip(unread, again, strict=True):
+            replies[n] = reply
+    return with_gold([_read_freely(reply, scale) for reply in replies], examples)
 
 
-def _read_freely(row: Row, scale: ScoreScale) -> Row:
-    parsed = free_decoding.parse(row["cot"], scale.labels)
+def _read_freely(reply: Record, scale: ScoreScale) -> Record:
+    parsed = free_decoding.parse(reply["cot"], scale.labels)
     value = None if parsed.label is None else scale.values[scale.labels.index(parsed.label)]
-    status = row["status"] if value is None else "ok"
+    status = reply["status"] if value is None else "ok"
     unread = {"probs": None, "label_mass": None}
-    return {**row, **unread, "cot": parsed.feedback, "status": status, "sampled_score": value}
+    return {**reply, **unread, "cot": parsed.feedback, "status": status, "sampled_score": value}
 
 
 def ask_with(generator: Generator) -> Callable[[str], str]:
-    """A model that decodes freely as a function from question to reply; a question asked again is drawn anew."""
+    """A model that decodes freely as a function from question to reply; a question asked again is sampled anew."""
     asked: Counter[str] = Counter()
 
     def ask(question: str) -> str:
-        row = {"source": "question", "id": tables.content_hash(question), "prompt": question}
-        key = CotKey(source=row["source"], id=row["id"], k=asked[question], run_seed=0)
+        example = {"source": "question", "id": tables.content_hash(question), "prompt": question}
+        key = CotKey(source=example["source"], id=example["id"], k=asked[question], run_seed=0)
         asked[question] += 1
         blank = {"instruction": "", "response": "", "reference": None, "criteria": "", "descriptions": ()}
-        reply: str = generator.draw([{**blank, **row}], [key], score=False)[0]["cot"]
+        reply: str = generator.sample([{**blank, **example}], [key], score=False)[0]["cot"]
         return reply
 
     return ask
 
 
-def with_gold(rows: Sequence[Row], examples: Sequence[Row]) -> list[Row]:
-    """Drawn rows with the gold score of their example."""
-    gold = {(row["source"], row["id"]): row["gold"] for row in examples}
-    return [{**row, "gold": gold[(row["source"], row["id"])]} for row in rows]
+def with_gold(cots: Sequence[Record], examples: Sequence[Record]) -> list[Record]:
+    """CoTs with the gold score of their example."""
+    gold = {(example["source"], example["id"]): example["gold"] for example in examples}
+    return [{**cot, "gold": gold[(cot["source"], cot["id"])]} for cot in cots]
 
 
-def describe(rows: Sequence[Row]) -> str:
+def describe(cots: Sequence[Record]) -> str:
     """Counts for the stage's line of output."""
-    counts = ", ".join(f"{count} {status}" for status, count in tables.count_statuses(rows).items() if count)
-    mean = sum(row["num_tokens"] for row in rows) / max(1, len(rows))
-    return f"{len(rows)} CoTs ({counts}), {mean:.0f} tokens on average"
+    counts = ", ".join(f"{count} {status}" for status, count in tables.count_statuses(cots).items() if count)
+    mean = sum(cot["num_tokens"] for cot in cots) / max(1, len(cots))
+    return f"{len(cots)} CoTs ({counts}), {mean:.0f} tokens on average"
 
 
-def share_reencoded_differently(rows: Sequence[Row], encoder: Encoder) -> float:
+def share_reencoded_differently(cots: Sequence[Record], encoder: Encoder) -> float:
     """Share of CoTs whose text encodes to other ids than were sampled (stage 2 trains on the former)."""
-    differing = sum(encoder.cot_ids(row["cot"]) != list(row["cot_ids"]) for row in rows)
-    return differing / max(1, len(rows))
+    differing = sum(encoder.cot_ids(cot["cot"]) != list(cot["cot_ids"]) for cot in cots)
+    return differing / max(1, len(cots))
 
 
 def _fixed_batches(requests: Mapping[CotKey, Request], size: int) -> list[list[Request]]:

@@ -1,4 +1,4 @@
-"""What draws CoTs and reads scores, from params.yaml: the same everywhere but for the adapter."""
+"""What samples CoTs and reads scores, from params.yaml: the same everywhere but for the adapter."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def generator(
     *,
     temperature: float | None = None,
 ) -> Generator:
-    """What draws CoTs from p_0 plus an adapter (None: from p_0 itself); `temperature` in place of the sampling's."""
+    """What samples CoTs from p_0 plus an adapter (None: from p_0 itself); `temperature` in place of the sampling's."""
     sampling = params.sampling
     if temperature is not None:
         sampling = sampling.model_copy(update={"temperature": temperature})
@@ -36,7 +36,7 @@ def generator(
 
 
 def external_judgements(params: Params, protocol: str, num_samples: int, out: Path) -> str:
-    """Row B.5: an external judge on all benchmarks, by free decoding or behind a forced delimiter."""
+    """Row B.5: an external judge on all benchmarks, by free decoding or after a forced delimiter."""
     external = params.external
     assert external is not None  # config demands it where a protocol is listed
     judge = models.resolve(external.model)
@@ -55,8 +55,10 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
     examples, seeds = places.benchmark_examples(), params.infer.seeds
     if protocol == "free":
         retries = external.max_retries
-        rows = generation.infer_freely(source, examples, seeds=seeds, num_samples=num_samples, max_retries=retries)
+        predictions = generation.infer_freely(
+            source, examples, seeds=seeds, num_samples=num_samples, max_retries=retries
+        )
     else:
-        rows = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
-    tables.write(out, "predictions", rows, source.origin)
-    return generation.describe(rows)
+        predictions = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
+    tables.write(out, "predictions", predictions, source.origin)
+    return generation.describe(predictions)

@@ -1,6 +1,6 @@
-"""Finished draws on disk: nothing that was drawn is drawn again after a kill, and nothing damaged is believed.
+"""Finished samples on disk: nothing that was sampled is sampled again after a kill, and nothing damaged is believed.
 
-A shard is one JSON file with a sha256 over itself, written atomically, with the draws that were finished together.
+A shard is one JSON file with a sha256 over itself, written atomically, with the samples that were finished together.
 """
 
 import logging
@@ -16,20 +16,20 @@ from tract_core.base.locks import held
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Part of the folder's name; raise it when equal settings give other draws or shards hold other columns."""
+"""Part of the folder's name; raise it when equal settings give other samples or shards hold other columns."""
 
 
 class Store:
-    """Draws by name, for one setting of all that they share.
+    """Samples by name, for one setting of all that they share.
 
-    The folder's name covers what all draws share (model, adapter, sampling, ids of scores and delimiter);
-    a draw's own name covers prompt ids, request seed and whether a score was read.
+    The folder's name covers what all samples share (model, adapter, sampling, ids of scores and delimiter);
+    a sample's own name covers prompt ids, request seed and whether a score was read.
     """
 
     def __init__(self, shared: Mapping[str, Any], work: str | Path = "work") -> None:
         name = tables.content_hash({**shared, "format": FORMAT})[:16]
         self.folder = Path(work) / "generations" / name
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.samples: dict[str, dict[str, Any]] = {}
         self._seen: set[Path] = set()
         self._unsaved: dict[str, dict[str, Any]] = {}
         self._read_new()
@@ -41,21 +41,21 @@ class Store:
         Raises:
             UserError: another process is at it; the message names it.
         """
-        with held(self.folder, "is drawing the same CoTs"):
+        with held(self.folder, "is sampling the same CoTs"):
             self._read_new()
             try:
                 yield
             finally:
                 self._flush()  # again, where a signal came in between
 
-    def add(self, rows: Mapping[str, dict[str, Any]]) -> None:
-        """Keep draws that were finished together, as one shard.
+    def add(self, samples: Mapping[str, dict[str, Any]]) -> None:
+        """Keep samples that were finished together, as one shard.
 
         Raises:
             UserError: the disk is full; earlier shards are whole.
         """
-        self.rows.update(rows)
-        self._unsaved.update(rows)
+        self.samples.update(samples)
+        self._unsaved.update(samples)
         self._flush()
 
     def _flush(self) -> None:
@@ -69,6 +69,6 @@ class Store:
         for shard in sorted(set(self.folder.glob("*.json")) - self._seen):
             self._seen.add(shard)
             try:
-                self.rows.update(tables.read_json(shard))
+                self.samples.update(tables.read_json(shard))
             except UserError as error:
-                logger.warning("shard %s is not used, and its CoTs are drawn again: %s", shard.name, error)
+                logger.warning("shard %s is not used, and its CoTs are sampled again: %s", shard.name, error)

@@ -19,7 +19,7 @@ ScoreTerm = Literal["squared_error", "rps"]
 
 
 class ExpectedScore(NamedTuple):
-    """RAIL's reading of one score position."""
+    """What RAIL takes from one score position."""
 
     value_B: Tensor
     probs_BY: Tensor

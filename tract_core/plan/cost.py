@@ -99,7 +99,7 @@ def disk_bytes(work: Work, shape: Shape, cot: float, rank: int) -> float:
 
 
 def forward_flop(shape: Shape, tokens: float, logit_rows: float, *, cached: float = 0.0) -> float:
-    """One forward pass over `tokens` tokens behind `cached` ones, with causal attention."""
+    """One forward pass over `tokens` tokens after `cached` ones, with causal attention."""
     return 2 * shape.body * tokens + 2 * shape.head * logit_rows + _attention_flop(shape, tokens, cached)
 
 

@@ -1,4 +1,4 @@
-"""How much each stage trains, draws and reads, in examples, and what that costs: for `plan`."""
+"""How much each stage trains, samples and reads, in examples, and what that costs: for `plan`."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from tract_core.train.memory import Shape
 def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> Work | None:
     """The work of one stage, named as DVC names it (`infer@tract-42`); None where no model is loaded.
 
-    Redrawn CoTs are not counted; draws that the store already holds are.
+    CoTs that are sampled again are not counted; samples that the store already holds are.
     """
     name, _, item = address.partition("@")
     row = item.rpartition("-")[0] or item

@@ -1,4 +1,4 @@
-"""The browser of predictions: which samples are shown, and how they enter the page as data that cannot run."""
+"""The browser of predictions: which examples are shown, and how they enter the page as data that cannot run."""
 
 import json
 import math
@@ -9,28 +9,28 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.score.scoring import average, rail
 
-SAMPLES_PER_ROW = 40
+SHOWN_PER_ROW = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cot:
-    """One CoT and the score read behind it."""
+    """One CoT and the score read after it."""
 
     k: int
     cot: str
     status: str
     finish_reason: str
     probs: Sequence[float] | None
-    """One for each score of Y, full-vocabulary softmax; None where there is no reading."""
+    """One for each score of Y, full-vocabulary softmax; None where there is no score."""
     label_mass: float | None
     sampled_score: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Shown:
     """One benchmark example as one model judged it."""
 
     row: str
@@ -54,15 +54,15 @@ class Sample:
 _EXAMPLE_FIELDS = ("bench", "id", "instruction", "response", "reference", "criteria", "descriptions", "gold")
 
 
-def choose_samples(
+def choose_shown(
     row: str,
     seed: int | None,
-    predictions: Sequence[Row],
-    examples: Sequence[Row],
+    predictions: Sequence[Record],
+    examples: Sequence[Record],
     values_Y: Sequence[float],
     *,
-    limit: int = SAMPLES_PER_ROW,
-) -> list[Sample]:
+    limit: int = SHOWN_PER_ROW,
+) -> list[Shown]:
     """At most `limit` examples of one model, evenly spaced over each benchmark's sorted ids.
 
     No judgement enters the choice, and all models that judged the same examples show the same ones. The CoTs
@@ -79,7 +79,7 @@ def choose_samples(
     if not predictions:
         return []
     run_seed = min(found["run_seed"] for found in predictions)
-    cots: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    cots: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for found in predictions:
         if found["run_seed"] == run_seed:
             cots[(found["source"], found["id"])].append(found)
@@ -87,28 +87,28 @@ def choose_samples(
     benches = sorted({source for source, _ in cots})
     share = max(1, limit // len(benches))
     chosen = [key for bench in benches for key in _spaced(sorted(k for k in cots if k[0] == bench), share)]
-    return [_sample(row, seed, run_seed, by_key[key], cots[key], values_Y) for key in chosen[:limit]]
+    return [_shown(row, seed, run_seed, by_key[key], cots[key], values_Y) for key in chosen[:limit]]
 
 
-def embed(samples: Sequence[Sample], values_Y: Sequence[float], labels_Y: Sequence[str]) -> Markup:
-    """The samples as JSON for a `<script type="application/json">`; examples that models share stand once.
+def embed(shown: Sequence[Shown], values_Y: Sequence[float], labels_Y: Sequence[str]) -> Markup:
+    """What is shown as JSON for a `<script type="application/json">`; examples that models share stand once.
 
     No character of it can end the element or start another one: `<`, `>` and `&` are written as escapes.
     """
     examples: dict[tuple[str, str], int] = {}
     listed: list[dict[str, Any]] = []
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for sample in samples:
-        place = examples.setdefault((sample.bench, sample.id), len(examples))
+    for one in shown:
+        place = examples.setdefault((one.bench, one.id), len(examples))
         if place == len(listed):
-            listed.append({name: getattr(sample, name) for name in _EXAMPLE_FIELDS})
-        rows[sample.row].append(
+            listed.append({name: getattr(one, name) for name in _EXAMPLE_FIELDS})
+        rows[one.row].append(
             {
                 "example": place,
-                "seed": sample.seed,
-                "run_seed": sample.run_seed,
-                "expected_score": sample.expected_score,
-                "cots": [asdict(cot) for cot in sample.cots],
+                "seed": one.seed,
+                "run_seed": one.run_seed,
+                "expected_score": one.expected_score,
+                "cots": [asdict(cot) for cot in one.cots],
             }
         )
     content = {
@@ -132,12 +132,12 @@ def _spaced(keys: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]
     return [keys[place * len(keys) // count] for place in range(count)]
 
 
-def _sample(
-    row: str, seed: int | None, run_seed: int, example: Row, cots: Sequence[Row], values_Y: Sequence[float]
-) -> Sample:
+def _shown(
+    row: str, seed: int | None, run_seed: int, example: Record, cots: Sequence[Record], values_Y: Sequence[float]
+) -> Shown:
     ordered = sorted(cots, key=lambda found: found["k"])
     scores = [None if found["probs"] is None else rail(found["probs"], values_Y) for found in ordered]
-    return Sample(
+    return Shown(
         row=row,
         seed=seed,
         run_seed=run_seed,

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from tract_core.report import browser, comparison, figures, paper, tables
-from tract_core.report.browser import Sample
+from tract_core.report.browser import Shown
 from tract_core.report.cells import METRICS, Key, Numbers, Table, finite, index, interval, show
 from tract_core.report.figures import Panel
 from tract_core.score.paper_lines import LINES, MEAN
@@ -32,7 +32,7 @@ class Report:
     traces: Mapping[str, Sequence[Mapping[str, Any]]]
     """Model -> one mapping for each training seed: `seed`, `predictions_sha` and `adapter_sha` (hashes of
     manifests; null where there is none, as for an untrained judge)."""
-    samples: Sequence[Sample]
+    shown: Sequence[Shown]
     differences: str
     """docs/differences.md."""
     title: str
@@ -74,8 +74,8 @@ def render(findings: Report) -> str:
         title=findings.title,
         summary=_summary(findings, numbers),
         sections=_sections(findings, numbers),
-        samples=browser.embed(findings.samples, values, scale.get("labels") or [f"{value:g}" for value in values]),
-        has_samples=bool(findings.samples),
+        samples=browser.embed(findings.shown, values, scale.get("labels") or [f"{value:g}" for value in values]),
+        has_samples=bool(findings.shown),
         traces=findings.traces,
         predictions_root=findings.predictions_root,
         settings=tables.settings(findings.params),

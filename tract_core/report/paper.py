@@ -245,7 +245,7 @@ TABLE_3_RMSE = {
     ("tract", "training"): 0.45,
     ("tract", "own"): 0.45,
 }
-"""Table 3: RMSE over training examples, behind the CoTs that the model was trained on and behind its own."""
+"""Table 3: RMSE over training examples, after the CoTs that the model was trained on and after its own."""
 PERPLEXITY = {"annotator": 7.78, "a1": 6.67, "tract": 6.34}
 """Appendix B.4: perplexity of each source's CoTs under the seed model."""
 META_JUDGE = {"annotator": 4.78, "a1": 4.50}

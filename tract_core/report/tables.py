@@ -52,7 +52,7 @@ def cross(numbers: Numbers) -> Table:
 
 
 def table3(statistics: Mapping[str, Any]) -> Table:
-    """RMSE on training examples behind training CoTs and own CoTs, and the gap (own minus training)."""
+    """RMSE on training examples after training CoTs and own CoTs, and the gap (own minus training)."""
     found = statistics.get("table3") or {"cells": [], "gaps": []}
     cells = {(entry["row"], entry["cots"]): entry for entry in found["cells"]}
     gaps = {entry["row"]: entry for entry in found["gaps"]}

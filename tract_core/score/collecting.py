@@ -6,9 +6,9 @@ from typing import Any
 
 from tract_core.base import places, tables
 from tract_core.base.errors import UserError
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 
-Runs = dict[int | None, list[Row]]
+Runs = dict[int | None, list[Record]]
 """Training seed -> predictions; None for a judge that was not trained here."""
 # The ids of the CoTs' tokens are most of a table, and nothing here reads them.
 _WITHOUT = ("cot_ids",)
@@ -20,7 +20,7 @@ def runs(row: str, seeds: Sequence[int], place: Callable[[str, int | None], Path
     return {seed: tables.read(folder, "predictions", without=_WITHOUT) for seed, folder in found.items()}
 
 
-def first_run(row: str, seeds: Sequence[int]) -> tuple[int | None, list[Row]]:
+def first_run(row: str, seeds: Sequence[int]) -> tuple[int | None, list[Record]]:
     """The first training seed that has run, and its predictions; none of them is (None, [])."""
     first = next((seed for seed in (None, *seeds) if places.predictions(row, seed).exists()), None)
     return first, runs(row, () if first is None else (first,)).get(first, [])
@@ -61,7 +61,7 @@ def robustness(rows: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 
 def cots(
     writers: Sequence[str], predictions: Mapping[str, Runs], seeds: Sequence[int]
-) -> Iterator[tuple[str, list[Row]]]:
+) -> Iterator[tuple[str, list[Record]]]:
     """Where CoTs stand, and all of them: those for the training examples, then those at inference."""
     for row in writers:
         folders = [folder for seed in seeds if (folder := places.own_cots(row, seed)).exists()]

@@ -39,19 +39,19 @@ class Table(NamedTuple):
 
 
 def agreement(predictions: Sequence[float | None], gold: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
-    """All metrics of METRICS over the rows that have a prediction, and Pearson r with the others imputed.
+    """All metrics of METRICS over the examples that have a prediction, and Pearson r with the others imputed.
 
     `bias` is the mean of prediction - gold. For `exact` (share of hits) and `qwk` (quadratic weighted kappa)
-    both sides are rounded to the scale (`nearest_score`). In `pearson_imputed` a row without a prediction
-    gets the middle of the scale; it equals `pearson` where every row has one.
+    both sides are rounded to the scale (`nearest_score`). In `pearson_imputed` an example without a prediction
+    gets the middle of the scale; it equals `pearson` where every example has one.
 
     Args:
-        predictions: one number for each row, None or NaN where there is none.
-        gold: the gold score of each row.
+        predictions: one number for each example, None or NaN where there is none.
+        gold: the gold score of each example.
         values: the scores of Y, increasing.
 
     Returns:
-        The numbers (None where undefined), `n`, `n_ok` (rows used), `undefined` (why the correlations are,
+        The numbers (None where undefined), `n`, `n_ok` (examples used), `undefined` (why the correlations are,
         or None) and `reasons` (metric -> why it is undefined).
     """
     predicted_N, gold_N = np.array(predictions, dtype=np.float64), np.asarray(gold, dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Predictors over the predictions table: from the probabilities of each CoT to one number for each row.
+"""Predictors over the predictions table: from the probabilities of each CoT to one number for each example.
 
-A predictor reads one CoT's probabilities; with K CoTs its values are averaged (section 3.3). Rows whose CoT
+A predictor reads one CoT's probabilities; with K CoTs its values are averaged (section 3.3). Examples whose CoTs
 failed count as unscored or are scored and flagged, as `score.on_truncated` says; they are never dropped.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row, count_statuses
+from tract_core.base.tables import Record, count_statuses
 from tract_core.score import metrics
 from tract_core.score.paper_lines import MEAN
 
@@ -59,31 +59,31 @@ def spread_over_scale(probs_Y: Sequence[float], values_Y: Sequence[float]) -> fl
     return float(np.sqrt(np.dot(p, (values - np.dot(p, values)) ** 2)))
 
 
-def usable(row: Mapping[str, Any], score: Score) -> bool:
-    """Whether a CoT's reading counts, if it has one: `ok` always, other CoTs under `score_and_flag`."""
-    return row["status"] == "ok" or score.on_truncated == "score_and_flag"
+def usable(cot: Mapping[str, Any], score: Score) -> bool:
+    """Whether a CoT's score counts, if it has one: `ok` always, other CoTs under `score_and_flag`."""
+    return cot["status"] == "ok" or score.on_truncated == "score_and_flag"
 
 
-def reading(row: Mapping[str, Any]) -> list[float] | None:
+def probabilities(cot: Mapping[str, Any]) -> list[float] | None:
     """A CoT's probabilities over Y; None where it has none, or NaN because the model's logits were not finite."""
-    probs: list[float] | None = row.get("probs")
+    probs: list[float] | None = cot.get("probs")
     return probs if probs is not None and math.isfinite(sum(probs)) else None
 
 
-def median_mass(rows: Iterable[Mapping[str, Any]]) -> float | None:
-    """Median probability of all scores together, over the CoTs that have a reading."""
-    masses = [sum(probs) for row in rows if (probs := reading(row)) is not None]
+def median_mass(cots: Iterable[Mapping[str, Any]]) -> float | None:
+    """Median probability of all scores together, over the CoTs that have a score."""
+    masses = [sum(probs) for cot in cots if (probs := probabilities(cot)) is not None]
     return float(np.median(masses)) if masses else None
 
 
-def predict(row: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Score) -> float | None:
+def predict(cot: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Score) -> float | None:
     """One CoT's prediction in units of the scale, or None."""
-    probs = reading(row)
-    if not usable(row, score) or (probs is None and row["probs"] is not None):
+    probs = probabilities(cot)
+    if not usable(cot, score) or (probs is None and cot["probs"] is not None):
         return None
     if predictor == SAMPLED:
-        drawn: float | None = row["sampled_score"]
-        return drawn
+        sampled: float | None = cot["sampled_score"]
+        return sampled
     # Without any mass on the scores the expected score is 0 and everything else undefined.
     if probs is None or (predictor != "rail" and not any(probs)):
         return None
@@ -96,8 +96,8 @@ def average(predictions: Sequence[float | None]) -> float | None:
     return statistics.fmean(present) if present else None
 
 
-Runs = Mapping[int | None, Sequence[Row]]
-"""Training seed -> rows of the predictions table; None for a judge that was not trained here."""
+Runs = Mapping[int | None, Sequence[Record]]
+"""Training seed -> the predictions table; None for a judge that was not trained here."""
 
 
 def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score
 
 def _table(runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score) -> metrics.Table:
     """One predictor's numbers on one benchmark, over the examples that stand in the predictions."""
-    gold = {row["id"]: row["gold"] for rows in _of_benchmark(runs, bench).values() for row in rows}
+    gold = {cot["id"]: cot["gold"] for cots in _of_benchmark(runs, bench).values() for cot in cots}
     found = by_run(runs, bench, predictor, scale, score)
     predictions = {seeds: [by_id.get(example) for example in gold] for seeds, by_id in found.items()}
     return metrics.over_runs(predictions, list(gold.values()), scale.values)
@@ -134,10 +134,10 @@ def headline(row: str, result: Mapping[str, Any]) -> dict[str, Any]:
     `rail` and `sampled`: r and RMSE, the mean over the benchmarks; `bad_cots`: the share of CoTs that are not `ok`.
     """
     counts = [found["cots"] for bench, found in result.items() if bench != MEAN]
-    drawn = sum(count["n"] for count in counts)
-    bad = drawn - sum(count["ok"] for count in counts)
+    total = sum(count["n"] for count in counts)
+    bad = total - sum(count["ok"] for count in counts)
     read = {name: {metric: result[MEAN][name][metric] for metric in ("pearson", "rmse")} for name in ("rail", SAMPLED)}
-    return {row: {**read, "bad_cots": bad / drawn if drawn else None}}
+    return {row: {**read, "bad_cots": bad / total if total else None}}
 
 
 def by_run(
@@ -146,11 +146,11 @@ def by_run(
     """(training seed, inference seed) -> example id -> prediction, K CoTs averaged, for one benchmark."""
     return {
         (training, inference): {
-            example: average([predict(row, predictor, scale, score) for row in group])
-            for (_, example), group in _by_example([row for row in rows if row["run_seed"] == inference]).items()
+            example: average([predict(cot, predictor, scale, score) for cot in group])
+            for (_, example), group in _by_example([cot for cot in cots if cot["run_seed"] == inference]).items()
         }
-        for training, rows in _of_benchmark(runs, bench).items()
-        for inference in sorted({row["run_seed"] for row in rows})
+        for training, cots in _of_benchmark(runs, bench).items()
+        for inference in sorted({cot["run_seed"] for cot in cots})
     }
 
 
@@ -180,26 +180,26 @@ def scatter(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score)
     """Gold and the expected score of each example (all seeds and CoTs averaged), for a plot."""
     points = []
     for bench in benches:
-        rows = [row for run in _of_benchmark(runs, bench).values() for row in run]
-        for (_, example), group in sorted(_by_example(rows).items()):
-            value = average([predict(row, "rail", scale, score) for row in group])
+        cots = [cot for run in _of_benchmark(runs, bench).values() for cot in run]
+        for (_, example), group in sorted(_by_example(cots).items()):
+            value = average([predict(cot, "rail", scale, score) for cot in group])
             points.append({"bench": bench, "id": example, "gold": group[0]["gold"], "rail": value})
     return points
 
 
-def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Row]]:
-    return {seed: [row for row in rows if row["source"] == bench] for seed, rows in runs.items()}
+def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Record]]:
+    return {seed: [cot for cot in cots if cot["source"] == bench] for seed, cots in runs.items()}
 
 
-def _about(runs: Mapping[int | None, Sequence[Row]]) -> dict[str, Any]:
+def _about(runs: Mapping[int | None, Sequence[Record]]) -> dict[str, Any]:
     """What a metrics file says of one benchmark whatever the predictor."""
-    rows = [row for run in runs.values() for row in run]
+    cots = [cot for run in runs.values() for cot in run]
     return {
-        "label_mass": median_mass(rows),
-        "cots": {"n": len(rows), **count_statuses(rows)},
+        "label_mass": median_mass(cots),
+        "cots": {"n": len(cots), **count_statuses(cots)},
         "num_training_seeds": len(runs),
-        "num_inference_seeds": len({row["run_seed"] for row in rows}),
-        "num_samples": len({row["k"] for row in rows}),
+        "num_inference_seeds": len({cot["run_seed"] for cot in cots}),
+        "num_samples": len({cot["k"] for cot in cots}),
     }
 
 
@@ -218,8 +218,8 @@ def _mean_view(found: metrics.Table) -> dict[str, Any]:
     return {**{name: cell.value for name, cell in found.cells.items()}, "n": found.n, "n_ok": found.n_ok}
 
 
-def _by_example(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[(row["source"], row["id"])].append(row)
+def _by_example(cots: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for cot in cots:
+        groups[(cot["source"], cot["id"])].append(cot)
     return groups

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tract_core.base.errors import list_some
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.data import checks
 from tract_core.text import prompt_cache
 from tract_core.text.encoding import Encoder
@@ -100,44 +100,44 @@ ATTACKS = (
 )
 
 
-def attacked(row: Mapping[str, Any], attack: Attack, *, top: str, delimiter: str) -> Row:
+def attacked(example: Mapping[str, Any], attack: Attack, *, top: str, delimiter: str) -> Record:
     """An examples row with the changed response, under the source `SOURCE/ATTACK`.
 
     Where the data set ships a rendered prompt, the response is changed inside it; a prompt that does not hold the
     response exactly once becomes None.
     """
-    old, new = row["response"], attack.change(row["response"], top, delimiter)
-    prompt = row["prompt"]
+    old, new = example["response"], attack.change(example["response"], top, delimiter)
+    prompt = example["prompt"]
     placed = prompt is not None and bool(old) and prompt.count(old) == 1
     return {
-        **row,
-        "source": f"{row['source']}/{attack.name}",
+        **example,
+        "source": f"{example['source']}/{attack.name}",
         "response": new,
         "prompt": prompt.replace(old, new) if placed else None,
     }
 
 
 def attack_all(
-    examples: Sequence[Row], encoder: Encoder, *, max_length: int, max_new_tokens: int, work: str | Path = "work"
-) -> list[Row]:
+    examples: Sequence[Record], encoder: Encoder, *, max_length: int, max_new_tokens: int, work: str | Path = "work"
+) -> list[Record]:
     """Every example under every attack, in the order of the examples.
 
     Left out, and named in the log, are those that the attack makes longer than `max_length`, and those whose
     shipped prompt (`prompt.source`) does not hold the response exactly once.
     """
-    style, fitting, left_out = encoder.style, list[Row](), list[str]()
+    style, fitting, left_out = encoder.style, list[Record](), list[str]()
     top, delimiter = style.labels[-1], style.delimiter
-    changed = [attacked(row, attack, top=top, delimiter=delimiter) for row in examples for attack in ATTACKS]
-    placed = [row for row in changed if row["prompt"] is not None or not style.shipped]
+    changed = [attacked(example, attack, top=top, delimiter=delimiter) for example in examples for attack in ATTACKS]
+    placed = [example for example in changed if example["prompt"] is not None or not style.shipped]
     prompts = prompt_cache.prompt_ids(encoder, placed, work)
-    for row in changed:
-        name, ids = f"{row['source']}, id {row['id']}", prompts.get((row["source"], row["id"]))
+    for example in changed:
+        name, ids = f"{example['source']}, id {example['id']}", prompts.get((example["source"], example["id"]))
         if ids is None:
             left_out.append(f"{name}: its prompt does not hold the response exactly once")
-        elif (length := checks.length(encoder, row, ids, max_new_tokens)) > max_length:
+        elif (length := checks.length(encoder, example, ids, max_new_tokens)) > max_length:
             left_out.append(f"{name}: {length} tokens, model.max_length is {max_length}")
         else:
-            fitting.append(row)
+            fitting.append(example)
     if left_out:
         logger.warning("%d attacked rows are left out:\n%s", len(left_out), list_some(left_out))
     return fitting

@@ -135,7 +135,7 @@ def render(template: str, x: JudgeInput, cot: str, gold_label: str, style: Promp
 
 
 def read_rating(reply: str) -> int | None:
-    """The rating in a reply: a lone number, or behind the last `Rating:`, `[RESULT]` or `[[`; else None."""
+    """The rating in a reply: a lone number, or after the last `Rating:`, `[RESULT]` or `[[`; else None."""
     if bare := _BARE.fullmatch(reply):
         return int(bare[1])
     verdict = last_verdict(reply, _MARK, RATINGS)

@@ -3,7 +3,7 @@
 Shapes: B sequences of the batch, T tokens (padded on the right), S kept positions, N CoT tokens of the batch,
 V vocabulary.
 
-Differs from the released code: the span is the CoT's own ids behind the prompt's, known by construction,
+Differs from the released code: the span is the CoT's own ids after the prompt's, known by construction,
 where the authors cut a rendered text at "[/INST]"; both ways of averaging are given, where they report the
 mean over samples alone.
 """

@@ -8,9 +8,9 @@ import numpy as np
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Row
+from tract_core.base.tables import Record
 from tract_core.compare import statistics
-from tract_core.compare.statistics import Bootstrap, Record
+from tract_core.compare.statistics import Bootstrap
 from tract_core.score import scoring
 from tract_core.studies.attacks import ATTACKS, Attack
 
@@ -19,13 +19,13 @@ Place = tuple[str, str]
 
 
 def table(
-    predictions: Sequence[Row], examples: Sequence[Row], scale: ScoreScale, score: Score, bootstrap: Bootstrap
+    predictions: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score, bootstrap: Bootstrap
 ) -> list[Record]:
     """One record for each attack, over the examples that have an expected score (RAIL) with and without it.
 
     Args:
         predictions: of the examples and of the attacked examples, all runs of one judge; they are averaged.
-        examples: rows of the examples table, for their tasks.
+        examples: of the examples table, for their tasks.
 
     Returns:
         `value`: mean of E[score | attacked] - E[score | clean], in units of the scale, with its interval by task;
@@ -34,34 +34,34 @@ def table(
         are not `ok`; `n`; `n_left_out`: examples that the attack made too long, or whose prompt could not be changed;
         `n_unscored`: examples without a score on either side.
     """
-    runs: dict[Place, list[Row]] = defaultdict(list)
-    for row in predictions:
-        runs[row["source"], row["id"]].append(row)
+    runs: dict[Place, list[Record]] = defaultdict(list)
+    for prediction in predictions:
+        runs[prediction["source"], prediction["id"]].append(prediction)
     expected = {
-        place: scoring.average([scoring.predict(row, "rail", scale, score) for row in rows])
-        for place, rows in runs.items()
+        place: scoring.average([scoring.predict(prediction, "rail", scale, score) for prediction in found])
+        for place, found in runs.items()
     }
-    clean = [row for row in examples if (row["source"], row["id"]) in runs]
+    clean = [example for example in examples if (example["source"], example["id"]) in runs]
     return [_record(one, clean, runs, expected, _step(scale), bootstrap) for one in ATTACKS]
 
 
 def _record(
     one: Attack,
-    examples: Sequence[Row],
-    runs: Mapping[Place, Sequence[Row]],
+    examples: Sequence[Record],
+    runs: Mapping[Place, Sequence[Record]],
     expected: Mapping[Place, float | None],
     step: float,
     bootstrap: Bootstrap,
 ) -> Record:
     pairs, groups = list[tuple[float, float]](), list[str]()
-    present = [row for row in examples if _place(row, one) in runs]
-    for row in present:
-        before, after = expected[row["source"], row["id"]], expected[_place(row, one)]
+    present = [example for example in examples if _place(example, one) in runs]
+    for example in present:
+        before, after = expected[example["source"], example["id"]], expected[_place(example, one)]
         if before is not None and after is not None:
             pairs.append((before, after))
-            groups.append(row["group_id"])
+            groups.append(example["group_id"])
     moved_N = np.array([after - before for before, after in pairs])
-    cots = [cot for row in present for cot in runs[_place(row, one)]]
+    cots = [cot for example in present for cot in runs[_place(example, one)]]
     return {
         "attack": one.name,
         "about": one.about,
@@ -93,8 +93,8 @@ def _numbers(record: Record) -> str:
     return f"{record['value']:>+8.2f}{low_high:>18}{means}"
 
 
-def _place(row: Row, one: Attack) -> Place:
-    return f"{row['source']}/{one.name}", row["id"]
+def _place(example: Record, one: Attack) -> Place:
+    return f"{example['source']}/{one.name}", example["id"]
 
 
 def _step(scale: ScoreScale) -> float:

@@ -1,4 +1,4 @@
-"""From an example to token ids: the prompt, the chain of thought behind it, the delimiter and the score.
+"""From an example to token ids: the prompt, the chain of thought after it, the delimiter and the score.
 
 Imports `base`.
 """

@@ -22,7 +22,7 @@ from tract_core.base.tables import content_hash
 from tract_core.text import prompts
 from tract_core.text.prompts import JudgeInput, PromptStyle
 
-# Text is encoded behind an anchor, as it stands in a sequence, and the anchor's ids are taken off again.
+# Text is encoded after an anchor, as it stands in a sequence, and the anchor's ids are taken off again.
 # One that the tokenizer does not fuse with the text is chosen, so several are needed.
 _ANCHORS = ("\n", ".", "x")
 _SENTINEL = "judge-content-goes-here"
@@ -64,7 +64,7 @@ class Encoder:
         self._spelled = re.compile(f"(?={'|'.join(names)})" if names else "(?!)")
         self._frame = _chat_frame(tokenizer, system, self._control) if tokenizer.chat_template else None
         self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, self._before_score())
-        # Tokenizers differ in whether text behind a control token counts as the start of a text.
+        # Tokenizers differ in whether text after a control token counts as the start of a text.
         self._starts_alone = self._frame is None or self._matches_template(alone=True)
         self._end_id = self._find_end_id()
 
@@ -97,7 +97,7 @@ class Encoder:
         return self.continuation(cot if self._frame is not None else " " + cot)
 
     def training_example(self, id: str, prompt_ids: Sequence[int], cot: str | None, gold: float) -> Encoded:
-        """The whole sequence for one row, behind its `prompt_ids`; without a CoT where `cot` is None.
+        """The whole sequence for one row, after its `prompt_ids`; without a CoT where `cot` is None.
 
         Raises:
             ValueError: gold is not in Y, or a CoT is given to a judge without CoT, or missing for one with it.
@@ -136,7 +136,7 @@ class Encoder:
     def before_control(self, ids: Sequence[int]) -> list[int]:
         """Generated ids before the first control token.
 
-        What a model writes behind a turn's end, or as another role, is no part of its CoT, and training and scoring
+        What a model writes after a turn's end, or as another role, is no part of its CoT, and training and scoring
         never show it a control token there. Tokens are compared, not text: a CoT may spell `<|im_end|>`.
         """
         return list(itertools.takewhile(lambda token: token not in self.control_ids, ids))
@@ -148,7 +148,7 @@ class Encoder:
             UserError: the text holds a character that is a control token in itself, or the tokenizer joins the
                 text's beginning with whatever stands before it.
         """
-        return self._content(text, self._behind_anchor)
+        return self._content(text, self._after_anchor)
 
     def fingerprint(self) -> str:
         """A hash of all that decides how an example becomes ids."""
@@ -200,7 +200,7 @@ class Encoder:
         return self._framed(benign, alone=alone) == list(expected)
 
     def _find_end_id(self) -> int:
-        """The first control token behind an assistant turn, or the end-of-text token."""
+        """The first control token after an assistant turn, or the end-of-text token."""
         if self._frame is not None:
             messages = [*_messages(self._system, "x"), {"role": "assistant", "content": _SENTINEL}]
             tail = _apply_template(self.tokenizer, messages, tokenize=False).rpartition(_SENTINEL)[2]
@@ -237,7 +237,7 @@ class Encoder:
             return ids
         edges = [0, *self._cuts(text, encode), len(text)]
         pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
-        rest = [token for piece in pieces[1:] for token in self._content(piece, self._behind_anchor)]
+        rest = [token for piece in pieces[1:] for token in self._content(piece, self._after_anchor)]
         return [*self._content(pieces[0], encode), *rest]
 
     def _cuts(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
@@ -252,7 +252,7 @@ class Encoder:
             raise UserError(f"cannot encode {text[:60]!r}: {text[0]!r} is a control token in itself; remove it")
         return [free]
 
-    def _behind_anchor(self, text: str) -> list[int]:
+    def _after_anchor(self, text: str) -> list[int]:
         for anchor in _ANCHORS:
             head, ids = self._plain_ids(anchor), self._plain_ids(anchor + text)
             if ids[: len(head)] == head:

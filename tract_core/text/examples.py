@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tract_core.base.tables import Row, content_hash
+from tract_core.base.tables import Record, content_hash
 from tract_core.text.prompts import JudgeInput
 
 logger = logging.getLogger(__name__)
@@ -24,22 +24,22 @@ def judge_input(row: Mapping[str, Any]) -> JudgeInput:
     )
 
 
-Pair = tuple[Row, str | None]
+Pair = tuple[Record, str | None]
 """A training example and the CoT to learn from; None for a judge without CoT."""
 
 
-def pair_with_annotator(examples: Sequence[Row], *, cot: bool) -> list[Pair]:
+def pair_with_annotator(examples: Sequence[Record], *, cot: bool) -> list[Pair]:
     """Each training example with the annotator's CoT, or without any."""
     return [(row, row["annotator_cot"] if cot else None) for row in examples]
 
 
-def pair_with_own_cots(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad: bool) -> list[Pair]:
+def pair_with_own_cots(examples: Sequence[Record], cots: Sequence[Record], *, keep_bad: bool) -> list[Pair]:
     """Each training example with each CoT that p_s wrote for it (section 3.2: its score is discarded, gold stays).
 
     The pairs of one example stand together, in the order of k. Bad CoTs are left out, and counted in the log,
     unless `keep_bad`.
     """
-    by_id = dict[tuple[str, str], list[Row]]()
+    by_id = dict[tuple[str, str], list[Record]]()
     for cot in sorted(cots, key=lambda cot: cot["k"]):
         by_id.setdefault((cot["source"], cot["id"]), []).append(cot)
     pairs = [(row, cot) for row in examples for cot in by_id[row["source"], row["id"]]]
@@ -50,19 +50,21 @@ def pair_with_own_cots(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad
     return kept
 
 
-def first_cots(cots: Sequence[Row]) -> list[Row]:
+def first_cots(cots: Sequence[Record]) -> list[Record]:
     """The CoTs with k = 0, one for each example: for what looks at one CoT an example, however many were drawn."""
     return [cot for cot in cots if cot["k"] == 0]
 
 
-def sample(examples: Sequence[Row], max_rows: int | None) -> list[Row]:
+def sample(examples: Sequence[Record], max_rows: int | None) -> list[Record]:
     """At most `max_rows` examples, the ones whose hashed ids come first: the same choice in every stage."""
     ranked = sorted(examples, key=lambda row: content_hash([row["source"], row["id"]]))
     chosen = {(row["source"], row["id"]) for row in ranked[:max_rows]}
     return [row for row in examples if (row["source"], row["id"]) in chosen]
 
 
-def usable_ids(examples: Sequence[Row], cots: Sequence[Row], *, keep_bad: bool) -> dict[tuple[str, str], list[int]]:
+def usable_ids(
+    examples: Sequence[Record], cots: Sequence[Record], *, keep_bad: bool
+) -> dict[tuple[str, str], list[int]]:
     """(source, id) -> ids of the first CoT (k = 0) of an example; empty ones left out, bad ones unless `keep_bad`.
 
     A further CoT never takes the place of one that is left out.

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import tokenizers
 
 from tract_core.base import tables
-from tract_core.base.tables import Row, content_hash
+from tract_core.base.tables import Record, content_hash
 from tract_core.text import encoding, prompts
 from tract_core.text.encoding import Encoder
 from tract_core.text.examples import judge_input
@@ -34,7 +34,7 @@ _FIELDS = [field.name for field in dataclasses.fields(JudgeInput)]
 _SCHEMA = pa.schema([("key", pa.string()), ("ids", pa.list_(pa.int32()))])
 
 
-def prompt_ids(encoder: Encoder, rows: Sequence[Row], work: str | Path = "work") -> dict[tuple[str, str], list[int]]:
+def prompt_ids(encoder: Encoder, rows: Sequence[Record], work: str | Path = "work") -> dict[tuple[str, str], list[int]]:
     """(source, id) -> ids of `Encoder.prompt_ids`, for rows of an examples table.
 
     Args:

@@ -62,7 +62,7 @@ def _permutation(number: int, seed: int, epoch: int) -> list[int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Collate:
-    """Examples -> tensors for `loop.LossModule`: all sequences in one row, one behind the other.
+    """Examples -> tensors for `loop.LossModule`: all sequences packed one after the other.
 
     Target tokens are the CoT, the delimiter, the score and the end token. Only the positions that predict
     a target are kept, so the model computes no logits for the prompt.

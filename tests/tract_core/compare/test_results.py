@@ -25,7 +25,7 @@ def benchmark(bench, gold, num_tasks=3):
     ]
 
 
-def reading(example, probs, *, k=0, seed=11, status="ok", sampled=None, num_tokens=5):
+def prediction(example, probs, *, k=0, seed=11, status="ok", sampled=None, num_tokens=5):
     return {
         "source": example["source"],
         "id": example["id"],
@@ -50,18 +50,18 @@ def examples():
     return {bench: benchmark(bench, [float(rng.randint(1, 5)) for _ in range(n)]) for bench, n in SIZES.items()}
 
 
-def readings(examples, seed, *, num_samples=2, benches=tuple(SIZES)):
-    """Random readings of two inference seeds in random order; some truncated, some without a reading."""
+def predictions_of(examples, seed, *, num_samples=2, benches=tuple(SIZES)):
+    """Random predictions of two inference seeds in random order; some truncated, some without a score."""
     rng = random.Random(seed)
 
     def one(example, k, inference):
         if rng.random() < 0.1:
-            return reading(example, None, k=k, seed=inference, status="error")
+            return prediction(example, None, k=k, seed=inference, status="error")
         drawn = [rng.random() for _ in SCALE.values]
         probs = [0.9 * p / sum(drawn) for p in drawn]
         status = "truncated" if rng.random() < 0.2 else "ok"
         sampled = rng.choice([*SCALE.values, None])
-        return reading(example, probs, k=k, seed=inference, status=status, sampled=sampled)
+        return prediction(example, probs, k=k, seed=inference, status=status, sampled=sampled)
 
     rows = [
         one(example, k, inference)
@@ -77,14 +77,14 @@ def readings(examples, seed, *, num_samples=2, benches=tuple(SIZES)):
 @pytest.fixture(scope="module")
 def predictions(examples):
     def trained(number):
-        return {seed: readings(examples, 10 * number + seed) for seed in SEEDS}
+        return {seed: predictions_of(examples, 10 * number + seed) for seed in SEEDS}
 
     return {
         "tract": trained(1),
         "b2": trained(2),
         "self_ce_a1": trained(3),
         "lambda_0_5": trained(4),
-        "b3": {None: readings(examples, 50, num_samples=1)},
+        "b3": {None: predictions_of(examples, 50, num_samples=1)},
     }
 
 
@@ -136,7 +136,7 @@ def test_cells_are_the_numbers_that_score_writes(predictions, examples, score):
 
 
 def test_what_score_leaves_undefined_is_null_with_its_reason(examples):
-    constant = [reading(example, one_hot(3), sampled=2.0) for rows in examples.values() for example in rows]
+    constant = [prediction(example, one_hot(3), sampled=2.0) for rows in examples.values() for example in rows]
     runs = {"b3": {None: constant}}
     cells = indexed(tables(runs, examples)["cells"])
     result = scoring.evaluate(runs["b3"], list(SIZES), SCALE, FLAG)
@@ -149,7 +149,9 @@ def test_what_score_leaves_undefined_is_null_with_its_reason(examples):
 
 def test_scores_read_from_free_text_fill_the_sampled_cells(examples):
     rows = [
-        reading(example, None, sampled=float(1 + n % 5)) for rows in examples.values() for n, example in enumerate(rows)
+        prediction(example, None, sampled=float(1 + n % 5))
+        for rows in examples.values()
+        for n, example in enumerate(rows)
     ]
     cells = indexed(tables({"b5_free": {None: rows}}, examples)["cells"])
     expected = np.mean([abs(1 + n % 5 - example["gold"]) for n, example in enumerate(examples["demo"])])
@@ -213,7 +215,7 @@ def test_without_line_6_there_is_no_difference(predictions, examples):
 
 
 def test_a_benchmark_without_predictions_is_null_and_so_is_the_mean(predictions, examples):
-    only_demo = {seed: readings(examples, 20 + seed, benches=["demo"]) for seed in SEEDS}
+    only_demo = {seed: predictions_of(examples, 20 + seed, benches=["demo"]) for seed in SEEDS}
     cells = indexed(tables({**predictions, "b2": only_demo}, examples)["cells"])
     assert cells["b2", "demo", "rail", "rmse"]["value"] is not None
     assert cells["b2", "vicuna", "rail", "rmse"]["value"] is None
@@ -224,13 +226,13 @@ def test_a_benchmark_without_predictions_is_null_and_so_is_the_mean(predictions,
 
 
 def gap_readings(examples, seed, errors):
-    """One reading for each example whose RAIL score is the gold plus an error; none where that is None."""
+    """One prediction for each example whose RAIL score is the gold plus an error; none where that is None."""
     rng = random.Random(seed)
     rows = []
     for example, error in zip(examples, errors, strict=True):
         # All mass on 1 and 5 so that the expected score is any number between them.
         x = None if error is None else (example["gold"] + error - 1) / 4
-        rows.append(reading(example, None if x is None else [1 - x, 0, 0, 0, x], status="ok" if x else "error"))
+        rows.append(prediction(example, None if x is None else [1 - x, 0, 0, 0, x], status="ok" if x else "error"))
     rng.shuffle(rows)
     return rows
 
@@ -292,7 +294,7 @@ def test_table_3_takes_the_examples_that_were_looked_at_alone(trained_on):
     errors = gap_errors(trained_on)
     by_cots = {cots: {1: gap_readings(trained_on, 1, errors[cots, 1])} for cots in ("training", "own")}
     found = results.table3({"a1": by_cots}, trained_on[:4], [1], SCALE, FLAG, BOOTSTRAP)
-    used = errors["own", 1][1:4]  # the first has no reading behind its training CoT
+    used = errors["own", 1][1:4]  # the first has no score after its training CoT
     assert [cell["n"] for cell in found["cells"]] == [3, 3]
     assert found["cells"][1]["value"] == pytest.approx(math.sqrt(sum(error**2 for error in used) / 3))
 
@@ -360,7 +362,7 @@ THREE = {"demo": benchmark("demo", [1.0, 3.0, 5.0])}
 def curve(scores, tokens):
     """Readings by (inference seed, k): one-hot on the three scores, with the three numbers of tokens."""
     return [
-        reading(example, one_hot(y), k=k, seed=seed, num_tokens=n)
+        prediction(example, one_hot(y), k=k, seed=seed, num_tokens=n)
         for (seed, k), ys in scores.items()
         for example, y, n in zip(THREE["demo"], ys, tokens[seed, k], strict=True)
     ]
@@ -391,7 +393,7 @@ def test_figure_3_by_hand():
 
 
 def test_figure_3_averages_benchmarks_and_training_seeds_and_spreads_over_inference_seeds(examples):
-    runs = {seed: readings(examples, 70 + seed, num_samples=3) for seed in SEEDS}
+    runs = {seed: predictions_of(examples, 70 + seed, num_samples=3) for seed in SEEDS}
     points = results.figure3({"tract": runs}, examples, SEEDS, SCALE, FLAG)
     assert [point["k"] for point in points] == [1, 2, 3]
     for k, point in enumerate(points, start=1):
@@ -417,7 +419,7 @@ def test_figure_3_averages_benchmarks_and_training_seeds_and_spreads_over_infere
 
 def test_figure_3_reads_each_row_as_its_line_does():
     rows = [
-        reading(example, one_hot(y), sampled=drawn)
+        prediction(example, one_hot(y), sampled=drawn)
         for example, y, drawn in zip(THREE["demo"], (1, 3, 5), (5.0, 3.0, 1.0), strict=True)
     ]
     points = results.figure3({"b2": {1: rows}, "tract": {1: rows}}, THREE, [1], SCALE, FLAG)
@@ -429,24 +431,24 @@ def test_figure_3_reads_each_row_as_its_line_does():
 
 
 def test_figure_3_leaves_out_rows_without_a_line_or_without_runs():
-    runs = {1: [reading(example, one_hot(3)) for example in THREE["demo"]]}
+    runs = {1: [prediction(example, one_hot(3)) for example in THREE["demo"]]}
     assert results.figure3({"lambda_0_5": runs, "tract": {}}, THREE, [1], SCALE, FLAG) == []
 
 
 def test_figure_3_has_no_point_of_a_row_that_lacks_a_training_seed(examples):
-    runs = {1: readings(examples, 71)}
+    runs = {1: predictions_of(examples, 71)}
     assert results.figure3({"tract": runs}, examples, SEEDS, SCALE, FLAG) == []
 
 
 def test_an_undefined_point_of_figure_3_is_null_with_a_reason():
-    runs = {1: [reading(example, one_hot(3)) for example in THREE["demo"]]}
+    runs = {1: [prediction(example, one_hot(3)) for example in THREE["demo"]]}
     (point,) = results.figure3({"tract": runs}, THREE, [1], SCALE, FLAG)
     assert (point["value"], point["sd"], point["reason"]) == (None, None, "demo: all predictions are equal")
     assert point["tokens"] == 5
 
 
 def test_a_point_of_figure_3_without_one_benchmark_is_null_with_a_reason(examples):
-    runs = {1: readings(examples, 71, benches=["demo"])}
+    runs = {1: predictions_of(examples, 71, benches=["demo"])}
     for point in results.figure3({"tract": runs}, examples, [1], SCALE, FLAG):
         assert point["value"] is point["sd"] is None
         assert point["reason"].startswith("vicuna: ")

@@ -30,7 +30,7 @@ from tests.tract_core.data.test_prepare import (
 from tract_core.base import tables
 from tract_core.base.errors import UserError
 from tract_core.data import prepare
-from tract_core.data.raw import Record, read_records
+from tract_core.data.raw import RawRecord, read_records
 from tract_core.text import prompts
 
 FILES, ROWS, BYTES = 200, 15, 500
@@ -270,7 +270,7 @@ def test_mutated_rows_to_judge_are_read_or_named(record_property):
     @settings(max_examples=50, **THOROUGH)
     def feed(rows):
         fed.append(len(rows))
-        records = [Record(place=f"row {i}", fields=row) for i, (row, _) in enumerate(rows)]
+        records = [RawRecord(place=f"row {i}", fields=row) for i, (row, _) in enumerate(rows)]
         refusal, found = "", []
         try:
             found = prepare.unscored_rows(records, SCALE, source="judge")

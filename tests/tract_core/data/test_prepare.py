@@ -238,11 +238,11 @@ def test_near_duplicates_are_warned_about(tmp_path):
 
 
 def test_unscored_rows_need_no_gold_and_name_all_offenders():
-    from tract_core.data.raw import Record
+    from tract_core.data.raw import RawRecord
 
     rows = [plain_row(), plain_row(response="Elbe.", criteria=""), plain_row()]
     records = [
-        Record(place=f"row {i}", fields={k: v for k, v in row.items() if k != "score"}) for i, row in enumerate(rows)
+        RawRecord(place=f"row {i}", fields={k: v for k, v in row.items() if k != "score"}) for i, row in enumerate(rows)
     ]
     assert prepare.unscored_rows(records[:1], SCALE, source="judge")[0]["gold"] is None
     with pytest.raises(UserError, match=r"2 row\(s\) cannot be judged") as caught:

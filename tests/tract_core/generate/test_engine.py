@@ -11,7 +11,7 @@ from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 from tests.conftest import SCALE, STYLE, X
 from tract_core.base import config
 from tract_core.base.errors import UserError, is_out_of_memory
-from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine import Decoding, Request
 from tract_core.generate.engine.base import cache_bytes, score_seed
 from tract_core.generate.engine.hf import TransformersEngine, _Sampler
 from tract_core.model import models
@@ -28,13 +28,15 @@ def tiny(tiny_folder):
 
 def engine(tiny, *, free=False, max_length=2048, **sampling):
     model, encoder = tiny
-    rules = Rules(encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=max_length, free=free)
-    return TransformersEngine(model, rules)
+    decoding = Decoding(
+        encoder=encoder, sampling=SAMPLING.model_copy(update=sampling), max_length=max_length, free=free
+    )
+    return TransformersEngine(model, decoding)
 
 
 def answers(engine, asked, *, score, batch_size=4):
     batches = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
-    return [draw for draws in engine.generate(batches, score=score) for draw in draws]
+    return [sample for samples in engine.generate(batches, score=score) for sample in samples]
 
 
 def requests(encoder, n=6, **changes):
@@ -43,67 +45,67 @@ def requests(encoder, n=6, **changes):
 
 
 def test_every_request_is_answered_once(tiny):
-    draws = answers(engine(tiny), requests(tiny[1]), score=True)
-    assert Counter(draw.key for draw in draws) == Counter(str(i) for i in range(6))
-    assert all(draw.reading is not None for draw in draws)
-    assert all(draw.finish_reason in ("length", "end") for draw in draws)
+    samples = answers(engine(tiny), requests(tiny[1]), score=True)
+    assert Counter(sample.key for sample in samples) == Counter(str(i) for i in range(6))
+    assert all(sample.score is not None for sample in samples)
+    assert all(sample.finish_reason in ("length", "end") for sample in samples)
 
 
-def test_a_draw_does_not_depend_on_its_batch(tiny):
+def test_a_sample_does_not_depend_on_its_batch(tiny):
     """Same seeds, other batch sizes and order: the same CoTs, probabilities to rounding."""
     runs = []
     for batch_size, order in [(1, 1), (4, 1), (6, -1)]:
         asked = requests(tiny[1])[::order]
-        runs.append({draw.key: draw for draw in answers(engine(tiny), asked, score=True, batch_size=batch_size)})
+        runs.append({sample.key: sample for sample in answers(engine(tiny), asked, score=True, batch_size=batch_size)})
     for run in runs[1:]:
-        for key, draw in runs[0].items():
-            assert run[key].cot_ids == draw.cot_ids
-            assert run[key].reading.sampled_id == draw.reading.sampled_id
-            assert run[key].reading.probs == pytest.approx(draw.reading.probs, abs=1e-7)
+        for key, sample in runs[0].items():
+            assert run[key].cot_ids == sample.cot_ids
+            assert run[key].score.sampled_id == sample.score.sampled_id
+            assert run[key].score.probs == pytest.approx(sample.score.probs, abs=1e-7)
 
 
 def test_another_seed_is_another_cot(tiny):
     asked = [Request(key=str(i), prompt_ids=tiny[1].prompt_ids(X), seed=i) for i in range(8)]
-    draws = answers(engine(tiny), asked, score=False)
-    assert len({tuple(draw.cot_ids) for draw in draws}) == 8
-    assert all(draw.reading is None for draw in draws)
+    samples = answers(engine(tiny), asked, score=False)
+    assert len({tuple(sample.cot_ids) for sample in samples}) == 8
+    assert all(sample.score is None for sample in samples)
 
 
-def test_probabilities_are_the_full_softmax_behind_the_delimiter(tiny):
+def test_probabilities_are_the_full_softmax_after_the_delimiter(tiny):
     model, encoder = tiny
     asked = requests(encoder, cot_ids=encoder.cot_ids("Clear and right."))
-    for request, draw in zip(asked, answers(engine(tiny), asked, score=True), strict=True):
+    for request, sample in zip(asked, answers(engine(tiny), asked, score=True), strict=True):
         context = encoder.scoring_context(request.prompt_ids, encoder.cot_ids("Clear and right."))
         exact = model(torch.tensor([context])).logits[0, -1].double().softmax(-1)
         expected = exact[list(encoder.score_tokens.label_ids)].tolist()
-        assert draw.reading.probs == pytest.approx(expected, abs=1e-7)
-        assert (draw.finish_reason, draw.num_tokens) == ("given", 0)
+        assert sample.score.probs == pytest.approx(expected, abs=1e-7)
+        assert (sample.finish_reason, sample.num_tokens) == ("given", 0)
 
 
-def test_without_cot_the_score_is_read_right_behind_the_prompt(tiny):
+def test_without_cot_the_score_is_read_right_after_the_prompt(tiny):
     model, with_cot = tiny
     encoder = Encoder(with_cot.tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)
     prompt = encoder.prompt_ids(X)
     request = Request(key="a", prompt_ids=prompt, seed=1, cot_ids=[])
-    (draw,) = answers(engine((model, encoder)), [request], score=True)
+    (sample,) = answers(engine((model, encoder)), [request], score=True)
     exact = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
-    assert draw.reading.probs == pytest.approx(exact[list(encoder.score_tokens.label_ids)].tolist(), abs=1e-7)
-    assert (draw.cot_ids, draw.finish_reason, draw.num_tokens) == ([], "given", 0)
+    assert sample.score.probs == pytest.approx(exact[list(encoder.score_tokens.label_ids)].tolist(), abs=1e-7)
+    assert (sample.cot_ids, sample.finish_reason, sample.num_tokens) == ([], "given", 0)
 
 
-def test_given_and_drawn_cots_may_share_a_batch(tiny):
+def test_given_and_sampled_cots_may_share_a_batch(tiny):
     drawn = requests(tiny[1], n=4)
     given_ids = tiny[1].cot_ids("Clear and right.")
     mixed = [dataclasses.replace(r, cot_ids=given_ids) if int(r.key) % 2 else r for r in drawn]
-    alone = {draw.key: draw for draw in answers(engine(tiny), drawn, score=False)}
-    for draw in answers(engine(tiny), mixed, score=True):
-        expected = given_ids if int(draw.key) % 2 else alone[draw.key].cot_ids
-        assert draw.cot_ids == expected
-        assert (draw.finish_reason == "given") == bool(int(draw.key) % 2)
+    alone = {sample.key: sample for sample in answers(engine(tiny), drawn, score=False)}
+    for sample in answers(engine(tiny), mixed, score=True):
+        expected = given_ids if int(sample.key) % 2 else alone[sample.key].cot_ids
+        assert sample.cot_ids == expected
+        assert (sample.finish_reason == "given") == bool(int(sample.key) % 2)
 
 
 def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60, free=False):
-    """Draw with a model whose next token is written in advance."""
+    """Sample with a model whose next token is written in advance."""
     model, encoder = tiny
     script = encoder.cot_ids(text) + ([then] if then is not None else [])
     run = engine((model, encoder), max_new_tokens=max_new_tokens, free=free)
@@ -119,54 +121,54 @@ def scripted(tiny, monkeypatch, text, *, then=None, max_new_tokens=60, free=Fals
         return output
 
     monkeypatch.setattr(type(model), "forward", puppet)
-    (draw,) = answers(run, [Request(key="a", prompt_ids=prompt, seed=1)], score=False)
-    return draw, encoder
+    (sample,) = answers(run, [Request(key="a", prompt_ids=prompt, seed=1)], score=False)
+    return sample, encoder
 
 
 def test_generation_stops_at_the_delimiter_and_keeps_whole_tokens_before_it(tiny, monkeypatch):
-    draw, encoder = scripted(tiny, monkeypatch, "Fine work. So the overall score is 4 and more text")
-    assert draw.finish_reason == "delimiter"
-    assert encoder.decode(draw.cot_ids) == "Fine work."
-    assert draw.num_tokens < len(encoder.cot_ids("Fine work. So the overall score is 4 and more text"))
+    sample, encoder = scripted(tiny, monkeypatch, "Fine work. So the overall score is 4 and more text")
+    assert sample.finish_reason == "delimiter"
+    assert encoder.decode(sample.cot_ids) == "Fine work."
+    assert sample.num_tokens < len(encoder.cot_ids("Fine work. So the overall score is 4 and more text"))
 
 
 def test_generation_ends_at_the_end_token(tiny, monkeypatch):
-    draw, encoder = scripted(tiny, monkeypatch, "Fine work.", then=tiny[1].stop_ids[0])
-    assert draw.finish_reason == "end"
-    assert encoder.decode(draw.cot_ids) == "Fine work."
+    sample, encoder = scripted(tiny, monkeypatch, "Fine work.", then=tiny[1].stop_ids[0])
+    assert sample.finish_reason == "end"
+    assert encoder.decode(sample.cot_ids) == "Fine work."
 
 
 def test_a_control_token_that_ends_no_generation_ends_the_cot(tiny, monkeypatch):
     start = tiny[1].tokenizer.convert_tokens_to_ids("<|start|>")
     assert start not in tiny[1].stop_ids
-    draw, encoder = scripted(tiny, monkeypatch, "Fine work.", then=start, max_new_tokens=20)
-    assert (draw.finish_reason, draw.num_tokens) == ("end", 20)
-    assert draw.cot_ids == encoder.cot_ids("Fine work.")
+    sample, encoder = scripted(tiny, monkeypatch, "Fine work.", then=start, max_new_tokens=20)
+    assert (sample.finish_reason, sample.num_tokens) == ("end", 20)
+    assert sample.cot_ids == encoder.cot_ids("Fine work.")
 
 
 def test_generation_ends_at_the_length_limit(tiny, monkeypatch):
-    draw, _ = scripted(tiny, monkeypatch, "Fine work and so on and on", max_new_tokens=5)
-    assert (draw.finish_reason, draw.num_tokens) == ("length", 5)
+    sample, _ = scripted(tiny, monkeypatch, "Fine work and so on and on", max_new_tokens=5)
+    assert (sample.finish_reason, sample.num_tokens) == ("length", 5)
 
 
 @pytest.mark.parametrize(("max_new_tokens", "reason"), [(60, "end"), (16, "length")])
-def test_free_decoding_goes_on_behind_the_delimiter_and_keeps_the_whole_text(tiny, monkeypatch, max_new_tokens, reason):
+def test_free_decoding_goes_on_after_the_delimiter_and_keeps_the_whole_text(tiny, monkeypatch, max_new_tokens, reason):
     text = "Fine work. So the overall score is 4 and more text"
     whole = tiny[1].cot_ids(text)
-    draw, encoder = scripted(
+    sample, encoder = scripted(
         tiny, monkeypatch, text, then=tiny[1].stop_ids[0], max_new_tokens=max_new_tokens, free=True
     )
     assert 16 < len(whole) < 60
-    assert draw.finish_reason == reason
-    assert draw.cot_ids == whole[:max_new_tokens]
-    assert draw.num_tokens == len(draw.cot_ids)
-    assert "So the overall score is" in encoder.decode(draw.cot_ids)
+    assert sample.finish_reason == reason
+    assert sample.cot_ids == whole[:max_new_tokens]
+    assert sample.num_tokens == len(sample.cot_ids)
+    assert "So the overall score is" in encoder.decode(sample.cot_ids)
 
 
 def test_only_free_decoding_has_no_text_that_ends_it(tiny):
-    rules = engine(tiny).rules
-    assert rules.stop_text == "So the overall score is"
-    assert dataclasses.replace(rules, free=True).stop_text is None
+    decoding = engine(tiny).decoding
+    assert decoding.stop_text == "So the overall score is"
+    assert dataclasses.replace(decoding, free=True).stop_text is None
 
 
 def test_sampler_draws_from_the_distribution_it_should():
@@ -207,7 +209,7 @@ def test_the_score_is_drawn_with_noise_of_its_own():
 
 
 def vllm_answer(folder, asked, tmp_path, *, memory, batch_size=8):
-    """Draws of the vLLM engine, and its cache, from a process of its own: vLLM wants to own the main module."""
+    """Samples of the vLLM engine, and its cache, from a process of its own: vLLM wants to own the main module."""
     import json
     import subprocess
     import sys
@@ -242,21 +244,21 @@ def compare_engines(folder, tmp_path, *, limit):
     answer = vllm_answer(folder, asked, tmp_path, memory="auto")
     # Room for all 8 sequences at their longest, in blocks of 128: the memory of this machine is enough for that.
     assert answer["blocks"] == 8 * 2048 // 128
-    theirs = {draw["key"]: draw for draw in answer["draws"]}
+    theirs = {sample["key"]: sample for sample in answer["samples"]}
     assert theirs["long"]["finish_reason"].startswith("error: ")
     assert "more than model.max_length (2048)" in theirs["long"]["finish_reason"]
     assert "out of vocabulary" in theirs["unknown"]["finish_reason"]
     assert theirs["long"]["probs"] is theirs["unknown"]["probs"] is None
-    ours = {draw.key: draw for draw in answers(engine((model, encoder)), given, score=True)}
-    for key, draw in ours.items():
-        assert theirs[key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
+    ours = {sample.key: sample for sample in answers(engine((model, encoder)), given, score=True)}
+    for key, sample in ours.items():
+        assert theirs[key]["probs"] == pytest.approx(sample.score.probs, abs=limit)
     # A sampled CoT of vLLM, read again by transformers: the interleaved score has the same context.
     again = [
         Request(key=request.key, prompt_ids=request.prompt_ids, seed=1, cot_ids=theirs[request.key]["cot_ids"])
         for request in drawn
     ]
-    for draw in answers(engine((model, encoder)), again, score=True):
-        assert theirs[draw.key]["probs"] == pytest.approx(draw.reading.probs, abs=limit)
+    for sample in answers(engine((model, encoder)), again, score=True):
+        assert theirs[sample.key]["probs"] == pytest.approx(sample.score.probs, abs=limit)
     assert theirs["d0"]["cot_ids"] == theirs["d2"]["cot_ids"]  # same prompt, same seed
     assert theirs["d0"]["cot_ids"] != theirs["d1"]["cot_ids"]
     assert all(len(theirs[f"d{i}"]["cot_ids"]) <= SAMPLING.max_new_tokens for i in range(4))
@@ -303,15 +305,15 @@ def test_vllm_reads_a_prompt_once_for_all_its_samples_and_scores_though_few_prom
 
 def same_but(key, tiny, broken, whole):
     """One request failed; the others have the CoTs of an undisturbed run, and its probabilities to rounding."""
-    assert Counter(draw.key for draw in broken) == Counter(draw.key for draw in whole)
-    expected = {draw.key: draw for draw in whole}
-    for draw in broken:
-        if draw.key == key:
-            assert (draw.failed, draw.cot_ids, draw.num_tokens, draw.reading) == (True, [], 0, None)
+    assert Counter(sample.key for sample in broken) == Counter(sample.key for sample in whole)
+    expected = {sample.key: sample for sample in whole}
+    for sample in broken:
+        if sample.key == key:
+            assert (sample.failed, sample.cot_ids, sample.num_tokens, sample.score) == (True, [], 0, None)
         else:
-            assert (draw.failed, draw.cot_ids) == (False, expected[draw.key].cot_ids)
-            assert draw.reading.probs == pytest.approx(expected[draw.key].reading.probs, abs=1e-7)
-    return next(draw.finish_reason for draw in broken if draw.key == key)
+            assert (sample.failed, sample.cot_ids) == (False, expected[sample.key].cot_ids)
+            assert sample.score.probs == pytest.approx(expected[sample.key].score.probs, abs=1e-7)
+    return next(sample.finish_reason for sample in broken if sample.key == key)
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -381,11 +383,11 @@ def test_out_of_memory_names_the_knob_and_what_is_finished_was_handed_on(tiny, m
 
     monkeypatch.setattr(run, "_compute", full)
     asked = requests(tiny[1])
-    draws = run.generate([asked[:4], asked[4:]], score=True)
-    done += next(draws)
-    assert [draw.key for draw in done] == ["0", "1", "2", "3"]
+    samples = run.generate([asked[:4], asked[4:]], score=True)
+    done += next(samples)
+    assert [sample.key for sample in done] == ["0", "1", "2", "3"]
     with pytest.raises(UserError, match=r"out of memory with 2 sequences .* Lower engine\.batch_size .* are kept"):
-        next(draws)
+        next(samples)
 
 
 def test_a_cpu_that_has_no_memory_left_says_so_in_the_words_that_are_looked_for():

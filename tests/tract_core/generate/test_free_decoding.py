@@ -10,7 +10,7 @@ SCALE = "no score of the scale 1, 2, 3, 4, 5"
 
 
 @pytest.mark.parametrize(
-    ("behind", "label"),
+    ("after", "label"),
     [
         (" 4", "4"),
         ("4", "4"),
@@ -35,23 +35,23 @@ SCALE = "no score of the scale 1, 2, 3, 4, 5"
         (" 4, as 5 needs more", "4"),
     ],
 )
-def test_a_score_behind_the_mark_is_read(behind, label):
-    assert free_decoding.parse(f"Feedback: Good. [RESULT]{behind}", LABELS) == Parsed(
+def test_a_score_after_the_mark_is_read(after, label):
+    assert free_decoding.parse(f"Feedback: Good. [RESULT]{after}", LABELS) == Parsed(
         feedback="Feedback: Good.", label=label, reason=None
     )
 
 
 @pytest.mark.parametrize(
-    "behind",
+    "after",
     [
         *(" 0", " 7", " 45", "45", " 10", " -4", " +4", " 2.5", " 4,5", " 4.0", " 4th", " score of 7"),
         *(" 4-5", " 3 - 4", " 3\u20134", " 4 to 5", " 4 or 5", " (1 to 5)"),
         *(" 4/10", " 4 out of 10", " 4/50", " 80%", " 4%", " 4 %"),
     ],
 )
-def test_a_number_that_is_no_score_of_the_scale_is_no_score(behind):
-    parsed = free_decoding.parse(f"Good. [RESULT]{behind}", LABELS)
-    assert parsed == Parsed(feedback="Good.", label=None, reason=f"{behind.strip()!r} behind [RESULT] is {SCALE}")
+def test_a_number_that_is_no_score_of_the_scale_is_no_score(after):
+    parsed = free_decoding.parse(f"Good. [RESULT]{after}", LABELS)
+    assert parsed == Parsed(feedback="Good.", label=None, reason=f"{after.strip()!r} after [RESULT] is {SCALE}")
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_a_number_that_is_no_score_of_the_scale_is_no_score(behind):
         ("Good. So the overall score is 4", "Good. So the overall score is 4", "no [RESULT]"),
         ("Good (Score 4).", "Good (Score 4).", "no [RESULT]"),
         ("Good. RESULT 4", "Good. RESULT 4", "no [RESULT]"),
-        ("Good. [RESULT]", "Good.", "no score behind [RESULT]"),
-        ("Good. [RESULT] four", "Good.", "no score behind [RESULT]"),
-        ("Good. [RESULT] It is a 4", "Good.", "no score behind [RESULT]"),
+        ("Good. [RESULT]", "Good.", "no score after [RESULT]"),
+        ("Good. [RESULT] four", "Good.", "no score after [RESULT]"),
+        ("Good. [RESULT] It is a 4", "Good.", "no score after [RESULT]"),
         # What the prompt asks for, repeated instead of answered.
-        ("[RESULT] (an integer number between 1 and 5)", "", "no score behind [RESULT]"),
-        ("[RESULT] (a score from 1 to 5)", "", "no score behind [RESULT]"),
+        ("[RESULT] (an integer number between 1 and 5)", "", "no score after [RESULT]"),
+        ("[RESULT] (a score from 1 to 5)", "", "no score after [RESULT]"),
     ],
 )
 def test_a_text_without_a_score_says_why(text, feedback, reason):
@@ -96,7 +96,7 @@ def test_a_score_that_the_feedback_mentions_is_not_the_verdict():
 
 
 @pytest.mark.parametrize(
-    ("labels", "behind", "label"),
+    ("labels", "after", "label"),
     [
         (("0", "1", "2"), " 0", "0"),
         (("0", "1", "2"), " 3", None),
@@ -116,8 +116,8 @@ def test_a_score_that_the_feedback_mentions_is_not_the_verdict():
         (("B", "A", "A+"), " A+", "A+"),
     ],
 )
-def test_the_labels_are_those_of_the_scale_in_use(labels, behind, label):
-    assert free_decoding.parse(f"Good. [RESULT]{behind}", labels).label == label
+def test_the_labels_are_those_of_the_scale_in_use(labels, after, label):
+    assert free_decoding.parse(f"Good. [RESULT]{after}", labels).label == label
 
 
 @given(st.text(), st.sampled_from(LABELS))

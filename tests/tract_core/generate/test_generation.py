@@ -11,7 +11,7 @@ from tests.conftest import SCALE, STYLE, X
 from tract_core.base import config, tables
 from tract_core.base.errors import SignalError, UserError
 from tract_core.generate import generation
-from tract_core.generate.engine import Draw, Reading, failure
+from tract_core.generate.engine import Sample, ScoreProbs, failure
 from tract_core.generate.engine.base import given
 from tract_core.generate.generation import CotKey, Generator, request_seed
 from tract_core.model.models import SeedModel
@@ -33,7 +33,7 @@ class FakeEngine:
 
     def __init__(self, encoder, reasons=("delimiter",), die_after=None, write=feedback):
         self.encoder, self.reasons, self.die_after, self.write = encoder, reasons, die_after, write
-        self.asked, self.batches, self.rules = [], [], None
+        self.asked, self.batches, self.decoding = [], [], None
 
     def generate(self, batches, *, score):
         self.batches += batches
@@ -50,16 +50,16 @@ class FakeEngine:
         if reason.startswith("error: "):
             return failure(request.key, reason.removeprefix("error: "))
         text = "" if reason == "empty" else self.write(request)
-        drawn = Draw(
+        sampled = Sample(
             key=request.key,
             cot_ids=self.encoder.cot_ids(text),
             finish_reason="delimiter" if reason == "empty" else reason,
             num_tokens=5,
-            reading=None,
+            score=None,
         )
-        reading = Reading(probs=[0.1, 0.1, 0.1, 0.1, 0.5], sampled_id=self.encoder.score_tokens.label_ids[4])
-        answer = drawn if request.cot_ids is None else given(request)
-        return dataclasses.replace(answer, reading=reading if score else None)
+        score_probs = ScoreProbs(probs=[0.1, 0.1, 0.1, 0.1, 0.5], sampled_id=self.encoder.score_tokens.label_ids[4])
+        answer = sampled if request.cot_ids is None else given(request)
+        return dataclasses.replace(answer, score=score_probs if score else None)
 
 
 def examples(n):
@@ -81,8 +81,8 @@ def make(encoder, tmp_path, monkeypatch):
     def build(fake=None, stage="infer", **changes):
         fake = fake or FakeEngine(encoder)
 
-        def open_engine(engine, model, rules, *args):
-            fake.rules = rules
+        def open_engine(engine, model, decoding, *args):
+            fake.decoding = decoding
             return fake
 
         monkeypatch.setattr(generation, "open_engine", open_engine)
@@ -114,7 +114,7 @@ def test_only_the_prompts_that_are_asked_for_are_encoded(make, encoder, monkeypa
     prompt_ids = type(encoder).prompt_ids
     monkeypatch.setattr(type(encoder), "prompt_ids", lambda self, x: encoded.append(x.response) or prompt_ids(self, x))
     keys = [CotKey(source="train", id=rows[2]["id"], k=k, run_seed=1) for k in range(3)]
-    generator.draw(rows, keys, score=False)
+    generator.sample(rows, keys, score=False)
     assert encoded == [rows[2]["response"]]
 
 
@@ -149,7 +149,7 @@ def test_a_second_run_asks_nothing_and_more_samples_ask_only_for_the_new(make):
     assert len(fake.asked) == 2 * 2 * 4 - 2 * 3
 
 
-def test_a_killed_run_keeps_what_was_drawn(make, encoder):
+def test_a_killed_run_keeps_what_was_sampled(make, encoder):
     generator, _ = make(FakeEngine(encoder, die_after=4))
     with pytest.raises(KeyboardInterrupt):
         infer(generator, examples(5))
@@ -190,11 +190,11 @@ def test_statuses(make, encoder, reason, status):
 
 
 def selfgen_rules(**changes):
-    rules = {"num_samples": 1, "on_bad_cot": "resample", "max_resamples": 3, "max_bad_share": 1.0}
-    return config.Selfgen(**{**rules, **changes})
+    settings = {"num_samples": 1, "on_bad_cot": "resample", "max_resamples": 3, "max_bad_share": 1.0}
+    return config.Selfgen(**{**settings, **changes})
 
 
-def test_bad_cots_are_drawn_again_with_other_seeds(make, encoder):
+def test_bad_cots_are_sampled_again_with_other_seeds(make, encoder):
     generator, fake = make(FakeEngine(encoder, ["delimiter", "length"]), stage="selfgen")
     rows = generation.self_generate(generator, examples(40), 1, selfgen_rules())
     assert len({request.seed for request in fake.asked}) == len(fake.asked)
@@ -220,13 +220,13 @@ def test_more_own_cots_leave_the_first_of_each_example_as_it_is(make):
     assert len({row["request_seed"] for row in wider}) == len({row["cot"] for row in wider}) == 12
     wide_batches = [[request.seed for request in batch] for batch in fake.batches]
     generator, fake = make(stage="selfgen")
-    generator.store.rows = {}
+    generator.store.samples = {}
     one = generation.self_generate(generator, rows, 1, selfgen_rules(num_samples=1))
     assert one == wider[:6]
     assert [[request.seed for request in batch] for batch in fake.batches] == wide_batches[:2]
 
 
-def test_a_bad_second_cot_is_drawn_again_and_counted_among_all(make, encoder, record_property):
+def test_a_bad_second_cot_is_sampled_again_and_counted_among_all(make, encoder, record_property):
     bad = {request_seed("selfgen", CotKey(source="train", id=f"e{i}", k=1, run_seed=1), 0) for i in (0, 2)}
     fake = FakeEngine(encoder, lambda request: "length" if request.seed in bad else "delimiter")
     rows = generation.self_generate(make(fake, stage="selfgen")[0], examples(4), 1, selfgen_rules(num_samples=2))
@@ -259,8 +259,8 @@ def test_a_sampled_token_off_the_scale_is_null(make, encoder, monkeypatch):
     original = fake.generate
 
     def off_scale(batches, *, score):
-        for draws in original(batches, score=score):
-            yield [dataclasses.replace(d, reading=Reading(probs=d.reading.probs, sampled_id=0)) for d in draws]
+        for samples in original(batches, score=score):
+            yield [dataclasses.replace(s, score=ScoreProbs(probs=s.score.probs, sampled_id=0)) for s in samples]
 
     fake.generate = off_scale
     (row,) = infer(make(fake)[0], examples(1), num_samples=1)
@@ -299,7 +299,7 @@ def given_cots(encoder, *texts):
     return {("train", f"e{i}"): encoder.cot_ids(text) for i, text in enumerate(texts) if text is not None}
 
 
-def test_the_scores_behind_given_cots_are_read_and_nothing_is_drawn(make, encoder):
+def test_the_scores_after_given_cots_are_read_and_nothing_is_sampled(make, encoder):
     generator, fake = make()
     cots = given_cots(encoder, "Right.", None, "Half right.")
     rows = generation.read_given(generator, examples(3), cots)
@@ -322,7 +322,7 @@ def test_another_given_cot_is_another_question_and_the_same_one_is_not_asked_aga
     generator, fake = make()
     (row,) = generation.read_given(generator, examples(1), given_cots(encoder, "Right."))
     assert (row["cot"], fake.asked) == ("Right.", [])
-    (row,) = infer(generator, examples(1), seeds=[0], num_samples=1)  # the same key, but drawn
+    (row,) = infer(generator, examples(1), seeds=[0], num_samples=1)  # the same key, but sampled
     assert row["cot"].startswith("Feedback ")
 
 
@@ -347,7 +347,7 @@ def infer_freely(generator, rows, max_retries):
     return generation.infer_freely(generator, rows, seeds=[1], num_samples=1, max_retries=max_retries)
 
 
-def test_replies_without_a_score_are_drawn_again_and_then_have_none(make, encoder):
+def test_replies_without_a_score_are_sampled_again_and_then_have_none(make, encoder):
     generator, fake = make(FakeEngine(encoder, ["end"], write=by_attempt(REPLIES)), free=True)
     rows = infer_freely(generator, examples(3), max_retries=2)
     assert len(fake.asked) == 1 + 2 + 3
@@ -362,7 +362,7 @@ def test_replies_without_a_score_are_drawn_again_and_then_have_none(make, encode
 
 
 @pytest.mark.parametrize(("max_retries", "score"), [(0, None), (1, None), (2, None), (3, 1.0), (9, 1.0)])
-def test_no_reply_is_drawn_more_often_than_allowed_or_needed(make, encoder, max_retries, score):
+def test_no_reply_is_sampled_more_often_than_allowed_or_needed(make, encoder, max_retries, score):
     generator, fake = make(FakeEngine(encoder, ["end"], write=by_attempt(REPLIES)), free=True)
     (row,) = [row for row in infer_freely(generator, examples(3), max_retries) if row["id"] == "e2"]
     assert (row["attempt"], row["sampled_score"]) == (min(max_retries, 3), score)
@@ -400,10 +400,10 @@ def test_free_replies_for_each_seed_and_sample_fit_the_table_of_predictions(make
 def test_free_decoding_reaches_the_engine_and_has_a_store_of_its_own(make, encoder):
     cut, fake = make()
     infer(cut, examples(1))
-    assert fake.rules.free is False
+    assert fake.decoding.free is False
     free, fake = make(free=True)
     infer(free, examples(1))
-    assert fake.rules.free is True
+    assert fake.decoding.free is True
     assert len(fake.asked) == 2
     assert free.origin["free"] is True
 
@@ -429,7 +429,7 @@ def test_a_model_that_is_asked_gets_the_question_alone_and_its_reply_comes_back_
     assert request.cot_ids is None
 
 
-def test_a_question_asked_again_is_drawn_anew_and_a_later_run_repeats_the_replies(make_asker):
+def test_a_question_asked_again_is_sampled_anew_and_a_later_run_repeats_the_replies(make_asker):
     ask, fake = make_asker()
     replies = [ask("First?"), ask("Second?"), ask("First?"), ask("First?")]
     assert len(set(replies)) == len(fake.asked) == 4
@@ -455,7 +455,7 @@ def test_a_request_that_fails_is_a_row_without_a_score_and_the_others_are_as_eve
     record_property("bad_inputs_tried", 1)
     rows = examples(5)
 
-    def draw(fake):
+    def run(fake):
         generator, fake = make(fake, free=free)
         if free:
             return infer_freely(generator, rows, max_retries=1), fake
@@ -464,7 +464,7 @@ def test_a_request_that_fails_is_a_row_without_a_score_and_the_others_are_as_eve
     def write(request):
         return "Good. [RESULT] 4"
 
-    drawn, fake = draw(FakeEngine(encoder, bad(seeds_of("e3") | seeds_of("e3", attempt=1)), write=write))
+    drawn, fake = run(FakeEngine(encoder, bad(seeds_of("e3") | seeds_of("e3", attempt=1)), write=write))
     failed, others = drawn[3], [row for row in drawn if row["id"] != "e3"]
     assert (failed["status"], failed["finish_reason"], failed["cot"], failed["num_tokens"]) == (
         "error",
@@ -476,7 +476,7 @@ def test_a_request_that_fails_is_a_row_without_a_score_and_the_others_are_as_eve
     assert all(row["status"] == "ok" for row in others)
     assert "4 ok, 1 error" in generation.describe(drawn)
     assert "train, id e3, k 0: error: too long" in caplog.text
-    again, fake = draw(FakeEngine(encoder, write=write))  # nothing that failed is kept
+    again, fake = run(FakeEngine(encoder, write=write))  # nothing that failed is kept
     assert {request.seed for request in fake.asked} == seeds_of("e3")
     assert [row for row in again if row["id"] != "e3"] == others
     assert again[3]["status"] == "ok"
@@ -516,9 +516,9 @@ class Answering(FakeEngine):
         yield from self.disturb([self.answer(request, score=score) for request in self.asked])
 
 
-def shuffled(draws):
-    random.Random(5).shuffle(draws)
-    return [draws[:3], [], draws[3:4], draws[4:]]
+def shuffled(samples):
+    random.Random(5).shuffle(samples)
+    return [samples[:3], [], samples[3:4], samples[4:]]
 
 
 def test_answers_in_any_order_and_grouping_make_the_same_table(make, encoder, tmp_path):
@@ -530,7 +530,7 @@ def test_answers_in_any_order_and_grouping_make_the_same_table(make, encoder, tm
 
 
 def test_a_request_without_an_answer_is_a_row_that_says_so_and_is_asked_again(make, encoder):
-    rows = infer(make(Answering(encoder, lambda draws: [draws[:-1]]))[0], examples(3), num_samples=1)
+    rows = infer(make(Answering(encoder, lambda samples: [samples[:-1]]))[0], examples(3), num_samples=1)
     assert [row["finish_reason"] for row in rows] == ["delimiter"] * 2 + ["error: the engine did not answer"]
     generator, fake = make()
     assert infer(generator, examples(3), num_samples=1)[:2] == rows[:2]
@@ -540,9 +540,9 @@ def test_a_request_without_an_answer_is_a_row_that_says_so_and_is_asked_again(ma
 @pytest.mark.parametrize(
     "disturb",
     [
-        lambda draws: [[*draws, draws[0]]],
-        lambda draws: [draws, draws[:1]],
-        lambda draws: [draws, [dataclasses.replace(draws[0], key="another")]],
+        lambda samples: [[*samples, samples[0]]],
+        lambda samples: [samples, samples[:1]],
+        lambda samples: [samples, [dataclasses.replace(samples[0], key="another")]],
     ],
 )
 def test_an_answer_that_comes_twice_or_was_not_asked_for_stops_the_run(make, encoder, disturb):
@@ -555,7 +555,7 @@ def test_an_answer_that_comes_twice_or_was_not_asked_for_stops_the_run(make, enc
 def batches_of(made, rows, *, seeds=(1,), num_samples=2):
     """Request seeds of the batches that an engine gets where nothing is stored."""
     generator, fake = made
-    generator.store.rows = {}
+    generator.store.samples = {}
     infer(generator, rows, seeds, num_samples)
     return [[request.seed for request in batch] for batch in fake.batches]
 
@@ -620,7 +620,7 @@ def test_a_damaged_shard_is_not_used_and_its_draws_are_made_again(make, tmp_path
     assert [request.seed for request in fake.asked] == [
         row["request_seed"] for row in rows if row["cot"] == lost["cot"]
     ]
-    assert f"shard {broken.name} is not used, and its CoTs are drawn again: {broken}: " in caplog.text
+    assert f"shard {broken.name} is not used, and its CoTs are sampled again: {broken}: " in caplog.text
     generator, fake = make()
     assert (infer(generator, examples(4)), fake.asked) == (rows, [])  # the shard is whole again
 
@@ -642,7 +642,7 @@ def test_a_second_run_on_one_store_is_refused_and_names_the_holder(make, encoder
 
     def generate(batches, *, score):
         other, _ = make(FakeEngine(encoder))
-        with pytest.raises(UserError, match=f"process {os.getpid()} is drawing the same CoTs; wait for it or stop it"):
+        with pytest.raises(UserError, match=f"process {os.getpid()} is sampling the same CoTs; wait for it or stop it"):
             infer(other, examples(3))
         yield from original(batches, score=score)
 
@@ -653,9 +653,9 @@ def test_a_second_run_on_one_store_is_refused_and_names_the_holder(make, encoder
     assert fake.asked == []
 
 
-def test_what_another_process_drew_in_the_meantime_is_not_drawn_again(make):
+def test_what_another_process_sampled_in_the_meantime_is_not_sampled_again(make):
     first, _ = make()
-    second, fake = make()  # opened before the first has drawn anything; this fake answers both
+    second, fake = make()  # opened before the first has sampled anything; this fake answers both
     infer(first, examples(3))
     infer(second, examples(4))
     assert len(fake.asked) == 2 * 3 + 2

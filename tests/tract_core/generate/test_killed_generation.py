@@ -64,7 +64,7 @@ def whole(tiny_folder, tmp_path_factory):
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_killed_at_any_time_and_run_again_it_ends_with_the_same_bytes(whole, tiny_folder, tmp_path, record_property):
-    """kill -9 at 20 random times; only what is not on the disk is asked again, and no stored draw changes."""
+    """kill -9 at 20 random times; only what is not on the disk is asked again, and no stored sample changes."""
     expected, seconds = whole
     draw, attempts, counts, lost = random.Random(20), itertools.count(), [], 0
     while len(counts) < 20:

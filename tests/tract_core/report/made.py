@@ -3,7 +3,7 @@
 import hashlib
 import random
 
-from tract_core.report import Cot, Report, Sample
+from tract_core.report import Cot, Report, Shown
 
 PAPER_BENCHES = ["feedback_bench", "flask", "vicuna_bench", "mt_bench"]
 METRICS = ["pearson", "spearman", "kendall", "rmse", "mae", "bias", "exact", "qwk"]
@@ -224,7 +224,7 @@ def cot(k, **other):
     return Cot(**{**fields, **other})
 
 
-def sample(row, number, **other):
+def shown(row, number, **other):
     fields = {
         "row": row,
         "seed": 42,
@@ -243,7 +243,7 @@ def sample(row, number, **other):
             cot(1, cot="", status="empty", finish_reason="end", probs=None, label_mass=None, sampled_score=None),
         ],
     }
-    return Sample(**{**fields, **other})
+    return Shown(**{**fields, **other})
 
 
 def params(source="mistralai/Mistral-7B-Instruct-v0.2"):
@@ -261,7 +261,7 @@ def report(**other):
         "statistics": statistics(),
         "params": params(),
         "traces": traces(),
-        "samples": [sample(row, number) for row in ("tract", "a1") for number in range(3)],
+        "shown": [shown(row, number) for row in ("tract", "a1") for number in range(3)],
         "differences": DIFFERENCES,
         "title": "A made run",
     }

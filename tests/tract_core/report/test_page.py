@@ -20,7 +20,7 @@ KINDS = {
         "statistics": {"settings": made.statistics()["settings"], "cells": [], "meta_judge": None},
         "params": {},
         "traces": {},
-        "samples": [],
+        "shown": [],
         "differences": "",
     },
 }
@@ -175,7 +175,7 @@ def test_hostile_text_is_text_wherever_it_comes_from():
         statistics=statistics,
         params={**made.params(), "prompt": {"system": made.HOSTILE}},
         traces={made.HOSTILE: [{"seed": 1, "predictions_sha": made.HOSTILE, "adapter_sha": made.HOSTILE}]},
-        samples=[made.sample(made.HOSTILE, 0, response=made.HOSTILE, cots=[made.cot(0, cot=made.HOSTILE)])],
+        shown=[made.shown(made.HOSTILE, 0, response=made.HOSTILE, cots=[made.cot(0, cot=made.HOSTILE)])],
         differences=f"# {made.HOSTILE}\n\n{made.HOSTILE}\n",
         title=made.HOSTILE,
     )

@@ -74,7 +74,7 @@ def test_padding_beside_a_much_longer_sequence_changes_nothing(model, pairs, nai
 
 
 def test_the_span_is_the_cot_alone(model, encoder, pairs):
-    """What stands behind the CoT has no part in it, and its own first token has."""
+    """What stands after the CoT has no part in it, and its own first token has."""
     prompt, cot = pairs[1]
     delimiter = list(encoder.score_tokens.delimiter_ids)
     ((whole,), (first,), (rest,)) = (

@@ -13,7 +13,7 @@ BOOTSTRAP = Bootstrap(resamples=400, seed=0, level=0.9)
 EXAMPLES = [{"source": "demo", "id": f"e{i}", "group_id": f"t{i // 2}"} for i in range(6)]
 
 
-def reading(example, score, *, attack=None, k=0, status="ok"):
+def prediction(example, score, *, attack=None, k=0, status="ok"):
     probs = [0.0] * 5
     low = min(int(score) - 1, 3)
     probs[low], probs[low + 1] = 1 - (score - 1 - low), score - 1 - low
@@ -26,13 +26,13 @@ def table(rows, score=FLAG):
     return {record["attack"]: record for record in robustness.table(rows, EXAMPLES, SCALE, score, BOOTSTRAP)}
 
 
-CLEAN = [reading(example, 2.0) for example in EXAMPLES]
+CLEAN = [prediction(example, 2.0) for example in EXAMPLES]
 RISES = [0.0, 0.0, 0.5, 0.25, 2.0, 3.0]
 
 
 @pytest.fixture
 def found():
-    rows = [reading(e, 2.0 + rise, attack="json") for e, rise in zip(EXAMPLES, RISES, strict=True)]
+    rows = [prediction(e, 2.0 + rise, attack="json") for e, rise in zip(EXAMPLES, RISES, strict=True)]
     return table([*CLEAN, *rows])["json"]
 
 
@@ -56,7 +56,11 @@ def test_the_interval_is_that_of_the_tasks_by_brute_force(found):
 
 
 def test_several_cots_are_averaged_before_the_difference():
-    rows = [reading(EXAMPLES[0], 2.0), reading(EXAMPLES[0], 4.0, k=1), reading(EXAMPLES[0], 4.0, attack="empty")]
+    rows = [
+        prediction(EXAMPLES[0], 2.0),
+        prediction(EXAMPLES[0], 4.0, k=1),
+        prediction(EXAMPLES[0], 4.0, attack="empty"),
+    ]
     found = table(rows)["empty"]
     assert found["clean"] == pytest.approx(3.0)
     assert found["value"] == pytest.approx(1.0)
@@ -64,8 +68,8 @@ def test_several_cots_are_averaged_before_the_difference():
 
 def test_left_out_and_unscored_rows_are_counted():
     rows = [
-        *(reading(example, 3.0, attack="padding") for example in EXAMPLES[:3]),
-        reading(EXAMPLES[3], 5.0, attack="padding", status="truncated"),
+        *(prediction(example, 3.0, attack="padding") for example in EXAMPLES[:3]),
+        prediction(EXAMPLES[3], 5.0, attack="padding", status="truncated"),
     ]
     found = table([*CLEAN, *rows], NULL)["padding"]
     assert (found["n"], found["n_left_out"], found["n_unscored"]) == (3, 2, 1)
@@ -79,7 +83,9 @@ def test_an_attack_without_any_row_is_null_with_a_reason():
 
 
 def test_the_text_names_the_strongest_first_and_every_attack():
-    rows = [reading(e, 4.0, attack="json") for e in EXAMPLES] + [reading(e, 1.5, attack="empty") for e in EXAMPLES]
+    rows = [prediction(e, 4.0, attack="json") for e in EXAMPLES] + [
+        prediction(e, 1.5, attack="empty") for e in EXAMPLES
+    ]
     lines = robustness.describe("tract", list(table([*CLEAN, *rows]).values())).splitlines()
     assert len(lines) == len(ATTACKS) + 1
     assert [line.split()[1] for line in lines[1:3]] == ["json", "empty"]

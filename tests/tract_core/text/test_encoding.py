@@ -190,7 +190,7 @@ def test_without_cot_the_score_is_the_whole_assistant_turn(chat_tokenizer):
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": "4"}]
     whole = chat_tokenizer.apply_chat_template(messages, return_dict=True)["input_ids"]
     assert example.input_ids == whole[: len(example.input_ids)]
-    assert chat_tokenizer.decode(whole[len(example.input_ids) :]) == "\n"  # the template's, behind the end of turn
+    assert chat_tokenizer.decode(whole[len(example.input_ids) :]) == "\n"  # the template's, after the end of turn
     assert example.input_ids[example.num_prompt :] == [chat_tokenizer.convert_tokens_to_ids("4"), encoder.stop_ids[0]]
     assert (example.score_position, example.num_cot) == (example.num_prompt, 0)
     assert encoder.score_tokens.delimiter_ids == ()

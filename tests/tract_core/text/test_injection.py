@@ -19,7 +19,7 @@ from tests.families import FAMILIES, added_plain, chatml, gpt2, normalizing, uni
 from tests.tiny import tiny_model
 from tract_core.base import config
 from tract_core.base.errors import UserError
-from tract_core.generate.engine import Request, Rules
+from tract_core.generate.engine import Decoding, Request
 from tract_core.generate.engine.base import finish
 from tract_core.generate.engine.hf import TransformersEngine
 from tract_core.generate.generation import status_of
@@ -205,18 +205,18 @@ def test_labels_cover_the_cot_and_what_is_configured_whatever_stands_in_the_fiel
             assert found.input_ids[found.num_prompt : place] == [*cot, *delimiter]
 
 
-def rules(family, **changes):
+def decoding(family, **changes):
     sampling = config.Sampling(temperature=1.0, top_p=0.9, repetition_penalty=1.03, max_new_tokens=12)
-    return Rules(encoder=family.encoder, sampling=sampling, max_length=2048, **changes)
+    return Decoding(encoder=family.encoder, sampling=sampling, max_length=2048, **changes)
 
 
 REQUEST = Request(key="a", prompt_ids=[], seed=1)
 
 
 def finished(family, ids, *, at_length=False, **changes):
-    draw = finish(rules(family, **changes), REQUEST, ids, at_length=at_length)
-    assert draw.num_tokens == len(ids)
-    return draw.cot_ids, draw.finish_reason
+    sample = finish(decoding(family, **changes), REQUEST, ids, at_length=at_length)
+    assert sample.num_tokens == len(ids)
+    return sample.cot_ids, sample.finish_reason
 
 
 def test_a_drawn_cot_ends_at_its_first_control_token(family):
@@ -248,10 +248,10 @@ def test_both_engines_end_a_cot_at_a_control_token():
     family = made("chatml")
     fine, start = family.encoder.cot_ids("Fine work."), family.tokenizer.bos_token_id
     ids = [*fine, start, *family.encoder.cot_ids(SCORE_5)]
-    engine = SimpleNamespace(rules=rules(family))
+    engine = SimpleNamespace(decoding=decoding(family))
     output = SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids, finish_reason="length")])
-    draws = [vllm.VllmEngine._draw(engine, REQUEST, output), TransformersEngine._finish(engine, REQUEST, ids)]
-    assert [(draw.cot_ids, draw.finish_reason) for draw in draws] == [(fine, "end")] * 2
+    samples = [vllm.VllmEngine._sample(engine, REQUEST, output), TransformersEngine._finish(engine, REQUEST, ids)]
+    assert [(sample.cot_ids, sample.finish_reason) for sample in samples] == [(fine, "end")] * 2
 
 
 def test_a_delimiter_and_a_score_in_the_prompt_end_nothing_and_are_not_read():
@@ -262,13 +262,13 @@ def test_a_delimiter_and_a_score_in_the_prompt_end_nothing_and_are_not_read():
     model.lm_head.bias.data[list(family.control)] = -100.0
     prompts = [family.encoder.prompt_ids(with_field("response", text)) for text in (COT, family.fake_turn(), SCORE_5)]
     requests = [Request(key=str(n), prompt_ids=ids, seed=n) for n, ids in enumerate(prompts)]
-    (draws,) = TransformersEngine(model, rules(family)).generate([requests], score=True)
-    for ids, draw in zip(prompts, draws, strict=True):
-        assert (draw.finish_reason, draw.num_tokens, len(draw.cot_ids)) == ("length", 12, 12)
-        context = [*ids, *draw.cot_ids, *family.encoder.score_tokens.delimiter_ids]
+    (samples,) = TransformersEngine(model, decoding(family)).generate([requests], score=True)
+    for ids, sample in zip(prompts, samples, strict=True):
+        assert (sample.finish_reason, sample.num_tokens, len(sample.cot_ids)) == ("length", 12, 12)
+        context = [*ids, *sample.cot_ids, *family.encoder.score_tokens.delimiter_ids]
         exact = model(torch.tensor([context])).logits[0, -1].double().softmax(-1)
         expected = exact[list(family.encoder.score_tokens.label_ids)].tolist()
-        assert draw.reading.probs == pytest.approx(expected, abs=1e-6)
+        assert sample.score.probs == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_name_for_the_unknown_token_is_control_unless_text_becomes_it():

@@ -80,7 +80,7 @@ def test_rows_predict_exactly_the_targets():
     assert batch["targets_N"][batch["score_rows_B"]].tolist() == [5, 6]
 
 
-def test_sequences_stand_one_behind_the_other_without_padding():
+def test_sequences_stand_one_after_the_other_without_padding():
     batch = COLLATE([(SHORT, True), (LONG, True)])
     assert batch["input_ids"].tolist() == [SHORT.input_ids + LONG.input_ids]
     assert batch["position_ids"].tolist() == [[*range(6), *range(8)]]

@@ -4,7 +4,7 @@
 Both take token ids and give token ids, so that the text of a prompt is encoded in one place only.
 """
 
-from tract_core.generate.engine.base import Draw, Engine, Reading, Request, Rules, failure
+from tract_core.generate.engine.base import Decoding, Engine, Request, Sample, ScoreProbs, failure
 from tract_core.generate.engine.opening import open_engine
 
-__all__ = ["Draw", "Engine", "Reading", "Request", "Rules", "failure", "open_engine"]
+__all__ = ["Decoding", "Engine", "Request", "Sample", "ScoreProbs", "failure", "open_engine"]

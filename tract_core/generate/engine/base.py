@@ -17,7 +17,7 @@ from tract_core.text.encoding import Encoder
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One CoT to draw, or with `cot_ids` one context to score."""
+    """One CoT to sample, or with `cot_ids` one context to score."""
 
     key: str
     prompt_ids: list[int]
@@ -28,18 +28,18 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """The next-token distribution behind the delimiter."""
+class ScoreProbs:
+    """The next-token distribution after the delimiter."""
 
     probs: list[float]
     """p(str(y)) for each y in Y, softmax over the full vocabulary, before temperature and penalty."""
     sampled_id: int
-    """One token drawn over the whole vocabulary with temperature, top-p and penalty."""
+    """One token sampled over the whole vocabulary with temperature, top-p and penalty."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
-    """The answer to one request."""
+class Sample:
+    """The answer to one request: a CoT and, where it was asked for, its score."""
 
     key: str
     cot_ids: list[int]
@@ -49,7 +49,7 @@ class Draw:
     `error: ...`."""
     num_tokens: int
     """Tokens generated, including those cut off."""
-    reading: Reading | None
+    score: ScoreProbs | None
     """The score, where it was asked for and the request did not fail."""
 
     @property
@@ -59,8 +59,8 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """What both engines need to know to draw and to read."""
+class Decoding:
+    """What both engines need to know to sample and to score."""
 
     encoder: Encoder
     sampling: Sampling
@@ -89,15 +89,15 @@ class Rules:
 
 
 class Engine(Protocol):
-    """Draws CoTs and reads scores."""
+    """Samples CoTs and reads scores."""
 
-    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Sample]]:
         """Answer each request once, in any order; a request that fails is answered too, and the others go on.
 
         Args:
             batches: requests with distinct keys. An engine whose last bits depend on what is computed together
                 computes each batch by itself; another one may take them as one list.
-            score: also read the score behind prompt + CoT + delimiter.
+            score: also read the score after prompt + CoT + delimiter.
 
         Yields:
             What was finished together, soon after it was.
@@ -109,43 +109,43 @@ class Engine(Protocol):
 
 
 def score_seed(request_seed: int) -> int:
-    """The seed of the sampled score, from the CoT's own, so that the two draws share no noise."""
+    """The seed of the sampled score, from the CoT's own, so that CoT and score share no noise."""
     return int.from_bytes(hashlib.sha256(f"score|{request_seed}".encode()).digest()[:8], "big") >> 1
 
 
-def finish(rules: Rules, request: Request, ids: Sequence[int], *, at_length: bool) -> Draw:
-    """Generated ids (end token excluded) -> the draw without a reading.
+def finish(decoding: Decoding, request: Request, ids: Sequence[int], *, at_length: bool) -> Sample:
+    """Generated ids (end token excluded) -> the sample without a score.
 
     A CoT ends at its first control token, whether the engine stopped there or not, and before that at the first
     delimiter: what comes later is read by nobody, neither for the score nor in stage 2. A free text is kept whole,
     since only its words are read, never its ids.
     """
-    if rules.free:
+    if decoding.free:
         cot_ids, found, ended = list(ids), False, not at_length
     else:
-        own = rules.encoder.before_control(ids)
-        cot_ids, found = rules.encoder.cut_at_delimiter(own)
+        own = decoding.encoder.before_control(ids)
+        cot_ids, found = decoding.encoder.cut_at_delimiter(own)
         ended = len(own) < len(ids) or not at_length
     reason = "delimiter" if found else "end" if ended else "length"
-    return Draw(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), reading=None)
+    return Sample(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), score=None)
 
 
-def with_reading(draw: Draw, probs: list[float], sampled_id: int) -> Draw:
-    """The draw with its score; without one where the model's logits were no numbers."""
+def with_score(sample: Sample, probs: list[float], sampled_id: int) -> Sample:
+    """The sample with its score; without one where the model's logits were no numbers."""
     if not all(math.isfinite(p) for p in probs):
-        return failure(draw.key, "the probabilities are not finite")
-    return dataclasses.replace(draw, reading=Reading(probs=probs, sampled_id=sampled_id))
+        return failure(sample.key, "the probabilities are not finite")
+    return dataclasses.replace(sample, score=ScoreProbs(probs=probs, sampled_id=sampled_id))
 
 
-def failure(key: str, reason: str) -> Draw:
+def failure(key: str, reason: str) -> Sample:
     """The answer to a request that could not be answered."""
-    return Draw(key=key, cot_ids=[], finish_reason=f"error: {reason}", num_tokens=0, reading=None)
+    return Sample(key=key, cot_ids=[], finish_reason=f"error: {reason}", num_tokens=0, score=None)
 
 
-def given(request: Request) -> Draw:
-    """The draw of a request that brings its CoT."""
+def given(request: Request) -> Sample:
+    """The sample of a request that brings its CoT."""
     assert request.cot_ids is not None
-    return Draw(key=request.key, cot_ids=request.cot_ids, finish_reason="given", num_tokens=0, reading=None)
+    return Sample(key=request.key, cot_ids=request.cot_ids, finish_reason="given", num_tokens=0, score=None)
 
 
 def cache_bytes(folder: Path, dtype: str, tokens: int, free: int) -> int:

@@ -21,7 +21,7 @@ from transformers import (
 
 from tract_core.base.config import Sampling
 from tract_core.base.errors import UserError, is_out_of_memory
-from tract_core.generate.engine.base import Draw, Request, Rules, failure, finish, given, score_seed, with_reading
+from tract_core.generate.engine.base import Decoding, Request, Sample, failure, finish, given, score_seed, with_score
 from tract_core.model.objectives import expected_score
 
 logger = logging.getLogger(__name__)
@@ -30,20 +30,20 @@ logger = logging.getLogger(__name__)
 class TransformersEngine:
     """Batched `generate` with a random stream of its own for each request."""
 
-    def __init__(self, model: PreTrainedModel, rules: Rules) -> None:
+    def __init__(self, model: PreTrainedModel, decoding: Decoding) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model: Any = model.to(device).eval()
-        self.rules, self.device = rules, device
+        self.decoding, self.device = decoding, device
 
-    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
-        """See Engine; answers come batch by batch. Padding changes a draw's last bits, so batches stay as they are."""
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Sample]]:
+        """See Engine; answers come batch by batch. Padding changes a sample's last bits, so batches stay."""
         for batch in batches:
-            refusals = {request.key: self.rules.refusal(request, score=score) for request in batch}
+            refusals = {request.key: self.decoding.refusal(request, score=score) for request in batch}
             fitting = [request for request in batch if refusals[request.key] is None]
             refused = [failure(key, reason) for key, reason in refusals.items() if reason is not None]
             yield [*refused, *(self._answer(fitting, score=score) if fitting else [])]
 
-    def _answer(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+    def _answer(self, batch: Sequence[Request], *, score: bool) -> list[Sample]:
         """One batch, or where it fails, each of its requests by itself."""
         try:
             return self._compute(batch, score=score)
@@ -57,35 +57,35 @@ class TransformersEngine:
             if len(batch) == 1:
                 return [failure(batch[0].key, f"{type(error).__name__}: {error}")]
             logger.warning("a batch failed (%s); its requests are tried one by one", error)
-            return [draw for request in batch for draw in self._answer([request], score=score)]
+            return [sample for request in batch for sample in self._answer([request], score=score)]
 
     @torch.inference_mode()
-    def _compute(self, batch: Sequence[Request], *, score: bool) -> list[Draw]:
+    def _compute(self, batch: Sequence[Request], *, score: bool) -> list[Sample]:
         to_sample = [request for request in batch if request.cot_ids is None]
-        drawn = {draw.key: draw for draw in self._sample(to_sample)} if to_sample else {}
-        draws = [drawn.get(request.key) or given(request) for request in batch]
-        read = [request for request, draw in zip(batch, draws, strict=True) if score and not draw.failed]
-        left = [draw for draw in draws if not score or draw.failed]
-        whole = [draw for draw in draws if score and not draw.failed]
+        sampled = {sample.key: sample for sample in self._sample(to_sample)} if to_sample else {}
+        samples = [sampled.get(request.key) or given(request) for request in batch]
+        read = [request for request, sample in zip(batch, samples, strict=True) if score and not sample.failed]
+        left = [sample for sample in samples if not score or sample.failed]
+        whole = [sample for sample in samples if score and not sample.failed]
         return [*left, *(self._read(read, whole) if read else [])]
 
-    def _sample(self, batch: Sequence[Request]) -> list[Draw]:
+    def _sample(self, batch: Sequence[Request]) -> list[Sample]:
         input_ids_BT, mask_BT = _left_pad([request.prompt_ids for request in batch], self.device)
-        stop_ids = self.rules.encoder.stop_ids
+        stop_ids = self.decoding.encoder.stop_ids
         config = GenerationConfig(
-            max_new_tokens=self.rules.sampling.max_new_tokens,
+            max_new_tokens=self.decoding.sampling.max_new_tokens,
             do_sample=False,  # the noise of each request is added by _Sampler, the largest logit is the draw
             eos_token_id=stop_ids,
             pad_token_id=stop_ids[0],
         )
-        sampler = _Sampler([request.seed for request in batch], mask_BT, self.rules.sampling)
+        sampler = _Sampler([request.seed for request in batch], mask_BT, self.decoding.sampling)
         output_BT = self.model.generate(
             input_ids=input_ids_BT,
             attention_mask=mask_BT,
             generation_config=config,
             logits_processor=LogitsProcessorList([sampler]),
             stopping_criteria=StoppingCriteriaList(
-                [] if self.rules.free else [_DelimiterSeen(self.rules, input_ids_BT.shape[1])]
+                [] if self.decoding.free else [_DelimiterSeen(self.decoding, input_ids_BT.shape[1])]
             ),
         )
         new_BT = output_BT[:, input_ids_BT.shape[1] :].tolist()
@@ -94,29 +94,29 @@ class TransformersEngine:
             for request, ids, broken in zip(batch, new_BT, sampler.broken_B.tolist(), strict=True)
         ]
 
-    def _finish(self, request: Request, padded: list[int]) -> Draw:
+    def _finish(self, request: Request, padded: list[int]) -> Sample:
         # A row that stopped early is padded with a stop id, so the first stop id ends the row either way.
-        stops = set(self.rules.encoder.stop_ids)
+        stops = set(self.decoding.encoder.stop_ids)
         length = next((place for place, token in enumerate(padded) if token in stops), len(padded))
-        at_length = length >= self.rules.sampling.max_new_tokens
-        return finish(self.rules, request, padded[:length], at_length=at_length)
+        at_length = length >= self.decoding.sampling.max_new_tokens
+        return finish(self.decoding, request, padded[:length], at_length=at_length)
 
-    def _read(self, batch: Sequence[Request], draws: Sequence[Draw]) -> list[Draw]:
+    def _read(self, batch: Sequence[Request], samples: Sequence[Sample]) -> list[Sample]:
         contexts = [
-            self.rules.encoder.scoring_context(request.prompt_ids, draw.cot_ids)
-            for request, draw in zip(batch, draws, strict=True)
+            self.decoding.encoder.scoring_context(request.prompt_ids, sample.cot_ids)
+            for request, sample in zip(batch, samples, strict=True)
         ]
         input_ids_BT, mask_BT = _left_pad(contexts, self.device)
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
         logits_BV = self.model(
             input_ids=input_ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
         ).logits[:, -1]
-        ids_Y = torch.tensor(self.rules.label_ids, device=self.device)
+        ids_Y = torch.tensor(self.decoding.label_ids, device=self.device)
         probs_BY = expected_score(logits_BV, ids_Y, torch.zeros(len(ids_Y), device=self.device)).probs_BY
-        sampler = _Sampler([score_seed(request.seed) for request in batch], mask_BT, self.rules.sampling)
+        sampler = _Sampler([score_seed(request.seed) for request in batch], mask_BT, self.decoding.sampling)
         sampled_B = sampler(input_ids_BT, logits_BV.float()).argmax(-1)
         probs, sampled = probs_BY.double().tolist(), sampled_B.tolist()
-        return [with_reading(*one) for one in zip(draws, probs, sampled, strict=True)]
+        return [with_score(*one) for one in zip(samples, probs, sampled, strict=True)]
 
 
 class _Sampler(LogitsProcessor):
@@ -154,16 +154,16 @@ class _Sampler(LogitsProcessor):
 class _DelimiterSeen(StoppingCriteria):
     """Ends a row once its new text holds the delimiter; looks at the last tokens only."""
 
-    def __init__(self, rules: Rules, prompt_length: int) -> None:
-        self.rules, self.start = rules, prompt_length
-        assert rules.stop_text is not None
-        self.stop = rules.stop_text
+    def __init__(self, decoding: Decoding, prompt_length: int) -> None:
+        self.decoding, self.start = decoding, prompt_length
+        assert decoding.stop_text is not None
+        self.stop = decoding.stop_text
         # One token is at least one byte, so this tail always covers the delimiter and some text before it.
         self.tail = len(self.stop.encode()) + 8
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
         tails = input_ids[:, max(self.start, input_ids.shape[1] - self.tail) :].tolist()
-        decode = self.rules.encoder.tokenizer.decode
+        decode = self.decoding.encoder.tokenizer.decode
         seen = [self.stop in decode(tail, skip_special_tokens=True) for tail in tails]
         return torch.tensor(seen, device=input_ids.device)
 

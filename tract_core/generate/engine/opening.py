@@ -5,7 +5,7 @@ from pathlib import Path
 from tract_core.base.config import Engine as EngineSettings
 from tract_core.base.config import Model
 from tract_core.base.errors import UserError
-from tract_core.generate.engine.base import Engine, Rules
+from tract_core.generate.engine.base import Decoding, Engine
 from tract_core.model import models
 from tract_core.model.models import Adapter, SeedModel
 
@@ -13,7 +13,7 @@ from tract_core.model.models import Adapter, SeedModel
 def open_engine(
     settings: EngineSettings,
     model: Model,
-    rules: Rules,
+    decoding: Decoding,
     seed_model: SeedModel,
     adapter: Adapter | None,
     work: str | Path,
@@ -31,7 +31,7 @@ def open_engine(
         from tract_core.generate.engine.hf import TransformersEngine
 
         merged = models.load_merged(seed_model, adapter, model.dtype)
-        return TransformersEngine(merged, rules)
+        return TransformersEngine(merged, decoding)
     try:
         from tract_core.generate.engine.vllm import VllmEngine
     except ImportError as error:
@@ -40,4 +40,4 @@ def open_engine(
             "or set engine.name: transformers"
         ) from None
     with models.merged_folder(seed_model, adapter, model.dtype, work) as folder:
-        return VllmEngine(folder, rules, dtype=model.dtype, batch_size=settings.batch_size, memory=settings.memory)
+        return VllmEngine(folder, decoding, dtype=model.dtype, batch_size=settings.batch_size, memory=settings.memory)

@@ -24,40 +24,40 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from tract_core.base.errors import UserError
 from tract_core.generate.engine.base import (
-    Draw,
+    Decoding,
     Request,
-    Rules,
+    Sample,
     cache_bytes,
     failure,
     finish,
     given,
     score_seed,
-    with_reading,
+    with_score,
 )
 
 logger = logging.getLogger(__name__)
 
 _SCORE = "score|"
 _TOGETHER = 2.0
-"""Seconds for which finished draws are gathered before they are handed on, and so kept."""
+"""Seconds for which finished samples are gathered before they are handed on, and so kept."""
 
 
 class VllmEngine:
     """One vLLM engine on a merged model folder."""
 
     def __init__(
-        self, folder: Path, rules: Rules, *, dtype: str, batch_size: int, memory: float | Literal["auto"]
+        self, folder: Path, decoding: Decoding, *, dtype: str, batch_size: int, memory: float | Literal["auto"]
     ) -> None:
         """Start the engine (half a minute on a CPU).
 
         Args:
             folder: an ordinary model folder.
-            rules: encoder, sampling and length.
+            decoding: encoder, sampling and length.
             dtype: `float32` or `bfloat16`.
             batch_size: sequences decoded together.
             memory: KV cache in GiB on a CPU; share of the device's memory on a GPU; `auto` as in config.Engine.
         """
-        self.rules, self.batch_size = rules, batch_size
+        self.decoding, self.batch_size = decoding, batch_size
         self.prompt_tokens, self.cached_tokens = Counter[str](), Counter[str]()
         """Tokens handed to vLLM, and how many of them its prefix cache held; by `CoT` and `score`."""
         on_cpu = not torch.cuda.is_available()
@@ -65,14 +65,14 @@ class VllmEngine:
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over `memory`
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
             free = get_memory_node_info().available_memory
-            tokens = batch_size * rules.max_length
+            tokens = batch_size * decoding.max_length
             cache = cache_bytes(folder, dtype, tokens, free) if memory == "auto" else int(memory * 2**30)
         # Per-request seeds and chunked prefill kill the engine on a CPU; without chunks a prefill
         # must fit one step.
         options: dict[str, Any] = (
             {
                 "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(4096, rules.max_length),
+                "max_num_batched_tokens": max(4096, decoding.max_length),
                 "kv_cache_memory_bytes": cache,
             }
             if on_cpu
@@ -82,7 +82,7 @@ class VllmEngine:
             self.llm = LLM(
                 model=str(folder),
                 dtype=dtype,
-                max_model_len=rules.max_length,
+                max_model_len=decoding.max_length,
                 max_num_seqs=batch_size,
                 enforce_eager=on_cpu,
                 enable_prefix_caching=True,
@@ -99,17 +99,17 @@ class VllmEngine:
                 f"({memory}: GiB of KV cache on a CPU, share of the memory on a GPU)"
             ) from None
 
-    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Draw]]:
+    def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Sample]]:
         """See Engine; answers come as they finish, whatever their batch.
 
         Requests with equal or similar prompts go in one after the other, so that the prefix cache still holds what
         they share: batches hold one sample of many prompts, more than fit the cache.
         """
         requests = sorted((request for batch in batches for request in batch), key=lambda request: request.prompt_ids)
-        finished, handed_on = list[Draw](), time.monotonic()
+        finished, handed_on = list[Sample](), time.monotonic()
         try:
-            for draw in self._draws(requests, score=score):
-                finished += [] if draw is None else [draw]
+            for sample in self._samples(requests, score=score):
+                finished += [] if sample is None else [sample]
                 if finished and time.monotonic() - handed_on > _TOGETHER:
                     ready, finished, handed_on = finished, [], time.monotonic()
                     yield ready
@@ -124,16 +124,16 @@ class VllmEngine:
         shares = [f"{self.cached_tokens[kind] / total:.0%} ({kind})" for kind, total in self.prompt_tokens.items()]
         logger.info("prompt tokens found in vLLM's prefix cache: %s", ", ".join(shares) or "none asked for")
 
-    def _draws(self, requests: Sequence[Request], *, score: bool) -> Iterator[Draw | None]:
-        """Draws as they finish, and None after each step."""
+    def _samples(self, requests: Sequence[Request], *, score: bool) -> Iterator[Sample | None]:
+        """Samples as they finish, and None after each step."""
         waiting = deque(requests)
         open_requests = dict[str, Request]()
-        drawn: dict[str, Draw] = {}
+        sampled: dict[str, Sample] = {}
         while waiting or open_requests:
             # Fed a batch at a time: a million queued requests would cost memory and lose the prefix cache.
             while waiting and len(open_requests) < 2 * self.batch_size:
                 request = waiting.popleft()
-                refusal = self._begin(request, drawn, score=score)
+                refusal = self._begin(request, sampled, score=score)
                 if refusal is None:
                     open_requests[request.key] = request
                 else:
@@ -149,28 +149,28 @@ class VllmEngine:
                     continue
                 if output.request_id.startswith(_SCORE):
                     del open_requests[key]
-                    yield self._with_reading(drawn.pop(key), output)
+                    yield self._with_score(sampled.pop(key), output)
                     continue
-                draw = self._draw(open_requests[key], output)
+                sample = self._sample(open_requests[key], output)
                 if score:
-                    drawn[key] = draw
-                    self._ask_score(open_requests[key], draw)
+                    sampled[key] = sample
+                    self._ask_score(open_requests[key], sample)
                 else:
                     del open_requests[key]
-                    yield draw
+                    yield sample
             yield None
 
-    def _begin(self, request: Request, drawn: dict[str, Draw], *, score: bool) -> str | None:
+    def _begin(self, request: Request, sampled: dict[str, Sample], *, score: bool) -> str | None:
         """Hand a request to vLLM, or say why not: one that does not fit would end the engine for all."""
-        refusal = self.rules.refusal(request, score=score)
+        refusal = self.decoding.refusal(request, score=score)
         if refusal is not None:
             return refusal
         try:
             if request.cot_ids is None:
                 self._add(request.key, request.prompt_ids, self._sampling(request))
             else:
-                drawn[request.key] = given(request)
-                self._ask_score(request, drawn[request.key])
+                sampled[request.key] = given(request)
+                self._ask_score(request, sampled[request.key])
         except (ValueError, VLLMClientError) as error:  # vLLM's own validation, before the engine sees the request
             return f"{type(error).__name__}: {error}"
         return None
@@ -178,9 +178,9 @@ class VllmEngine:
     def _add(self, key: str, ids: list[int], parameters: SamplingParams, *, priority: int = 0) -> None:
         self.llm.llm_engine.add_request(key, TokensPrompt(prompt_token_ids=ids), parameters, priority=priority)
 
-    def _ask_score(self, request: Request, draw: Draw) -> None:
+    def _ask_score(self, request: Request, sample: Sample) -> None:
         """Before all waiting CoTs (-1): their prompts would take the place of this one's in the cache."""
-        context = self.rules.encoder.scoring_context(request.prompt_ids, draw.cot_ids)
+        context = self.decoding.encoder.scoring_context(request.prompt_ids, sample.cot_ids)
         self._add(_SCORE + request.key, context, self._scoring(request), priority=-1)
 
     def _count(self, output: Any) -> None:
@@ -191,9 +191,9 @@ class VllmEngine:
     def _sampling(self, request: Request) -> SamplingParams:
         return SamplingParams(
             **self._settings(request.seed),
-            max_tokens=self.rules.sampling.max_new_tokens,
-            stop=[] if self.rules.stop_text is None else [self.rules.stop_text],
-            stop_token_ids=self.rules.encoder.stop_ids,
+            max_tokens=self.decoding.sampling.max_new_tokens,
+            stop=[] if self.decoding.stop_text is None else [self.decoding.stop_text],
+            stop_token_ids=self.decoding.encoder.stop_ids,
             skip_special_tokens=True,
         )
 
@@ -202,12 +202,12 @@ class VllmEngine:
         return SamplingParams(
             **self._settings(score_seed(request.seed)),
             max_tokens=1,
-            logprob_token_ids=list(self.rules.label_ids),
+            logprob_token_ids=list(self.decoding.label_ids),
             detokenize=False,
         )
 
     def _settings(self, seed: int) -> dict[str, Any]:
-        sampling = self.rules.sampling
+        sampling = self.decoding.sampling
         return {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -215,16 +215,16 @@ class VllmEngine:
             "seed": seed,
         }
 
-    def _draw(self, request: Request, output: Any) -> Draw:
+    def _sample(self, request: Request, output: Any) -> Sample:
         completion = output.outputs[0]
-        stops = set(self.rules.encoder.stop_ids)
+        stops = set(self.decoding.encoder.stop_ids)
         ids = list(completion.token_ids)
         while ids and ids[-1] in stops:
             ids.pop()
-        return finish(self.rules, request, ids, at_length=completion.finish_reason == "length")
+        return finish(self.decoding, request, ids, at_length=completion.finish_reason == "length")
 
-    def _with_reading(self, draw: Draw, output: Any) -> Draw:
+    def _with_score(self, sample: Sample, output: Any) -> Sample:
         completion = output.outputs[0]
         logprobs = completion.logprobs[0]
-        probs = [math.exp(logprobs[token].logprob) for token in self.rules.label_ids]
-        return with_reading(draw, probs, int(completion.token_ids[0]))
+        probs = [math.exp(logprobs[token].logprob) for token in self.decoding.label_ids]
+        return with_score(sample, probs, int(completion.token_ids[0]))
