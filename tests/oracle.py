@@ -21,30 +21,30 @@ TOLERANCE = 1e-5
 def case_tensors(case):
     """A case as the flat rows that the objective takes: logits of target rows, targets, score rows."""
     logits_BTV = torch.tensor(case["logits"], dtype=torch.float64, requires_grad=True)
-    rows, targets, score_rows, end_rows = [], [], [], []
+    rows, targets, score_places, end_rows = [], [], [], []
     for b, labels in enumerate(case["labels"]):
         positions = [t for t, label in enumerate(labels) if label != -100]
         for t in positions:
             if t == positions[-2]:
-                score_rows.append(len(rows))
+                score_places.append(len(rows))
             if t == positions[-1]:
                 end_rows.append(len(rows))
             rows.append((b, t - 1))
             targets.append(labels[t])
-    return logits_BTV, torch.tensor(rows), torch.tensor(targets), torch.tensor(score_rows), torch.tensor(end_rows)
+    return logits_BTV, torch.tensor(rows), torch.tensor(targets), torch.tensor(score_places), torch.tensor(end_rows)
 
 
 def loss(case, normalization, *, authors_batch):
     """The project's objective on a case, with the score token in the cross-entropy as `auto` has it."""
-    logits_BTV, rows, targets_N, score_rows_B, _ = case_tensors(case)
+    logits_BTV, rows, targets_N, score_places_B, _ = case_tensors(case)
     ce_mask_N = torch.ones(len(targets_N), dtype=torch.bool)
     if normalization != "equation4":
-        ce_mask_N[score_rows_B] = False
+        ce_mask_N[score_places_B] = False
     result = cot_raft(
         logits_BTV[rows[:, 0], rows[:, 1]],
         targets_N,
         ce_mask_N,
-        score_rows_B,
+        score_places_B,
         torch.tensor(case["gold"], dtype=torch.float64),
         label_ids_Y=torch.tensor(case["score_token_ids"]),
         values_Y=torch.tensor(case["score_values"], dtype=torch.float64),
@@ -62,15 +62,15 @@ def loss(case, normalization, *, authors_batch):
 
 def compute(case):
     """Every quantity of `expected`, from the project's own functions."""
-    logits_BTV, rows, targets_N, score_rows_B, _ = case_tensors(case)
+    logits_BTV, rows, targets_N, score_places_B, _ = case_tensors(case)
     logits_NV = logits_BTV.detach()[rows[:, 0], rows[:, 1]]
     ids_Y = torch.tensor(case["score_token_ids"])
     values_Y = torch.tensor(case["score_values"], dtype=torch.float64)
-    expected = expected_score(logits_NV[score_rows_B], ids_Y, values_Y)
+    expected = expected_score(logits_NV[score_places_B], ids_Y, values_Y)
     ce_N = token_cross_entropy(logits_NV, targets_N)
     example_N = rows[:, 0]
     is_score_N = torch.zeros(len(targets_N), dtype=torch.bool)
-    is_score_N[score_rows_B] = True
+    is_score_N[score_places_B] = True
     batch = range(len(case["gold"]))
     authors, norm = loss(case, "authors", authors_batch=case["batch"])
     return {

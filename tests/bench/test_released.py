@@ -40,7 +40,7 @@ def test_loss_and_gradient_equal_ours_on_packed_rows():
         logits[b, t],
         packed["targets_N"],
         packed["ce_mask_N"],
-        packed["score_rows_B"],
+        packed["score_places_B"],
         packed["gold_B"],
         label_ids_Y=LABELS,
         values_Y=VALUES,

@@ -174,7 +174,7 @@ def cot_raft(
     logits_NV: Tensor,
     targets_N: Tensor,
     ce_mask_N: Tensor,
-    score_rows_B: Tensor,
+    score_places_B: Tensor,
     gold_B: Tensor,
     *,
     label_ids_Y: Tensor,
@@ -190,10 +190,10 @@ def cot_raft(
     optimizer step, and which tokens carry cross-entropy is data (`ce_mask_N`), not a convention.
 
     Args:
-        logits_NV: logits of the rows that predict a target token.
-        targets_N: the token each row should predict.
-        ce_mask_N: bool; rows that carry cross-entropy.
-        score_rows_B: for each example the row (index into N) that predicts its score token.
+        logits_NV: logits at the places that predict a target token.
+        targets_N: the token that each place should predict.
+        ce_mask_N: bool; places that carry cross-entropy.
+        score_places_B: for each example the place (index into N) that predicts its score token.
         gold_B: y* of each example, in units of the scale.
         label_ids_Y: token id of each score.
         values_Y: the scores.
@@ -205,7 +205,7 @@ def cot_raft(
     logits_NV = _at_least_float32(logits_NV)
     ce_N = token_cross_entropy(logits_NV, targets_N)
     ce_sum = torch.where(ce_mask_N, ce_N, torch.zeros_like(ce_N)).sum()
-    expected = expected_score(logits_NV[score_rows_B], label_ids_Y, values_Y)
+    expected = expected_score(logits_NV[score_places_B], label_ids_Y, values_Y)
     se_sum = squared_error(expected.value_B, gold_B).sum()
     score_sum = se_sum
     if score_term == "rps":

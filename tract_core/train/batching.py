@@ -1,6 +1,6 @@
 """Encoded examples -> micro-batches: the order of the data, who gets what, and collation to tensors.
 
-Shapes: B examples of the micro-batch, T tokens of all of them (one row, no padding), N target tokens.
+Shapes: B examples of the micro-batch, T tokens of all of them (packed, no padding), N target tokens.
 """
 
 import hashlib
@@ -75,10 +75,10 @@ class Collate:
         positions: list[int] = []
         targets: list[int] = []
         ce_mask: list[bool] = []
-        score_rows: list[int] = []
+        score_places: list[int] = []
         start = 0
         for example, counts in items:
-            score_rows.append(len(targets) + example.score_position - example.num_prompt)
+            score_places.append(len(targets) + example.score_position - example.num_prompt)
             places = range(example.num_prompt, len(example.input_ids))
             positions += [start + place - 1 for place in places]
             targets += example.input_ids[example.num_prompt :]
@@ -92,7 +92,7 @@ class Collate:
             "positions_N": torch.tensor(positions),
             "targets_N": torch.tensor(targets),
             "ce_mask_N": torch.tensor(ce_mask),
-            "score_rows_B": torch.tensor(score_rows),
+            "score_places_B": torch.tensor(score_places),
             "gold_B": torch.tensor([example.gold for example, _ in items]),
             "counts_B": torch.tensor([counts for _, counts in items]),
         }

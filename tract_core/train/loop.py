@@ -35,7 +35,7 @@ _ADAPTER, _STATE = "adapter.safetensors", "state.pt"
 
 
 class LossModule(nn.Module):
-    """Model and objective in one forward, which DDP sees: no padding, logits for target rows only, then `cot_raft`."""
+    """Model and objective in one forward, which DDP sees; no padding, and logits for target tokens only."""
 
     def __init__(
         self, model: nn.Module, objective: Objective, label_ids: Sequence[int], values: Sequence[float]
@@ -55,7 +55,7 @@ class LossModule(nn.Module):
         positions_N: Tensor,
         targets_N: Tensor,
         ce_mask_N: Tensor,
-        score_rows_B: Tensor,
+        score_places_B: Tensor,
         gold_B: Tensor,
         counts_B: Tensor,
         step_counts: Tensor,
@@ -78,7 +78,7 @@ class LossModule(nn.Module):
             output.logits[0],
             targets_N,
             ce_mask_N,
-            score_rows_B,
+            score_places_B,
             gold_B,
             label_ids_Y=self.label_ids_Y,
             values_Y=self.values_Y,
@@ -241,8 +241,8 @@ class Loop:
         seen = [self.examples[index].id for index in self.order.examples_of(last, step)]
         return (
             f"the loss is {record['loss']}, the norm of its gradient {record['grad_norm']}, at step {step}; the "
-            f"checkpoint of step {last} is kept if there is one. Lower train.learning_rate, or look for a broken row "
-            f"among those of steps {last + 1} to {step}: {', '.join(seen[:20])}{' ...' if len(seen) > 20 else ''}"
+            f"checkpoint of step {last} is kept if there is one. Lower train.learning_rate, or look for a broken "
+            f"example of steps {last + 1} to {step}: {', '.join(seen[:20])}{' ...' if len(seen) > 20 else ''}"
         )
 
     def _save(self) -> None:

@@ -1,4 +1,4 @@
-"""Micro-batches without padding: sequences stand one behind the other in one row, and attention keeps them apart.
+"""Micro-batches without padding: sequences are packed one after the other, and attention keeps them apart.
 
 Linear layers see every token once. Attention runs sequence by sequence, with the kernels that transformers would
 take for each alone, so that no mask over all pairs of tokens is made. Lengths are plain numbers on the host:
@@ -73,7 +73,7 @@ def use(model: PreTrainedModel) -> None:
 
 
 def prove(model: Any) -> None:
-    """Two sequences in one row must come out as each alone: convolutions and recurrences would run from one into
+    """Two packed sequences must come out as each alone: convolutions and recurrences would run from one into
     the next.
 
     Args:

@@ -99,7 +99,7 @@ def flat(
     targets,
     *,
     ce_mask,
-    score_rows,
+    score_places,
     gold,
     lam=1.0,
     normalization="authors",
@@ -113,7 +113,7 @@ def flat(
         logits_NV,
         torch.tensor(targets),
         mask,
-        torch.tensor(score_rows),
+        torch.tensor(score_places),
         torch.tensor(gold, dtype=logits_NV.dtype if logits_NV.dtype == torch.float64 else torch.float32),
         label_ids_Y=torch.tensor([0, 1]),
         values_Y=torch.tensor([1.0, 2.0]),
@@ -135,15 +135,15 @@ def test_hand_computed_case():
     # Row 1 (predicts the score): p = (1/2, 1/4, 1/8, 1/8), expected 1/2 * 1 + 1/4 * 2 = 1, gold 2, squared error 1.
     # Row 2 (predicts the end token 3): p(3) = 1/2, CE = ln 2.
     logits = torch.log(torch.tensor([[0.25] * 4, [0.5, 0.25, 0.125, 0.125], [0.125, 0.125, 0.25, 0.5]]))
-    loss = flat(logits, [2, 1, 3], ce_mask=[True, False, True], score_rows=[1], gold=[2.0])
+    loss = flat(logits, [2, 1, 3], ce_mask=[True, False, True], score_places=[1], gold=[2.0])
     assert loss.expected_B.item() == pytest.approx(1.0, abs=1e-6)
     assert loss.label_mass_B.item() == pytest.approx(0.75, abs=1e-6)
     ce = math.log(4) + math.log(2)
     assert loss.total.item() == pytest.approx(ce / 2 + 1 / 8, abs=1e-6)  # authors: (1/8) * mean squared error
-    with_score = flat(logits, [2, 1, 3], ce_mask=[True] * 3, score_rows=[1], gold=[2.0], normalization="equation4")
+    with_score = flat(logits, [2, 1, 3], ce_mask=[True] * 3, score_places=[1], gold=[2.0], normalization="equation4")
     assert with_score.total.item() == pytest.approx(ce + math.log(4) + 1, abs=1e-6)
     token_mean = flat(
-        logits, [2, 1, 3], ce_mask=[True, False, True], score_rows=[1], gold=[2.0], normalization="token_mean"
+        logits, [2, 1, 3], ce_mask=[True, False, True], score_places=[1], gold=[2.0], normalization="token_mean"
     )
     assert token_mean.total.item() == pytest.approx(ce / 2 + 1, abs=1e-6)
 
@@ -171,7 +171,7 @@ def test_hand_computed_case_with_the_ranked_probability_score():
     # The first case above, without cross-entropy: p = (1/2, 1/4) on Y = {1, 2}, gold 2.
     # P(score <= 1) = 1/2 where 0 would be right, P(score <= 2) = 3/4 where 1 would be: 1/4 + 1/16.
     logits = torch.log(torch.tensor([[0.25] * 4, [0.5, 0.25, 0.125, 0.125], [0.125, 0.125, 0.25, 0.5]]))
-    arguments = {"ce_mask": [True, False, True], "score_rows": [1], "gold": [2.0], "score_term": "rps"}
+    arguments = {"ce_mask": [True, False, True], "score_places": [1], "gold": [2.0], "score_term": "rps"}
     alone = flat(logits, [2, 1, 3], normalization="equation4", lam=2.0, ce_weight=0.0, **arguments)
     assert alone.total.item() == pytest.approx(2 * 5 / 16, abs=1e-6)
     assert alone.squared_error_sum.item() == pytest.approx(1.0, abs=1e-6)  # what the log shows stays Eq. 2
@@ -195,7 +195,7 @@ def test_the_ranked_probability_score_is_proper_and_the_squared_error_of_the_mea
 
 def test_terms_can_be_switched_off():
     logits = torch.randn(3, 4)
-    arguments = {"ce_mask": [True, False, True], "score_rows": [1], "gold": [2.0]}
+    arguments = {"ce_mask": [True, False, True], "score_places": [1], "gold": [2.0]}
     both = flat(logits, [2, 1, 3], **arguments)
     ce_only, raft = flat(logits, [2, 1, 3], lam=0.0, **arguments), flat(logits, [2, 1, 3], ce_weight=0.0, **arguments)
     assert both.total.item() == pytest.approx(ce_only.total.item() + raft.total.item(), rel=1e-6)
@@ -203,15 +203,15 @@ def test_terms_can_be_switched_off():
 
 
 def test_no_ce_token_at_all_is_not_a_division_by_zero():
-    loss = flat(torch.randn(3, 4), [2, 1, 3], ce_mask=[False] * 3, score_rows=[1], gold=[2.0], ce_weight=0.0)
+    loss = flat(torch.randn(3, 4), [2, 1, 3], ce_mask=[False] * 3, score_places=[1], gold=[2.0], ce_weight=0.0)
     assert math.isfinite(loss.total.item())
 
 
 def test_inputs_are_not_modified():
     logits = torch.randn(3, 4)
     before = logits.clone()
-    first = flat(logits, [2, 1, 3], ce_mask=[True, False, True], score_rows=[1], gold=[2.0]).total
-    second = flat(logits, [2, 1, 3], ce_mask=[True, False, True], score_rows=[1], gold=[2.0]).total
+    first = flat(logits, [2, 1, 3], ce_mask=[True, False, True], score_places=[1], gold=[2.0]).total
+    second = flat(logits, [2, 1, 3], ce_mask=[True, False, True], score_places=[1], gold=[2.0]).total
     assert torch.equal(logits, before)
     assert torch.equal(first, second)
 
@@ -222,7 +222,7 @@ def test_gradcheck_in_float64(score_term):
 
     def total(z):
         mask = [True, False, True, False, True]
-        return flat(z, [2, 1, 3, 0, 3], ce_mask=mask, score_rows=[1, 3], gold=[2.0, 1.0], score_term=score_term).total
+        return flat(z, [2, 1, 3, 0, 3], ce_mask=mask, score_places=[1, 3], gold=[2.0, 1.0], score_term=score_term).total
 
     assert torch.autograd.gradcheck(total, (logits,))
 
@@ -230,7 +230,7 @@ def test_gradcheck_in_float64(score_term):
 def test_bfloat16_logits_are_read_in_float32():
     torch.manual_seed(0)
     logits = (torch.randn(3, 64) * 3).bfloat16()
-    arguments = {"ce_mask": [True, False, True], "score_rows": [1], "gold": [2.0]}
+    arguments = {"ce_mask": [True, False, True], "score_places": [1], "gold": [2.0]}
     low = flat(logits, [2, 1, 3], **arguments)
     exact = flat(logits.double(), [2, 1, 3], **arguments)
     assert low.total.item() == pytest.approx(exact.total.item(), rel=1e-5)
@@ -264,7 +264,7 @@ def test_lambda_in_units_agrees_with_the_losses_themselves():
     directions = []
     for name, lam in units.items():
         total = flat(
-            logits, [2, 1, 3], ce_mask=[True, False, True], score_rows=[1], gold=[2.0], normalization=name, lam=lam
+            logits, [2, 1, 3], ce_mask=[True, False, True], score_places=[1], gold=[2.0], normalization=name, lam=lam
         ).total
         (gradient,) = torch.autograd.grad(total, logits)
         directions.append(gradient / gradient.norm())
@@ -334,7 +334,7 @@ def loss_of(objective, logits):
         logits,
         [2, 1, 3, 2, 0, 3],
         ce_mask=[True, objective.ce_on_score, objective.ce_on_eos] * 2,
-        score_rows=[1, 4],
+        score_places=[1, 4],
         gold=[2.0, 1.0],
         lam=objective.lam,
         normalization=objective.normalization,

@@ -200,7 +200,7 @@ def test_labels_cover_the_cot_and_what_is_configured_whatever_stands_in_the_fiel
             learnt = [n for n, carries in zip(places, batch["ce_mask_N"].tolist(), strict=True) if carries]
             ends = [place] * ce_on_score + [place + 1] * ce_on_eos
             assert learnt == [*range(found.num_prompt, place), *ends]
-            assert places[batch["score_rows_B"].item()] == place
+            assert places[batch["score_places_B"].item()] == place
             cot = [] if "direct" in field else encoder.cot_ids(text if field == "cot" else COT)
             assert found.input_ids[found.num_prompt : place] == [*cot, *delimiter]
 

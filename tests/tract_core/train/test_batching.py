@@ -77,7 +77,7 @@ def test_rows_predict_exactly_the_targets():
     assert batch["positions_N"].tolist() == [1, 2, 3, 4, 8, 9, 10, 11, 12]
     assert batch["targets_N"].tolist() == [11, 12, 5, 9, 13, 14, 15, 6, 9]
     assert torch.equal(batch["input_ids"][0, batch["positions_N"] + 1], batch["targets_N"])
-    assert batch["targets_N"][batch["score_rows_B"]].tolist() == [5, 6]
+    assert batch["targets_N"][batch["score_places_B"]].tolist() == [5, 6]
 
 
 def test_sequences_stand_one_after_the_other_without_padding():
