@@ -1,6 +1,7 @@
 """The tables of docs/rerun.md as data."""
 
 import re
+from pathlib import Path
 
 import yaml
 
@@ -28,6 +29,12 @@ LINES = [
     for cells in [line.strip("|").split("|")]
     for name in re.findall(r"`([^`]+)`", cells[0])
 ]
+
+
+def expected(name):
+    """The stages of a line, or of the line of the nearest folder around a file."""
+    table, names = dict(LINES), [name, *map(str, Path(name).parents)]
+    return next(table[one] for one in names if one in table)
 
 
 def families(stages):

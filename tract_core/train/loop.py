@@ -239,10 +239,11 @@ class Loop:
     def _describe_break(self, record: Mapping[str, float]) -> str:
         last, step = self._last_recorded(), self.step
         seen = [self.examples[index].id for index in self.order.examples_of(last, step)]
+        named = f"{', '.join(seen[:20])}{' ...' if len(seen) > 20 else ''}"
         return (
             f"the loss is {record['loss']}, the norm of its gradient {record['grad_norm']}, at step {step}; the "
             f"checkpoint of step {last} is kept if there is one. Lower train.learning_rate, or look for a broken "
-            f"example of steps {last + 1} to {step}: {', '.join(seen[:20])}{' ...' if len(seen) > 20 else ''}"
+            f"example among those of steps {last + 1} to {step}: {named}"
         )
 
     def _save(self) -> None:
