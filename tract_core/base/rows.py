@@ -7,7 +7,7 @@ dvc.yaml, and there is one family for each shape of dependencies, so that a chan
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tract_core.base.errors import UserError
 from tract_core.base.section import Name, Section
@@ -63,7 +63,7 @@ class Row(Section):
 
     @model_validator(mode="after")
     def _trainable(self) -> Self:
-        for problem in self._problems():
+        if problem := next(self._problems(), None):
             raise ValueError(problem)
         return self
 
@@ -190,12 +190,18 @@ def matrix_of(rows: Mapping[str, Row], scored: Sequence[str], studies: Mapping[s
     """The matrix of these rows and studies, with all that they need.
 
     Raises:
-        UserError: a name is no row.
+        UserError: a name is no row, or a study does not know it.
     """
     if problems := _problems_of_names(rows, [*scored, *studies["robustness"]]):
         raise UserError("; ".join(problems))
     lists = {study: list(names) for study, names in studies.items()}
-    return Matrix.model_validate({"scored": list(scored), **lists, **stage_lists(rows, scored, studies)})
+    try:
+        return Matrix.model_validate({"scored": list(scored), **lists, **stage_lists(rows, scored, studies)})
+    except ValidationError as error:
+        wrong = [
+            f"matrix.{'.'.join(map(str, one['loc']))}: {one['msg']}, got {one['input']!r}" for one in error.errors()
+        ]
+        raise UserError("; ".join(wrong)) from None
 
 
 def possible_studies(

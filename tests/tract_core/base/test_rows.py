@@ -247,6 +247,12 @@ def test_make_rows_changes_nothing_where_it_refuses(params, monkeypatch, names, 
     assert params.read_text() == before
 
 
+def test_make_rows_says_which_entry_of_a_study_is_wrong(params, monkeypatch):
+    params.write_text(params.read_text().replace("gap: []", "gap: [b2]"))
+    with pytest.raises(UserError, match=r"matrix\.gap\.0: Input should be 'a1' or 'tract', got 'b2'"):
+        run(monkeypatch)
+
+
 def test_make_rows_writes_the_section_where_there_is_none(params, monkeypatch):
     raw = yaml.safe_load(params.read_text())
     del raw["matrix"]
