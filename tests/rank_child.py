@@ -5,7 +5,8 @@ import sys
 import torch
 
 from tests.conftest import SCALE, STYLE
-from tests.tract_core.train.test_training import gradients, make_examples
+from tests.tract_core.train.conftest import make_examples
+from tests.tract_core.train.test_training import gradients
 from tract_core.model import models
 from tract_core.text.encoding import Encoder
 

@@ -34,6 +34,8 @@ class CotRaftLoss(NamedTuple):
     squared_error_sum: Tensor
     expected_B: Tensor
     label_mass_B: Tensor
+    top_probability_B: Tensor
+    """That of the most probable score."""
 
 
 class Denominators(NamedTuple):
@@ -217,6 +219,7 @@ def cot_raft(
         squared_error_sum=se_sum.detach(),
         expected_B=expected.value_B.detach(),
         label_mass_B=expected.label_mass_B.detach(),
+        top_probability_B=expected.probs_BY.detach().amax(dim=-1),
     )
 
 

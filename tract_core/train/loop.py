@@ -8,6 +8,7 @@ import logging
 import math
 import pickle
 import signal
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -32,6 +33,10 @@ from tract_core.train.checkpoints import Checkpoints
 logger = logging.getLogger(__name__)
 
 _ADAPTER, _STATE = "adapter.safetensors", "state.pt"
+_SURE = 0.98
+"""Where the most probable score has more than this, the squared error has almost no gradient left."""
+_WINDOW = 10
+"""Records that a collapse is judged by."""
 
 
 class LossModule(nn.Module):
@@ -124,8 +129,10 @@ class Loop:
             num_warmup_steps=math.ceil(self.last * train.warmup_ratio),
             num_training_steps=self.last,
         )
-        self._sums = torch.zeros(6, device=accelerator.device)
+        self._sums = torch.zeros(7, device=accelerator.device)
+        self._constant_error = statistics.pvariance([example.gold for example in examples])
         self._signal: int | None = None
+        self._warned = False
 
     def run(self, checkpoint: Path | None = None) -> None:
         """All steps that are left, from `checkpoint` on.
@@ -211,6 +218,7 @@ class Loop:
                 batch["ce_mask_N"].sum().float(),
                 (loss.squared_error_sum * counts.max()).float(),
                 (loss.label_mass_B * counts).sum().float(),
+                ((loss.top_probability_B > _SURE) * counts).sum().float(),
                 counts.sum(),
             ]
         )
@@ -218,7 +226,7 @@ class Loop:
     def _record(self, norm: Tensor, rate: float) -> None:
         """The mean loss and its parts since the last record, over all ranks."""
         sums = self.accelerator.reduce(self._sums, reduction="sum").tolist()
-        loss, ce, num_tokens, se, mass, num_examples = sums
+        loss, ce, num_tokens, se, mass, num_sure, num_examples = sums
         self._sums.zero_()
         record = {
             "step": self.step,
@@ -226,12 +234,21 @@ class Loop:
             "cross_entropy": ce / max(num_tokens, 1),
             "squared_error": se / num_examples,
             "label_mass": mass / num_examples,
+            "share_sure": num_sure / num_examples,
             "grad_norm": norm.item(),
             "learning_rate": rate,
         }
         if not math.isfinite(record["loss"] + record["grad_norm"]):
             raise UserError(self._describe_break(record))
         self.records.append(record)
+        if self.accelerator.is_main_process:
+            self._warn_of_collapse()
+
+    def _warn_of_collapse(self) -> None:
+        """Once, where the scores have collapsed; training goes on."""
+        if not self._warned and has_collapsed(self.records, self._constant_error):
+            self._warned = True
+            logger.warning(_COLLAPSED, self.step, _SURE, self._constant_error)
 
     def _last_recorded(self) -> int:
         return int(self.records[-1]["step"]) if self.records else 0
@@ -301,6 +318,28 @@ class Loop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+_COLLAPSED = (
+    "warning: at step %d the judge gives nearly all examples one score with a probability above %s, and its squared "
+    "error is above %.2f, that of always giving the mean score. The squared error alone can hardly move it from there. "
+    "Set loss.ce_on_score: true (of the rows without CoT, b4_ce has that term and b4 has not), or lower "
+    "train.learning_rate; see docs/findings.md, section 5"
+)
+
+
+def has_collapsed(records: Sequence[Mapping[str, float]], constant_error: float) -> bool:
+    """Whether the median top probability is above .98 while the judge is worse than a constant, in the last records.
+
+    Args:
+        records: the log so far.
+        constant_error: squared error of the mean gold score, the variance of gold.
+    """
+    last = records[-_WINDOW:]
+    if len(last) < _WINDOW:
+        return False
+    sure, error = (statistics.fmean(record[name] for record in last) for name in ("share_sure", "squared_error"))
+    return sure > 0.5 and error > constant_error
 
 
 def _with_tensors(batch: Mapping[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:

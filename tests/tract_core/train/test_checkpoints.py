@@ -17,7 +17,8 @@ import torch
 
 from tests.canary import Bomb
 from tests.conftest import SCALE, STYLE
-from tests.tract_core.train.test_training import PRESET, around_steps, make_examples, recipe
+from tests.tract_core.train.conftest import make_examples
+from tests.tract_core.train.test_training import PRESET, around_steps, recipe
 from tract_core.base import tables
 from tract_core.base.errors import SignalError, UserError
 from tract_core.model import models

@@ -13,56 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pipeline import preset
 from tests import reference
-from tests.conftest import SCALE, STYLE, X
-from tract_core.base import config, tables
+from tests.conftest import SCALE
+from tract_core.base import tables
 from tract_core.base.errors import SignalError, UserError
 from tract_core.model import models
-from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
-from tract_core.text.encoding import Encoder
 from tract_core.train import memory, training
 
-COTS = ["Wrong.", "Mostly wrong, sadly.", "Half of it is right.", "Good, but short.", "Right, clear and complete."]
-PRESET = config.load(Path(__file__).parents[3] / "presets" / "tiny.yaml")
-
-
-@pytest.fixture(scope="module")
-def seed_model(tiny_folder):
-    return SeedModel(folder=tiny_folder, identity="tiny")
-
-
-@pytest.fixture(scope="module")
-def tiny_encoder(seed_model):
-    return Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
-
-
-def make_examples(encoder):
-    """11 rows of different lengths: with batch 8, a full step and an uneven tail of 3."""
-    return [
-        encoder.training_example(str(i), encoder.prompt_ids(X), COTS[i % 5] * (1 + i // 5), i % 5 + 1)
-        for i in range(11)
-    ]
-
-
-@pytest.fixture(scope="module")
-def examples(tiny_encoder):
-    return make_examples(tiny_encoder)
-
-
-@pytest.fixture(scope="module")
-def direct_encoder(seed_model):
-    return Encoder.create(models.load_tokenizer(seed_model), PRESET.prompt, PRESET.scale, cot=False)
-
-
-@pytest.fixture(scope="module")
-def direct_examples(direct_encoder):
-    """As `make_examples`, for a judge without CoT: the score alone, with prompts of different lengths."""
-    inputs = [dataclasses.replace(X, response=X.response * (1 + i % 3)) for i in range(11)]
-    return [
-        direct_encoder.training_example(str(i), direct_encoder.prompt_ids(x), None, i % 5 + 1)
-        for i, x in enumerate(inputs)
-    ]
+PRESET = preset.load("tiny")
 
 
 def recipe(*, normalization="authors", lam=1.0, kind="cot_raft", score_term="squared_error", **train):
