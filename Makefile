@@ -20,7 +20,7 @@ repro: env  ## the default parameters, end to end, then a table of the metrics
 	python -m pipeline.show
 
 repro-tiny: env  ## every stage in about a minute on a random model
-	cp presets/tiny.yaml params.yaml
+	python -m pipeline.preset tiny
 	test -d work/models/tiny || python -m tests.tiny work/models/tiny
 	dvc repro
 	python -m pipeline.show
@@ -35,10 +35,8 @@ world-vary: env  ## the world with one thing changed at a time (docs/world.md): 
 world-claims: env  ## after `make world`: fails where a claim of docs/world.md does not hold
 	python -m bench.world.claims
 
-preset: env  ## make preset P=NAME: params.yaml becomes presets/NAME.yaml
-	@test -f "presets/$(P).yaml" || { echo "make preset P=NAME with NAME one of: $(basename $(notdir $(wildcard presets/*.yaml)))" >&2; exit 2; }
-	cp "presets/$(P).yaml" params.yaml
-	python -m pipeline.validate
+preset: env  ## make preset P=NAME: writes params.yaml from presets/base.yaml and NAME.yaml; a copy of an edited one is kept
+	python -m pipeline.preset $(P)
 
 rows: env  ## make rows R="tract b3 b4": which rows run, with all that they need; without R after an edit of matrix.scored
 	python -m pipeline.rows $(R)

@@ -14,14 +14,14 @@ import torch
 from transformers import GenerationConfig
 
 from bench import measuring
-from tract_core.base import config
+from pipeline import preset
 from tract_core.generate.engine import Decoding
 from tract_core.generate.engine.hf import _left_pad
 from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.text.encoding import Encoder
 
-PARAMS = config.load("presets/vicuna.yaml")
+PARAMS = preset.load("vicuna")
 
 
 def model_and_decoding(length: int) -> tuple[SeedModel, Decoding]:

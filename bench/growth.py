@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 from bench import growth_plots, measuring, train_step
 from bench.growth_plots import Entry, Line
 from bench.train_step import FULL, OURS, Step
-from tract_core.base import config
+from pipeline import preset
 from tract_core.generate.engine import Decoding, Request
 from tract_core.model import models
 from tract_core.plan import cost
@@ -150,7 +150,7 @@ def measure_samples(repeats: int) -> tuple[list[Entry], str]:
     """One prompt, K CoTs and their scores; and a sentence on the prompt."""
     from bench import sampling  # only here: it imports vllm, which takes seconds
 
-    params = config.load("presets/vicuna.yaml")
+    params = preset.load("vicuna")
     seed_model = models.resolve(params.model)
     encoder = Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale)
     drawing = params.sampling.model_copy(update={"max_new_tokens": COT})

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from bench import measuring, train_step
-from tract_core.base import config
+from pipeline import preset
 from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
@@ -32,7 +32,7 @@ _BARE, _OURS = "bare model, optimizer included", "our loop"
 
 def narrow(folder: Path) -> SeedModel:
     """The seed model's depth, heads of one width, its vocabulary cut."""
-    original = models.resolve(config.load("presets/laptop.yaml").model).folder
+    original = models.resolve(preset.load("laptop-paper").model).folder
     shape = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
     LlamaForCausalLM(LlamaConfig(vocab_size=49152, num_hidden_layers=30, **shape)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(original).save_pretrained(folder)
@@ -40,7 +40,7 @@ def narrow(folder: Path) -> SeedModel:
 
 
 def recipe() -> training.Recipe:
-    params = config.load("presets/laptop.yaml")
+    params = preset.load("laptop-paper")
     objective = Objective.create(lam=1.0, normalization="authors", authors_batch=8, ce_on_score="auto", ce_on_eos=True)
     settings = params.train.model_copy(update={"batch_size": 8, "micro_batch_size": 2, "epochs": _EPOCHS})
     sections = {name: getattr(params, name) for name in ("model", "prompt", "scale", "lora")}

@@ -23,6 +23,7 @@ import yaml
 
 from bench import measuring
 from bench.statistics import ROOT, example, prediction
+from pipeline import preset
 from tract_core.base import places, tables
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
@@ -64,7 +65,7 @@ def table(seconds: dict[tuple[int, str], list[float]], memory: dict[tuple[int, s
 
 
 def make_raw(size: int) -> None:
-    params = yaml.safe_load((ROOT / "presets/laptop.yaml").read_text())
+    params = preset.values("laptop-paper")
     params["data"]["folder"] = "raw"
     params["data"]["train"] |= {"path": "train.jsonl", "format": "plain", "max_rows": None}
     params["data"]["benchmarks"]["demo"] |= {"path": "bench.jsonl", "format": "plain"}

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from bench import measuring
 from pipeline import plan
+from pipeline import preset as presets
 from tests.tiny import save_tiny
 from tract_core.base import config
 from tract_core.model import models
@@ -32,12 +32,12 @@ Stages = dict[str, dict[str, float]]
 
 def cloned(preset: str, folder: Path) -> None:
     """The last commit with the preset's parameters, and the models of this checkout."""
-    model = config.load(f"presets/{preset}.yaml").model
+    model = presets.load(preset).model
     if model.source == str(_TINY) and not _TINY.exists():
         save_tiny(_TINY)
     models.resolve(model)  # converted here, once
     subprocess.run(["git", "clone", "-q", ".", folder], check=True)
-    shutil.copy(f"presets/{preset}.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(presets.text(preset), encoding="utf-8")
     (folder / "work").mkdir()
     (folder / "work/models").symlink_to(Path("work/models").absolute())
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline import preset
 from tract_core.base import config, places, tables
 from tract_core.base.rows import STUDIES, matrix_of
 from tract_core.base.tables import Record
@@ -52,7 +53,7 @@ def _seconds(stage: str, *arguments: str) -> float:
 
 def _make_run(num_examples: int) -> None:
     """Everything that the three stages read, in the current folder."""
-    params = yaml.safe_load((ROOT / "presets/paper-mistral-7b.yaml").read_text())
+    params = preset.values("paper-mistral-7b")
     matrix = matrix_of(config.validated(params, ROOT).rows, ROWS, dict.fromkeys(STUDIES, ()))
     params["matrix"] = matrix.resolved()
     params["seeds"], params["infer"] = [42], {"num_samples": 1, "seeds": SEEDS}

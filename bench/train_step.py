@@ -21,7 +21,7 @@ import torch
 from transformers import AutoConfig, MistralConfig, PreTrainedModel
 
 from bench import measuring, released
-from tract_core.base import config
+from pipeline import preset
 from tract_core.model import models
 from tract_core.model.objectives import Objective
 from tract_core.plan import cost
@@ -70,7 +70,7 @@ class Step:
 
     def __init__(self, lengths: Sequence[tuple[int, int]], base: PreTrainedModel | None = None) -> None:
         """Rows of the given lengths, and a model of one's own instead of SmolLM2-135M."""
-        params = config.load("presets/laptop.yaml")
+        params = preset.load("laptop-paper")
         self.base = (base or models.load_model(models.resolve(params.model), _DTYPE)).to(_DEVICE)
         self.model = models.add_lora(self.base, params.lora, 1)
         for name, parameter in self.model.named_parameters():
@@ -158,7 +158,7 @@ def flop(shape: Shape, variant: str, lengths: Sequence[tuple[int, int]]) -> floa
 
 def shapes() -> tuple[Shape, Shape]:
     """SmolLM2-135M and Mistral-7B."""
-    folder = models.resolve(config.load("presets/laptop.yaml").model).folder
+    folder = models.resolve(preset.load("laptop-paper").model).folder
     return Shape.create(AutoConfig.from_pretrained(folder)), Shape.create(MistralConfig())
 
 

@@ -8,6 +8,7 @@ Writes: the section `matrix` of params.yaml; everything else stays as it is, com
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from tract_core.base import config, process, tables
 from tract_core.base.rows import STUDIES, Matrix, matrix_of, possible_studies
@@ -31,15 +32,25 @@ def main() -> str:
     matrix = matrix_of(rows, scored, studies)
     dropped = [f"{study}: {name}" for study in STUDIES for name in given[study] if name not in studies[study]]
     config.validated({**raw, "matrix": matrix.resolved()}, FILE)
-    text = FILE.read_text(encoding="utf-8")
-    section = f"{block(matrix)}\n"
-    tables.write_text(FILE, _SECTION.sub(lambda _: section, text) if "matrix" in raw else f"{text}\n{section}")
+    tables.write_text(FILE, _with_section(FILE.read_text(encoding="utf-8"), matrix))
     left_out = f"; left out, since their rows do not run: {', '.join(dropped)}" if dropped else ""
     return f"{FILE} now runs {', '.join(matrix.scored)}{left_out}"
 
 
 _NOTHING = {**{name: [] for name in Matrix.model_fields}, "scored": ["b3"], "untrained": ["b3"]}
 """A matrix that fits every params.yaml: the rest of the file can be validated with it."""
+
+
+def with_matrix(text: str, raw: dict[str, Any]) -> str:
+    """A parameter file with the lists that follow from its `matrix.scored` and its studies."""
+    rows = config.validated({**raw, "matrix": _NOTHING}, FILE).rows
+    studies = {study: raw["matrix"].get(study) or [] for study in STUDIES}
+    return _with_section(text, matrix_of(rows, raw["matrix"]["scored"], studies))
+
+
+def _with_section(text: str, matrix: Matrix) -> str:
+    section = f"{block(matrix)}\n"
+    return _SECTION.sub(lambda _: section, text) if _SECTION.search(text) else f"{text}\n{section}"
 
 
 def block(matrix: Matrix) -> str:

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 from bench import train_step
 from bench.peers.shared import SETTINGS, Recorder
-from tract_core.base import config
+from pipeline import preset
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
 from tract_core.text.encoding import Encoded
 from tract_core.train import training
 
-PARAMS = config.load(Path(__file__).parents[2] / "presets" / "laptop.yaml")
+PARAMS = preset.load("laptop-paper")
 
 
 def read_rows(path: str | Path) -> list[Encoded]:

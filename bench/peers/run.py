@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from bench import measuring, train_step
 from bench.measuring import Times
-from tract_core.base import config
+from pipeline import preset
 from tract_core.model import models
 
 _HERE = Path(__file__).parent
@@ -110,7 +110,7 @@ def main() -> None:
     if not all((_PEERS / name / "bin" / "python").exists() for name in ("trl", "llamafactory")):
         subprocess.run([_HERE / "setup.sh"], check=True)
     lengths = train_step.CASES["b8"]
-    model = models.resolve(config.load("presets/laptop.yaml").model).folder
+    model = models.resolve(preset.load("laptop-paper").model).folder
     times = {name: Times([], []) for name in TOOLS}
     found, equal = {}, {}
     with tempfile.TemporaryDirectory() as folder:

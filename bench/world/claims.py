@@ -12,11 +12,9 @@ import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import yaml
 
 from bench.world import make, words
+from pipeline import preset
 from tract_core.base import config, places, tables
 from tract_core.base.config import Params
 from tract_core.base.scale import ScoreScale
@@ -28,7 +26,7 @@ USED_SEEDS = {1, 2, 3, 4, 11, 100}
 """By the prototype and in development."""
 LEARNT = 0.68
 """The verdicts of p_s's own CoTs must correlate with gold at least so, or it has not learnt to write CoTs."""
-PRESET = Path("presets/world.yaml")
+PRESET = "world"
 
 PerSeed = list[float]
 
@@ -80,9 +78,8 @@ def why_not_asserted(params: Params) -> list[str]:
         found.append("fewer than four training seeds")
     if used := USED_SEEDS.intersection(params.seeds):
         found.append(f"training seeds {sorted(used)} were used before")
-    preset = config.Params.model_validate(yaml.safe_load(PRESET.read_text(encoding="utf-8")))
-    if preset.model_copy(update={"seeds": params.seeds}) != params:
-        found.append(f"params.yaml is not {PRESET}")
+    if preset.load(PRESET).model_copy(update={"seeds": params.seeds}) != params:
+        found.append(f"params.yaml is not preset {PRESET}")
     made = {name: {row["prompt"] for row in rows} for name, rows in make.tables_of(make.SEED).items()}
     read = {"train": tables.read(places.TRAIN_EXAMPLES, "examples")}
     read |= {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}

@@ -20,10 +20,11 @@ from typing import IO, Any
 import yaml
 
 from bench.world import make
+from pipeline import preset
 from tract_core.base import config, tables
 from tract_core.base.config import Params
 
-PRESET, COPIES = Path("presets/world.yaml"), Path("work/world")
+PRESET, COPIES = "world", Path("work/world")
 _FIRST = ["a1", "b2"]
 """Rows that others learn from."""
 
@@ -35,8 +36,8 @@ def main() -> None:
     given = parser.parse_args()
     start = time.perf_counter()
     make.write(given)
-    preset = PRESET.read_text(encoding="utf-8")
-    tables.write_text("params.yaml", with_seeds(preset, given.seeds) if given.seeds else preset)
+    text = preset.text(PRESET)
+    tables.write_text("params.yaml", with_seeds(text, given.seeds) if given.seeds else text)
     waiting = iter(targets(config.load()))  # of a list, so that two threads can share it
     copies = [_with_data("one"), _with_data("two")]
     with ThreadPoolExecutor() as threads:

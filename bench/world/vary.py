@@ -24,6 +24,7 @@ import yaml
 
 from bench import measuring
 from bench.world import claims, make, run
+from pipeline import preset
 from tract_core.base import config, places, tables
 from tract_core.base.rows import STUDIES, matrix_of
 
@@ -87,16 +88,16 @@ def main() -> None:
 def _reproduce(name: str, *, seeds: list[int]) -> None:
     folder = run.copied(name)
     make.write_data(folder / make.DATA, **VARIATIONS[name].data)
-    preset = yaml.safe_load(run.PRESET.read_text(encoding="utf-8"))
-    tables.write_text(folder / "params.yaml", yaml.safe_dump(changed(preset, VARIATIONS[name].params, seeds)))
+    before = preset.values(run.PRESET)
+    tables.write_text(folder / "params.yaml", yaml.safe_dump(changed(before, VARIATIONS[name].params, seeds)))
     with folder.with_suffix(".log").open("ab") as log:
         run.reproduce(folder, log)
     print(f"{name}: done", flush=True)
 
 
-def changed(preset: dict[str, Any], params: Mapping[str, Any], seeds: list[int]) -> dict[str, Any]:
+def changed(before: dict[str, Any], params: Mapping[str, Any], seeds: list[int]) -> dict[str, Any]:
     """The preset's parameters with the rows of this comparison, its seeds and the variation's own values."""
-    found = {**copy.deepcopy(preset), "seeds": seeds}
+    found = {**copy.deepcopy(before), "seeds": seeds}
     for name, value in params.items():
         *parents, key = name.split(".")
         section = functools.reduce(operator.getitem, parents, found)

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-import yaml
 
 from bench.world import make, run, vary, words
+from pipeline import preset
 from tract_core.base import config
 
-PRESET = yaml.safe_load(run.PRESET.read_text(encoding="utf-8"))
+PRESET = preset.values(run.PRESET)
 
 
 def values(section, at=""):

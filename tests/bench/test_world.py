@@ -10,13 +10,14 @@ import pytest
 import yaml
 
 from bench.world import claims, items, make, run, seed_model, words
-from tract_core.base import config, tables
+from pipeline import preset
+from tract_core.base import tables
 from tract_core.base.scale import ScoreScale
 from tract_core.data import prepare
 from tract_core.text.encoding import Encoder
 from tract_core.text.examples import judge_input
 
-PRESET = config.load(claims.PRESET)
+PRESET = preset.load(claims.PRESET)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def test_the_check_of_the_seed_model_sees_that_an_untrained_one_knows_nothing(tm
 
 
 def test_only_the_training_seeds_differ_from_the_preset():
-    text = claims.PRESET.read_text()
+    text = preset.text(claims.PRESET)
     changed = yaml.safe_load(run.with_seeds(text, [7]))
     assert changed == {**yaml.safe_load(text), "seeds": [7]}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline import preset as presets
 from tests.pipeline.graph import ROOT, working_tree
 from tests.tiny import save_tiny
 
@@ -96,7 +97,7 @@ def fresh_clone(home: Path, preset: str) -> Clone:
     for name in working_tree():
         (clone.folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, clone.folder / name)
-    shutil.copy(clone.folder / "presets" / f"{preset}.yaml", clone.folder / "params.yaml")
+    (clone.folder / "params.yaml").write_text(presets.text(preset))
     save_tiny(clone.folder / "work/models/tiny")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"]):
         clone.run("git", *command)

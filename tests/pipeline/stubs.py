@@ -11,6 +11,7 @@ import yaml
 from dvc.repo import Repo
 from dvc.utils import serialize, strictyaml
 
+from pipeline import preset as presets
 from tests.pipeline.graph import ROOT, working_tree
 
 # Every stage of dvc.yaml runs this in place of its script. What it writes depends on all that it declares to read.
@@ -37,7 +38,7 @@ class Stubs:
         for name in working_tree():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-        shutil.copy(folder / "presets" / f"{preset}.yaml", folder / "params.yaml")
+        (folder / "params.yaml").write_text(presets.text(preset))
         for stage in yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].values():
             module = stage["cmd"].split(" -m ")[1].split()[0]
             (folder / f"{module.replace('.', '/')}.py").write_text(_SCRIPT)

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from pipeline import check
+from pipeline import check, preset
 from tests.pipeline.graph import ROOT
 from tests.tiny import bpe_tokenizer
 from tract_core.base import tables
@@ -64,7 +64,7 @@ class Folder:
 def good(tmp_path_factory):
     folder = Folder(tmp_path_factory.mktemp("good"))
     shutil.copytree(DEMO, folder.path / "data" / "demo")
-    shutil.copy(ROOT / "presets" / "tiny.yaml", folder.path / "params.yaml")
+    (folder.path / "params.yaml").write_text(preset.text("tiny"))
     result = folder.prepare()
     assert result.returncode == 0, result.stderr
     return folder

@@ -5,10 +5,10 @@ import re
 import pytest
 import yaml
 
+from pipeline import preset
 from tests.pipeline.graph import ROOT, all_imports, direct_imports, is_marker, parameters_read
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 
 
 ROOMS = {
@@ -132,11 +132,11 @@ def test_each_stage_has_a_thin_script_that_names_its_run_line(stage):
     assert re.search(rf"\bdvc repro {stage}\b", text.partition("Reads:")[0])
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_every_interpolated_parameter_exists_in_every_preset(preset):
-    params = yaml.safe_load(preset.read_text())
-    for name in re.findall(r"\$\{([a-z_.0-9]+)\}", (ROOT / "dvc.yaml").read_text()):
-        if not name.startswith("item."):
+@pytest.mark.parametrize("name", preset.names())
+def test_every_interpolated_parameter_exists_in_every_preset(name):
+    params = preset.values(name)
+    for interpolated in re.findall(r"\$\{([a-z_.0-9]+)\}", (ROOT / "dvc.yaml").read_text()):
+        if not interpolated.startswith("item."):
             value = params
-            for part in name.split("."):
+            for part in interpolated.split("."):
                 value = value[part]

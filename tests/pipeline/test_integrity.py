@@ -16,12 +16,13 @@ from io import StringIO
 import pytest
 import yaml
 
+from pipeline import preset
 from tests.pipeline.graph import ROOT
 from tract_core.base import tables
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.faults, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
 
-PRESET = yaml.safe_load((ROOT / "presets/tiny-paper.yaml").read_text())
+PRESET = preset.values("tiny-paper")
 DECLARED = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Where not the first item of the matrix: the rows that read most, and what later stages here need.
 ITEMS = {"train_stage1": "b2", "train_stage2": "a4", "gap": "tract"}
@@ -101,7 +102,7 @@ def outputs(folder):
 def everything(base, tmp_path_factory):
     """The tiny run, and one stage of each further kind: what is refused below is taken before it is altered."""
     clone = base.copy(tmp_path_factory.mktemp("integrity") / "clone")
-    (clone.folder / "params.yaml").write_text((ROOT / "presets/tiny-paper.yaml").read_text())
+    (clone.folder / "params.yaml").write_text(preset.text("tiny-paper"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(clone.folder)
         for name, (_, _, outs) in STAGES.items():

@@ -2,8 +2,7 @@
 
 import sys
 
-from pipeline import meta_judge
-from tests.pipeline.graph import ROOT
+from pipeline import meta_judge, preset
 from tract_core.base import config, places, tables
 from tract_core.model import loading
 from tract_core.studies import asking
@@ -28,7 +27,7 @@ def test_the_first_own_cot_of_each_example_is_rated_and_no_other(tmp_path, monke
         asked.append(prompt)
         return "Rating: 4"
 
-    params = config.load(ROOT / "presets/tiny-paper.yaml")
+    params = preset.load("tiny-paper")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(config, "load", lambda: params)
     monkeypatch.setattr(sys, "argv", ["meta_judge", "--seed", "42"])

@@ -3,8 +3,8 @@
 The scripts are stubs here; test_repro.py has real runs of the same contract on a tiny model."""
 
 import pytest
-import yaml
 
+from pipeline import preset
 from pipeline import rows as make_rows
 from tests.pipeline import stubs
 from tests.pipeline.graph import ROOT, is_marker
@@ -42,7 +42,7 @@ VALUES = {
 
 
 def test_the_tables_name_stages_that_exist_every_group_of_parameters_and_every_module():
-    groups = set(yaml.safe_load((ROOT / "presets/tiny-paper.yaml").read_text())) - {"seeds", "benches", "matrix"}
+    groups = set(preset.values("tiny-paper")) - {"seeds", "benches", "matrix"}
     assert groups == {name.partition(".")[0] for name, _ in PARAMETERS}
     assert set().union(*(stages for _, stages in LINES)) <= STAGES
     named = [name for name, _ in FILES]

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from pipeline import preset
 from tract_core.base import config, tables
 from tract_core.base.rows import FAMILIES
 from tract_core.base.scale import ScoreScale
@@ -16,7 +17,7 @@ from tract_core.studies.attacks import ATTACKS
 pytestmark = [pytest.mark.pipeline, pytest.mark.every, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
 
 SEED = 42
-TRAINED = [name for family in FAMILIES for name in getattr(config.load("presets/tiny-paper.yaml").matrix, family)]
+TRAINED = [name for family in FAMILIES for name in getattr(preset.load("tiny-paper").matrix, family)]
 
 
 IN_TINY = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", "compare", "report"}

@@ -1,15 +1,14 @@
-from pathlib import Path
-
 import pytest
 
+from pipeline import preset
 from tests.conftest import SCALE, X
-from tract_core.base import config, tables
+from tract_core.base import tables
 from tract_core.base.errors import UserError
 from tract_core.judge import Judge
 from tract_core.model import models
 from tract_core.score import scoring
 
-PRESET = config.load(Path(__file__).parents[2] / "presets" / "tiny.yaml")
+PRESET = preset.load("tiny")
 ROW = {
     "instruction": X.instruction,
     "response": X.response,

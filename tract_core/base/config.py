@@ -5,6 +5,7 @@ message with its dotted path. Nothing has a default here: a preset is complete, 
 params.yaml sees every value that determines a result.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -31,9 +32,10 @@ class Model(Section):
 class Prompt(Section):
     """How an example becomes the user turn."""
 
-    source: Literal["template", "dataset", "verbatim"]
-    """`template`: our rendering of the fields; `dataset`: the prompt that the file ships, ours without CoT;
-    `verbatim`: the file's in both cases, with the delimiter at its end where no CoT follows."""
+    source: Literal["template", "brief", "dataset", "verbatim"]
+    """`template`: our rendering of the fields; `brief`: the same fields in few words; `dataset`: the prompt that the
+    file ships, ours without CoT; `verbatim`: the file's in both cases, with the delimiter at its end where no CoT
+    follows."""
     format_text: Literal["authors", "aligned"]
     """Whether the template asks for `[RESULT]` (as the released prompts do) or for what the target is."""
     use_reference: bool
@@ -257,6 +259,8 @@ class Score(Section):
 class Params(Section):
     """params.yaml as a whole."""
 
+    name: str = Field(min_length=1, max_length=120)
+    """Title of the report."""
     seeds: list[int] = Field(min_length=1)
     """Training seeds, a matrix variable of dvc.yaml."""
     benches: list[Name] = Field(min_length=1)
@@ -315,6 +319,7 @@ class Params(Section):
         return self
 
 
+_BASE = Path("presets/base.yaml")
 _MOVED = {
     "stage1.lambda": "rows.a1.lambda",
     "rows.baseline": "one line for each row under rows, as in presets/",
@@ -371,7 +376,8 @@ def validated(raw: dict[str, Any], path: str | Path) -> Params:
     except ValidationError as error:
         problems = [_describe(problem) for problem in error.errors()]
         raise UserError(
-            f"{path}: {len(problems)} problem(s); compare with presets/laptop.yaml:\n{list_some(problems)}"
+            f"{path}: {len(problems)} problem(s); `make preset P=laptop` writes a complete file, and keeps a copy of "
+            f"this one:\n{list_some(problems)}"
         ) from None
 
 
@@ -380,7 +386,7 @@ def _describe(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
     kind, got = problem["type"], problem["input"]
     if kind == "missing":
-        return f"{where}: missing"
+        return f"{where}: missing{_default(where)}"
     if kind == "extra_forbidden":
         return f"{where}: unknown parameter"
     if isinstance(got, str) and kind.startswith(("float", "int")) and _is_number(got):
@@ -390,6 +396,16 @@ def _describe(problem: Any) -> str:
         return f"{where}: must be {rule}; secrets belong into the environment variable alone"
     shown = "" if isinstance(got, dict) else f", got {got!r}"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _default(where: str) -> str:
+    """What the presets start from, where that file is at hand: the line to add."""
+    value: Any = yaml.safe_load(_BASE.read_text(encoding="utf-8")) if _BASE.exists() else None
+    for part in where.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return ""
+        value = value[part]
+    return "" if isinstance(value, dict) else f"; {_BASE} has {json.dumps(value)}"
 
 
 def _is_number(text: str) -> bool:

@@ -29,7 +29,8 @@ class Row(Section):
     """The weights it starts from: the seed model, or the adapter of another row."""
     objective: Literal["ce", "raft", "cot_raft", "cot_rps"]
     """`ce`: cross-entropy, the score token included; `raft`: squared error of the expected score alone (Eq. 2);
-    `cot_raft`: Eq. 4; `cot_rps`: Eq. 4 with the ranked probability score in place of the squared error."""
+    `cot_raft`: Eq. 4, whose cross-entropy is without a CoT that of the score and the end alone; `cot_rps`: Eq. 4 with
+    the ranked probability score in place of the squared error."""
     lam: float | None = Field(alias="lambda", ge=0)
     """Weight of the score term; null for `ce` and `raft`, which have none, and for the rows that take loss.lambda."""
 
@@ -71,8 +72,6 @@ class Row(Section):
         has_score_term = self.objective in ("cot_raft", "cot_rps")
         if (self.cots, self.start) not in _SHAPES:
             yield f"no stage of dvc.yaml trains on `cots: {self.cots}` from `start: {self.start}`"
-        if has_score_term and not self.writes_cot:
-            yield f"{self.objective} needs CoTs; without them use ce or raft"
         if self.lam is not None and not has_score_term:
             yield f"{self.objective} has no lambda; set `lambda: null`"
         if self._takes_loss_lambda and self.family != "stage2":

@@ -42,6 +42,7 @@ LINES = (
     _line("B.2", "b2", "sampled", "B.2", "CE", "annotator", "seed model"),
     _line("B.3", "b3", "rail", "B.3", "not trained", "none", "seed model", cot=False),
     _line("B.4", "b4", "rail", "B.4", "RAFT", "none", "seed model", cot=False),
+    _line("B.4, CE on the score", "b4_ce", "rail", None, "CoT-RAFT", "none", "seed model", cot=False),
     _line("B.5 free decoding", "b5_free", "sampled", "B.5", "external judge", "its own data", "its own"),
     _line("B.5 forced delimiter", "b5_forced", "sampled", "B.5", "external judge", "its own data", "its own"),
     _line("6", "tract", "rail", "6", "CoT-RAFT", "own, of A.1", "seed model"),

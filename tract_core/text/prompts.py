@@ -76,8 +76,10 @@ def render(x: JudgeInput, style: PromptStyle) -> str:
         if x.prompt is None:
             raise UserError(f"prompt.source is `{style.source}`, but this example ships no prompt; use `template`")
         return (x.prompt if style.cot else f"{x.prompt.rstrip()}{style.delimiter}").rstrip()
-    low, high = style.labels[0], style.labels[-1]
     reference = x.reference if style.use_reference else None
+    if style.source == "brief":
+        return _brief(x, reference, style)
+    low, high = style.labels[0], style.labels[-1]
     format_text = _FORMAT[style.format_text].format(low=low, high=high, delimiter=style.delimiter)
     task = (_TASK if style.cot else _DIRECT_TASK).format(
         low=low,
@@ -92,6 +94,18 @@ def render(x: JudgeInput, style: PromptStyle) -> str:
     bodies = [f"{HEADINGS[key].format(high=high)}\n{body}" for key, body in sections]
     ending = HEADINGS["feedback"] if style.cot else _direct_heading(style.labels)
     return "\n\n".join([*bodies, ending])
+
+
+def _brief(x: JudgeInput, reference: str | None, style: PromptStyle) -> str:
+    rubric = " ".join(f"{label}: {text}" for label, text in zip(style.labels, x.descriptions, strict=True))
+    parts = [
+        f"{x.criteria} Score the response from {style.labels[0]} to {style.labels[-1]}. {rubric}",
+        f"Instruction: {x.instruction}",
+        f"Response: {x.response}",
+        *([f"Reference: {reference}"] if reference else []),
+        "Feedback:" if style.cot else "Score:",
+    ]
+    return "\n\n".join(parts)
 
 
 def _direct_heading(labels: Sequence[str]) -> str:

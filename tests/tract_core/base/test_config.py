@@ -3,37 +3,38 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline import preset
 from tract_core.base import config
 from tract_core.base.errors import UserError
 from tract_core.base.rows import FAMILIES
 
 ROOT = Path(__file__).parents[3]
-LAPTOP = ROOT / "presets" / "laptop.yaml"
-PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+PRESETS = preset.names()
 
 
 def write(tmp_path, change):
-    raw = yaml.safe_load(LAPTOP.read_text())
+    raw = preset.values("laptop")
     change(raw)
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(raw))
     return file
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_is_complete_and_valid(preset):
-    config.load(preset)
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_complete_and_valid(name):
+    preset.load(name)
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_every_preset_means_the_same_by_a_row(preset):
-    rows = config.load(preset).rows
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_means_the_same_by_a_row(name):
+    rows = preset.load(name).rows
     described = {name: (row.cots, row.start, row.objective, row.lam) for name, row in rows.items()}
     assert described == {
         "a1": ("annotator", "p_0", "cot_raft", 1.0),
         "b1": ("none", "p_0", "ce", None),
         "b2": ("annotator", "p_0", "ce", None),
         "b4": ("none", "p_0", "raft", None),
+        "b4_ce": ("none", "p_0", "cot_raft", 1.0),
         "sequential": ("annotator", "b2", "raft", None),
         "tract": ("a1", "p_0", "cot_raft", None),
         "a4": ("a1", "a1", "cot_raft", None),
@@ -50,21 +51,21 @@ def test_every_preset_means_the_same_by_a_row(preset):
     }
 
 
-@pytest.mark.parametrize("preset", [path for path in PRESETS if "paper" in path.stem], ids=lambda path: path.stem)
-def test_presets_named_after_the_paper_run_every_row_of_it(preset):
-    matrix = config.load(preset).matrix
+@pytest.mark.parametrize("name", [name for name in PRESETS if "paper" in name])
+def test_presets_named_after_the_paper_run_every_row_of_it(name):
+    matrix = preset.load(name).matrix
     # The tiny preset has two points of Figure 2, enough for its code.
-    sweep = [0.5, 2.0] if preset.stem == "tiny-paper" else [0.2, 0.5, 2.0, 5.0, 10.0]
+    sweep = [0.5, 2.0] if name == "tiny-paper" else [0.2, 0.5, 2.0, 5.0, 10.0]
     swept = [f"lambda_{lam}".replace(".", "_") for lam in sweep]
     others = ["a1", "a4", "b1", "b2", "b4", "mixed", "self_ce_a1", "self_ce_b2", "sequential", "tract"]
-    beyond = ["rps"] if preset.stem == "tiny-paper" else []
+    beyond = ["rps"] if name == "tiny-paper" else []
     assert sorted(matrix.trained) == sorted([*others, *swept, *beyond])
     assert matrix.untrained + matrix.external == ["b3", "free", "forced"]
     assert set(matrix.trained) == {name for family in FAMILIES for name in getattr(matrix, family)}
 
 
 def test_params_yaml_is_the_laptop_preset():
-    assert (ROOT / "params.yaml").read_text() == LAPTOP.read_text()
+    assert (ROOT / "params.yaml").read_text() == preset.text("laptop")
 
 
 def test_every_value_of_a_preset_has_its_keys_in_every_other():
@@ -74,13 +75,13 @@ def test_every_value_of_a_preset_has_its_keys_in_every_other():
             return {at}
         return set().union(*(keys(inner, (*at, name)) for name, inner in value.items()))
 
-    found = {path.stem: keys(yaml.safe_load(path.read_text())) for path in PRESETS}
+    found = {name: keys(preset.values(name)) for name in PRESETS}
     assert len({frozenset(names) for names in found.values()}) == 1
 
 
 def test_sections_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
-        config.load(LAPTOP).loss.lam = 3.0
+        preset.load("laptop").loss.lam = 3.0
 
 
 def broken(raw):
@@ -99,14 +100,15 @@ def test_all_problems_come_in_one_message_with_their_paths(tmp_path):
     assert "6 problem(s)" in message
     assert "loss.lambda: Input should be greater than or equal to 0, got -1.0" in message
     assert "loss.normalisation: unknown parameter" in message
-    assert "train.epochs: missing" in message
+    assert "train.epochs: missing; presets/base.yaml has 2" in message
+    assert "make preset P=laptop" in message
     assert "train.learning_rate: '1e-5' is a string to YAML; write the number with a decimal point" in message
     assert "infer.num_samples: " in message
     assert "surprise: unknown parameter" in message
 
 
 def rename_benchmark_to_mean(raw):
-    raw["data"]["benchmarks"] = {"mean": raw["data"]["benchmarks"]["demo"]}
+    raw["data"]["benchmarks"] = {"mean": raw["data"]["benchmarks"]["support"]}
     raw["benches"] = ["mean"]
 
 
@@ -116,12 +118,12 @@ def rename_benchmark_to_mean(raw):
         (lambda raw: raw["scale"].update(values=[1, 1, 2]), "strictly increasing"),
         (lambda raw: raw["scale"].update(labels=["A", "B"]), "one for each value"),
         (lambda raw: raw.update(benches=["other"]), "must name the same benchmarks"),
-        (lambda raw: raw["data"]["benchmarks"]["demo"].update(path="holdout"), "data.holdout_fraction is 0"),
+        (lambda raw: raw["data"]["benchmarks"]["support"].update(path="holdout"), "data.holdout_fraction is 0"),
         (lambda raw: raw["sampling"].update(max_new_tokens=1024), "must be below model.max_length"),
         (lambda raw: raw["infer"].update(seeds=[1, 1]), "seeds must be distinct"),
         (rename_benchmark_to_mean, "`mean` is the name of the mean over the benchmarks"),
         (
-            lambda raw: raw["matrix"].update(external=["free"], scored=["tract", "b5_free"]),
+            lambda raw: raw["matrix"].update(external=["free"], scored=["tract", "b3", "b5_free"]),
             "matrix.external lists protocols, but `external` names no judge",
         ),
         (
@@ -249,7 +251,7 @@ def test_a_file_of_an_older_version_is_refused_with_the_new_place(tmp_path, chan
     ("path", "value", "message"),
     [
         ("seeds", [42, 42], r"seeds: \[42, 42\] names one twice"),
-        ("benches", ["demo", "demo"], r"benches: \['demo', 'demo'\] names one twice"),
+        ("benches", ["support", "support"], r"benches: \['support', 'support'\] names one twice"),
         ("matrix.scored", [], "matrix.scored: List should have at least 1 item"),
         ("matrix.stage2", ["../x"], "matrix.stage2.0: String should match pattern"),
     ],

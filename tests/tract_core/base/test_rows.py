@@ -6,13 +6,14 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from pipeline import preset
 from pipeline import rows as command
 from tract_core.base import config
 from tract_core.base.errors import UserError
 from tract_core.base.rows import FAMILIES, STUDIES, Matrix, Row, matrix_of, possible_studies, stage_lists, swept
 
 ROOT = Path(__file__).parents[3]
-ROWS = config.load(ROOT / "presets/laptop.yaml").rows
+ROWS = preset.load("laptop").rows
 NOTHING = {study: [] for study in STUDIES}
 LISTS = (*FAMILIES, "writers", "trained", "cool", "untrained", "external")
 
@@ -45,7 +46,7 @@ def test_the_family_follows_from_what_the_row_needs(given, family):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"cots": "none"}, "cot_raft needs CoTs; without them use ce or raft"),
+        ({"cots": "none"}, "lambda needs a number here"),
         (
             {"cots": "none", "start": "b2", "objective": "ce"},
             "trains on `cots: none` from `start: b2`",
@@ -198,7 +199,7 @@ def test_the_points_of_figure_2_are_rows_of_the_method_with_a_lambda_of_their_ow
 def params(tmp_path, monkeypatch):
     """params.yaml in the current folder: the laptop preset."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_bytes((ROOT / "presets/laptop.yaml").read_bytes())
+    Path("params.yaml").write_text(preset.text("laptop"))
     return Path("params.yaml")
 
 
@@ -213,15 +214,15 @@ def test_make_rows_writes_lists_that_fit_and_nothing_else(params, monkeypatch):
     assert said == "params.yaml now runs tract, b3, b4"
     matrix = config.load().matrix
     assert (matrix.scored, matrix.stage1, matrix.untrained) == (["tract", "b3", "b4"], ["a1", "b4"], ["b3"])
-    head, tail = before.split("matrix:")[0], before.split("\ncurve:")[1]
+    head, tail = before.split("matrix:")[0], before.split("\nprompt:")[1]
     assert params.read_text().startswith(head)
     assert params.read_text().endswith(tail)
-    run(monkeypatch, "tract")
+    run(monkeypatch, "tract", "b3")
     assert params.read_text() == before
 
 
 def test_make_rows_without_names_follows_the_list_that_was_edited(params, monkeypatch):
-    params.write_text(params.read_text().replace("scored: [tract]", "scored: [tract, cool_tract]"))
+    params.write_text(params.read_text().replace("scored: [tract, b3]", "scored: [tract, cool_tract]"))
     with pytest.raises(UserError, match=r"matrix\.cool: must be \[tract\]; `make rows` writes it"):
         config.load()
     run(monkeypatch)
@@ -262,5 +263,5 @@ def test_make_rows_writes_the_section_where_there_is_none(params, monkeypatch):
 
 
 def test_the_presets_have_the_section_as_make_rows_writes_it():
-    for file in (ROOT / "presets").glob("*.yaml"):
-        assert command.block(config.load(file).matrix) in file.read_text()
+    for name in preset.names():
+        assert command.block(preset.load(name).matrix) in preset.text(name)

@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.pipeline.graph import ROOT
+from pipeline import preset
 from tests.tract_core.train.test_memory import MISTRAL, training_bytes
-from tract_core.base import config
 from tract_core.plan import workload
 from tract_core.plan.cost import DEVICES, Sizes, Work
 
@@ -12,7 +11,7 @@ NUM_TRAIN, NUM_JUDGED = 10, 7
 
 
 def of_stage(address, num_samples):
-    params = config.load(ROOT / "presets/tiny-paper.yaml")
+    params = preset.load("tiny-paper")
     selfgen = params.selfgen.model_copy(update={"num_samples": num_samples})
     params = params.model_copy(
         update={"selfgen": selfgen, "train": params.train.model_copy(update={"epochs": 2})},
@@ -51,7 +50,7 @@ def test_what_looks_at_one_own_cot_an_example_costs_the_same(stage):
 
 def projected(done, device, max_length, **train):
     """Of Mistral with LoRA of rank 8 and batches of 64, where a quarter of a sequence has logits."""
-    params = config.load(ROOT / "presets/paper-mistral-7b.yaml")
+    params = preset.load("paper-mistral-7b")
     sections = {
         "model": params.model.model_copy(update={"max_length": max_length}),
         "train": params.train.model_copy(update={"micro_batch_size": 1, **train}),

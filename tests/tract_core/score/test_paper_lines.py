@@ -1,13 +1,11 @@
 import dataclasses
-from pathlib import Path
 
 import pytest
 
-from tract_core.base import config
+from pipeline import preset
 from tract_core.compare.results import PREDICTORS
 from tract_core.score.paper_lines import LINES, REFERENCE
 
-PRESETS = Path(__file__).parents[3] / "presets"
 COTS = {
     "none": "none",
     "annotator": "annotator",
@@ -43,9 +41,9 @@ def test_a_cool_line_is_the_model_of_another_line_read_in_the_same_way():
         assert line == dataclasses.replace(same, label=f"{same.label}, cool CoTs", row=line.row, paper=None)
 
 
-@pytest.mark.parametrize("preset", ["tiny-paper", "paper-mistral-7b"])
-def test_what_the_lines_say_of_a_model_is_what_the_recipe_trains(preset):
-    rows = config.load(PRESETS / f"{preset}.yaml").rows
+@pytest.mark.parametrize("name", ["tiny-paper", "paper-mistral-7b"])
+def test_what_the_lines_say_of_a_model_is_what_the_recipe_trains(name):
+    rows = preset.load(name).rows
     by_row = {line.row: line for line in LINES}
     for name, row in rows.items():
         if name.startswith("lambda_"):  # points of Figure 2

@@ -27,6 +27,20 @@ def test_format_text_of_the_authors_and_of_the_target():
     assert "So the overall score is (a score from 1 to 5)" in render(X, STYLE)
 
 
+def test_a_brief_prompt_holds_every_field_and_little_else():
+    style = dataclasses.replace(STYLE, source="brief")
+    text = render(X, style)
+    parts = [X.criteria, "1: Wrong.", "5: Right.", X.instruction, X.response, X.reference]
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert text.endswith("\n\nFeedback:")
+    words = sum(len(part.split()) for part in [X.criteria, *X.descriptions, X.instruction, X.response, X.reference])
+    assert len(text.split()) <= words + 16
+    direct = render(X, dataclasses.replace(style, cot=False))
+    assert direct == f"{text.removesuffix('Feedback:')}Score:"
+    assert X.reference not in render(X, dataclasses.replace(style, use_reference=False))
+
+
 def test_reference_can_be_left_out():
     text = render(X, dataclasses.replace(STYLE, use_reference=False))
     assert X.reference not in text
