@@ -8,7 +8,7 @@ Writes: artifacts/statistics.json, plots/lambda.csv
 from tract_core.base import config, places, process, tables
 from tract_core.base.rows import swept
 from tract_core.base.scale import ScoreScale
-from tract_core.compare import corruption, results
+from tract_core.compare import corruption, results, verdict
 from tract_core.compare.statistics import Bootstrap
 from tract_core.score import collecting
 from tract_core.text import examples
@@ -20,13 +20,15 @@ def main() -> str:
     bootstrap = Bootstrap(resamples=params.statistics.resamples, seed=0, level=params.statistics.level)
     benchmarks = {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}
     predictions = {row: collecting.runs(row, seeds) for row in rows}
-    looked_at = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), params.gap.max_rows)
+    training = tables.read(places.TRAIN_EXAMPLES, "examples")
+    looked_at = examples.sample(training, params.gap.max_rows)
     lambdas = {"tract": params.loss.lam, **swept(params.rows, params.matrix.on_a1)}
-    found = results.tables(predictions, benchmarks, seeds, scale, params.score, bootstrap)
+    found = results.tables(predictions, training, benchmarks, seeds, scale, params.score, bootstrap)
     curves = [*params.matrix.curve, *(f"b5_{protocol}" for protocol in params.matrix.curve_external)]
     gap = {row: collecting.gap(row, seeds) for row in params.matrix.gap}
     everything = {
         **found,
+        "verdict": verdict.of(found["judge"], found["cells"]),
         "settings": {
             "level": params.statistics.level,
             "resamples": params.statistics.resamples,
@@ -51,7 +53,7 @@ def main() -> str:
     }
     tables.write_json(places.STATISTICS, everything)
     tables.write_csv(places.LAMBDA_PLOT, results.lambda_curve(everything["figure2"]))
-    return f"{len(rows)} rows, {len(found['cells'])} cells, {params.statistics.resamples} resamples"
+    return everything["verdict"]["sentences"][0]
 
 
 if __name__ == "__main__":

@@ -1,32 +1,47 @@
-"""Print the metrics files as one table: `python -m pipeline.show`."""
+"""What a run found, in words and a small table: `python -m pipeline.show`. Reads artifacts/statistics.json."""
 
 import json
 import sys
-from pathlib import Path
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-_COLUMNS = ("pearson", "spearman", "kendall", "rmse", "mae")
+from tract_core.base import places
+
+_BASELINES = {"words": "bag of words", "length": "length alone", "constant": "constant", "chance": "chance"}
 
 
 def main() -> None:
-    files = sorted(Path("metrics").glob("*.json"))
-    lines = [f"{'row/benchmark':<28}{'predictor':<20}{'n_ok/n':>9}" + "".join(f"{c:>10}" for c in _COLUMNS)]
-    for file in files:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if len(found) == 2:  # one benchmark and its mean
-            del found["mean"]
-        for bench, results in found.items():
-            lines += [
-                _line(f"{file.stem}/{bench}", predictor, result)
-                for predictor, result in results.items()
-                if isinstance(result, dict) and "pearson" in result
-            ]
-    sys.stdout.write("\n".join(lines if files else ["no metrics yet: run `dvc repro`"]) + "\n")
+    if not places.STATISTICS.exists():
+        sys.stdout.write("no numbers yet: run `dvc repro`\n")
+        return
+    found = json.loads(places.STATISTICS.read_text(encoding="utf-8"))
+    benches = found["settings"]["benches"]
+    lines = [textwrap.fill(sentence, 100, subsequent_indent="  ") for sentence in found["verdict"]["sentences"]]
+    for bench in [*benches, *(["mean"] if len(benches) > 1 else [])]:
+        lines += ["", f"{bench:<20}{'r':>6} {'interval':<16}{'RMSE':>7} {'interval':<16}", *_table(found, bench)]
+    lines += ["", "The report: artifacts/report/index.html. All numbers: metrics/ROW.json."]
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
 
 
-def _line(name: str, predictor: str, result: dict[str, float | None]) -> str:
-    counts = f"{result['n_ok']:g}/{result['n']}"
-    numbers = "".join(f"{'-' if result[c] is None else format(result[c], '.3f'):>10}" for c in _COLUMNS)
-    return f"{name:<28}{predictor:<20}{counts:>9}{numbers}"
+def _table(found: Mapping[str, Any], bench: str) -> Iterator[str]:
+    """A line for each row, read by the expected score, then what needs no model."""
+    judge = found["judge"]
+    cells = [cell for cell in found["cells"] if cell["predictor"] == "rail"] + (judge["baselines"] if judge else [])
+    by_row: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        if cell["bench"] == bench and cell["metric"] in ("pearson", "rmse"):
+            by_row.setdefault(cell["row"], {})[cell["metric"]] = cell
+    for row, of in by_row.items():
+        yield f"{_BASELINES.get(row, row):<20}{_number(of['pearson']):<23} {_number(of['rmse'])}".rstrip()
+
+
+def _number(cell: Mapping[str, Any]) -> str:
+    """`  0.79 (0.70 to 0.88)`; blank where the number is undefined."""
+    if cell["value"] is None:
+        return ""
+    limits = "" if cell["low"] is None else f"({cell['low']:.2f} to {cell['high']:.2f})"
+    return f"{cell['value']:>6.2f} {limits}"
 
 
 if __name__ == "__main__":

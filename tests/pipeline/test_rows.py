@@ -83,8 +83,9 @@ def test_every_cell_is_traced_to_an_adapter(paper, statistics):
     examples = {"demo": tables.read(paper.folder / "artifacts/examples/benchmarks/demo", "examples")}
     runs = {SEED: tables.read(paper.folder / f"artifacts/results/predictions/tract/seed_{SEED}", "predictions")}
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
+    training = tables.read(paper.folder / "artifacts/examples/train", "examples")
     again = results.tables(
-        {"tract": runs}, examples, [SEED], scale, params.score, Bootstrap(resamples=100, seed=0, level=0.95)
+        {"tract": runs}, training, examples, [SEED], scale, params.score, Bootstrap(resamples=100, seed=0, level=0.95)
     )
     stored = [cell for cell in statistics["cells"] if cell["row"] == "tract"]
     assert json.loads(json.dumps(again["cells"])) == stored

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from tract_core.base.config import Score
+from tract_core.base.rows import UNTRAINED
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
-from tract_core.compare import statistics
+from tract_core.compare import baselines, statistics
 from tract_core.compare.statistics import Array, Bootstrap, Panel, Run
 from tract_core.score import metrics, scoring
 from tract_core.score.paper_lines import LINES, MEAN, REFERENCE
@@ -30,18 +31,22 @@ Predictions = Mapping[str, scoring.Runs]
 
 def tables(
     predictions: Predictions,
+    training: Sequence[Record],
     examples: Examples,
     seeds: Sequence[int],
     scale: ScoreScale,
     score: Score,
     bootstrap: Bootstrap,
 ) -> Record:
-    """`cells` (all rows, predictors and metrics) and `differences` (each line of the paper minus line 6).
+    """`cells` (all rows, predictors and metrics), `differences` (each line of the paper minus line 6), `judge`.
+
+    `judge` is the row that the report is about, beside what needs no model or no training: row 6, or without it the
+    first row that is complete; null where none is.
 
     Intervals are computed for the lines of the paper's tables and for RAIL of every row. A row without the
     predictions of some training seed has no numbers: a mean over other seeds would not be comparable.
     """
-    panels = {bench: panel(judged) for bench, judged in examples.items()}
+    panels = {bench: Panel.of_examples(judged) for bench, judged in examples.items()}
     complete = {row: runs for row, runs in predictions.items() if not _missing_seeds(runs, seeds)}
     runs = {
         (row, bench, predictor): _runs(complete[row], bench, judged, predictor, scale, score)
@@ -57,12 +62,32 @@ def tables(
     cells = [_with_missing_seeds(cell, incomplete.get(cell["row"], [])) for cell in cells]
     compared = statistics.compare_lines(LINES, REFERENCE, cells, draws, bootstrap.level)
     # Rows that were not asked for have no cells at all: the page names them once.
-    return {"cells": [cell for cell in cells if cell["row"] in predictions], "differences": compared}
+    cells = [cell for cell in cells if cell["row"] in predictions]
+    row = REFERENCE.row if REFERENCE.row in complete else next(iter(complete), None)
+    judge = None
+    if row is not None:
+        read = next((line.predictor for line in LINES if line.row == row), "rail")
+        untrained = [UNTRAINED] if UNTRAINED in complete and row != UNTRAINED else []
+        found = baselines.compared(training, examples, scale.values, (row, read), untrained, cells, draws, bootstrap)
+        constant = float(np.mean([example["gold"] for example in training]))
+        sizes = _sizes(complete[row], examples)
+        judge = {"row": row, "predictor": read, "constant": constant, "benches": sizes, **found}
+    return {"cells": cells, "differences": compared, "judge": judge}
 
 
-def panel(examples: Sequence[Record]) -> Panel:
-    """Gold scores and tasks of a benchmark's examples, in their order."""
-    return Panel.create([example["gold"] for example in examples], [example["group_id"] for example in examples])
+def _sizes(runs: scoring.Runs, examples: Examples) -> list[Record]:
+    """How much a judge's numbers stand on: for each benchmark its examples, tasks, CoTs, and those that are bad."""
+    everything = [cot for found in runs.values() for cot in found]
+    return [
+        {
+            "bench": bench,
+            "n": len(judged),
+            "num_tasks": len({example["group_id"] for example in judged}),
+            "num_cots": len(cots := [cot for cot in everything if cot["source"] == bench]),
+            "num_bad_cots": sum(cot["status"] != "ok" for cot in cots),
+        }
+        for bench, judged in examples.items()
+    ]
 
 
 def ceiling(examples: Examples) -> list[Record]:
@@ -206,7 +231,7 @@ def _gap(
         return np.concatenate(parts) if parts else None
 
     return statistics.rmse_gap(
-        row, stacked("training"), stacked("own"), panel([*examples] * max(1, len(seeds))), bootstrap
+        row, stacked("training"), stacked("own"), Panel.of_examples([*examples] * max(1, len(seeds))), bootstrap
     )
 
 

@@ -56,6 +56,11 @@ class Panel:
         _, cluster_N = np.unique(np.asarray(group_ids), return_inverse=True)
         return cls(gold_N=np.asarray(gold, dtype=np.float64), cluster_N=cluster_N)
 
+    @classmethod
+    def of_examples(cls, examples: Sequence[Record]) -> "Panel":
+        """Gold scores and tasks of rows of the examples table, in their order."""
+        return cls.create([example["gold"] for example in examples], [example["group_id"] for example in examples])
+
     @property
     def num_clusters(self) -> int:
         return int(self.cluster_N.max()) + 1 if len(self.cluster_N) else 0
@@ -245,8 +250,8 @@ def rmse_gap(
         draws.append(draws_R)
     missing = dict.fromkeys(cell["reason"] for cell in cells if cell["value"] is None)
     if missing:
-        return cells, {"row": row, **_null_difference("; ".join(missing))}
-    return cells, {"row": row, **_difference(cells[::-1], draws[::-1], bootstrap.level)}
+        return cells, {"row": row, **null_difference("; ".join(missing))}
+    return cells, {"row": row, **difference(cells[::-1], draws[::-1], bootstrap.level)}
 
 
 def mean_by_cluster(values_N: Array, group_ids: Sequence[str], bootstrap: Bootstrap) -> Record:
@@ -485,11 +490,11 @@ def _line_difference(
     cells = [by_key[key] for key in keys]
     missing = [f"{line.label}: {c['reason']}" for line, c in zip(pair, cells, strict=True) if c["value"] is None]
     if missing:
-        return _null_difference("; ".join(missing))
-    return _difference(cells, [draws[key] for key in keys], level)
+        return null_difference("; ".join(missing))
+    return difference(cells, [draws[key] for key in keys], level)
 
 
-def _difference(cells: Sequence[Record], draws: Sequence[Array], level: float) -> Record:
+def difference(cells: Sequence[Record], draws: Sequence[Array], level: float) -> Record:
     """First minus second of two cells that have values: value, paired interval and p."""
     difference_R = draws[0] - draws[1]
     record = {"value": cells[0]["value"] - cells[1]["value"], "reason": None}
@@ -497,7 +502,8 @@ def _difference(cells: Sequence[Record], draws: Sequence[Array], level: float) -
     return {**record, "p": None if record["low"] is None else _p_value(difference_R)}
 
 
-def _null_difference(reason: str) -> Record:
+def null_difference(reason: str) -> Record:
+    """A difference that is not there, and why."""
     return {**dict.fromkeys(("value", "low", "high", "num_undefined", "p")), "reason": reason}
 
 

@@ -20,7 +20,14 @@ SEEDS = [1, 2]
 
 def benchmark(bench, gold, num_tasks=3):
     return [
-        {"source": bench, "id": f"{bench}{i}", "group_id": f"t{i % num_tasks}", "gold": y, "gold_scores": [y]}
+        {
+            "source": bench,
+            "id": f"{bench}{i}",
+            "group_id": f"t{i % num_tasks}",
+            "gold": y,
+            "gold_scores": [y],
+            "response": "word " * (i % 7),
+        }
         for i, y in enumerate(gold)
     ]
 
@@ -88,8 +95,11 @@ def predictions(examples):
     }
 
 
+TRAINING = [{**row, "response": "word " * int(row["gold"])} for row in benchmark("train", [1.0, 2.0, 3.0, 5.0])]
+
+
 def tables(predictions, examples, *, seeds=SEEDS, score=FLAG):
-    return results.tables(predictions, examples, seeds, SCALE, score, BOOTSTRAP)
+    return results.tables(predictions, TRAINING, examples, seeds, SCALE, score, BOOTSTRAP)
 
 
 @pytest.fixture(scope="module")
