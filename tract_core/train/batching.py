@@ -65,7 +65,8 @@ class Collate:
     """Examples -> tensors for `loop.LossModule`: all sequences packed one after the other.
 
     Target tokens are the CoT, the delimiter, the score and the end token. Only the positions that predict
-    a target are kept, so the model computes no logits for the prompt.
+    a target are kept, so the model computes no logits for the prompt. Tokens that all sequences begin with, P of them,
+    stand in front once, where that saves enough.
     """
 
     ce_on_score: bool
@@ -76,24 +77,28 @@ class Collate:
         targets: list[int] = []
         ce_mask: list[bool] = []
         score_places: list[int] = []
-        start = 0
+        examples = [example for example, _ in items]
+        shared = _shared(examples)
+        start = 0  # of the sequence, as if its shared tokens stood before it
         for example, counts in items:
             score_places.append(len(targets) + example.score_position - example.num_prompt)
             places = range(example.num_prompt, len(example.input_ids))
             positions += [start + place - 1 for place in places]
             targets += example.input_ids[example.num_prompt :]
             ce_mask += [counts and self._carries_ce(place, example) for place in places]
-            start += len(example.input_ids)
-        lengths = tuple(len(example.input_ids) for example, _ in items)
+            start += len(example.input_ids) - shared
+        pieces = [examples[0].input_ids[:shared], *(example.input_ids[shared:] for example in examples)]
+        ends = [len(example.input_ids) for example in examples]
         return {
-            "input_ids": torch.tensor([[token for example, _ in items for token in example.input_ids]]),
-            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
-            "lengths": lengths,
+            "input_ids": torch.tensor([[token for piece in pieces for token in piece]]),
+            "position_ids": torch.cat([torch.arange(shared), *(torch.arange(shared, end) for end in ends)])[None],
+            "lengths": tuple(end - shared for end in ends),
+            "shared": shared,
             "positions_N": torch.tensor(positions),
             "targets_N": torch.tensor(targets),
             "ce_mask_N": torch.tensor(ce_mask),
             "score_places_B": torch.tensor(score_places),
-            "gold_B": torch.tensor([example.gold for example, _ in items]),
+            "gold_B": torch.tensor([example.gold for example in examples]),
             "counts_B": torch.tensor([counts for _, counts in items]),
         }
 
@@ -101,3 +106,18 @@ class Collate:
         if position == example.score_position:
             return self.ce_on_score
         return position < example.score_position or self.ce_on_eos
+
+
+_WORTH = 0.25
+"""Share of the tokens that must be saved: behind shared tokens attention needs a mask, and its fastest kernels take
+none."""
+
+
+def _shared(examples: Sequence[Encoded]) -> int:
+    """P: tokens that all begin with and that predict no target; 0 where it is not worth it."""
+    # In the order of words in a dictionary, the first and the last have the least in common.
+    first, last = (choose(example.input_ids for example in examples) for choose in (min, max))
+    longest = min(example.num_prompt - 1 for example in examples)
+    shared = next((place for place in range(longest) if first[place] != last[place]), longest)
+    saved = shared * (len(examples) - 1)
+    return shared if saved >= _WORTH * sum(len(example.input_ids) for example in examples) else 0

@@ -18,7 +18,7 @@ from tract_core.base.locks import held
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
 """Part of every fingerprint; raise it when the code computes other weights or writes other files."""
 _KEPT = 2
 _STEP = "step_"

@@ -57,6 +57,7 @@ class LossModule(nn.Module):
         input_ids: Tensor,
         position_ids: Tensor,
         lengths: tuple[int, ...],
+        shared: int,
         positions_N: Tensor,
         targets_N: Tensor,
         ce_mask_N: Tensor,
@@ -70,6 +71,7 @@ class LossModule(nn.Module):
             input_ids=input_ids,
             position_ids=position_ids,
             lengths=lengths,
+            shared=shared,
             logits_to_keep=positions_N,
             use_cache=False,
         )

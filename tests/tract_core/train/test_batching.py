@@ -87,6 +87,49 @@ def test_sequences_stand_one_after_the_other_without_padding():
     assert batch["lengths"] == (6, 8)
 
 
+RUBRIC = list(range(20, 30))
+
+
+def behind_rubric(example, more=()):
+    """The example with ten tokens in front that others have as well."""
+    prompt, place = example.num_prompt + 10 + len(more), example.score_position + 10 + len(more)
+    ids = [*RUBRIC, *more, *example.input_ids]
+    return Encoded(id=example.id, input_ids=ids, num_prompt=prompt, score_position=place, gold=example.gold)
+
+
+def test_what_all_begin_with_stands_in_front_once():
+    one, two = behind_rubric(SHORT, more=[7]), behind_rubric(LONG, more=[8])
+    batch = COLLATE([(one, True), (two, True)])
+    assert batch["shared"] == 10
+    assert batch["input_ids"].tolist() == [RUBRIC + one.input_ids[10:] + two.input_ids[10:]]
+    assert batch["position_ids"].tolist() == [[*range(17), *range(10, 19)]]
+    assert batch["lengths"] == (7, 9)
+    assert torch.equal(batch["input_ids"][0, batch["positions_N"] + 1], batch["targets_N"])
+    plain = COLLATE([(SHORT, True), (LONG, True)])
+    for name in ("targets_N", "ce_mask_N", "score_places_B", "gold_B", "counts_B"):
+        assert torch.equal(batch[name], plain[name]), name
+
+
+def test_a_token_that_predicts_a_target_is_never_shared():
+    """As where one prompt has several CoTs: the prompt's last token predicts the first token of each."""
+    other = Encoded(id="c", input_ids=[*RUBRIC, 3, 13, 5, 9], num_prompt=11, score_position=12, gold=2.0)
+    same = Encoded(id="d", input_ids=[*RUBRIC, 3, 14, 5, 9], num_prompt=11, score_position=12, gold=2.0)
+    batch = COLLATE([(other, True), (same, True)])
+    assert batch["shared"] == 10
+    assert batch["positions_N"].tolist() == [10, 11, 12, 14, 15, 16]
+    assert batch["position_ids"][0, 14] == 10
+
+
+def test_equal_examples_are_two_sequences():
+    batch = COLLATE([(behind_rubric(SHORT), True), (behind_rubric(SHORT), False)])
+    assert (batch["shared"], batch["lengths"]) == (11, (5, 5))
+
+
+def test_few_common_tokens_are_not_worth_a_mask():
+    long = Encoded(id="e", input_ids=[*RUBRIC, *range(40, 99)], num_prompt=60, score_position=67, gold=1.0)
+    assert COLLATE([(long, True), (behind_rubric(SHORT), True)])["shared"] == 0
+
+
 @pytest.mark.parametrize(
     ("on_score", "on_eos", "expected"),
     [

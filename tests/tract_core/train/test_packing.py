@@ -65,6 +65,40 @@ def test_packed_sequences_have_the_logits_and_gradients_of_each_alone(make, chec
         assert (ours.grad - theirs.grad).norm() <= 1e-10 * theirs.grad.norm(), name
 
 
+SHARED = 9
+
+
+def with_shared(ids):
+    """The sequences above, all behind the same tokens."""
+    return [torch.cat([torch.arange(2, 2 + SHARED)[None], one], dim=1) for one in ids]
+
+
+@pytest.mark.parametrize("make", [llama, windowed])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_sequences_behind_shared_tokens_have_the_logits_and_gradients_of_each_whole(make, checkpointing):
+    alone, packed = make(), make()
+    whole = [alone(input_ids=ids, use_cache=False).logits[0] for ids in with_shared(sequences())]
+    # The shared tokens predict what they predict once; in each whole sequence they do it again.
+    expected = torch.cat([whole[0][:SHARED], *(logits[SHARED:] for logits in whole)])
+    packing.use(packed)
+    packed.train()
+    if checkpointing:
+        packed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    positions = [torch.arange(SHARED), *(torch.arange(SHARED, SHARED + length) for length in LENGTHS)]
+    found = packed(
+        input_ids=torch.cat([torch.arange(2, 2 + SHARED)[None], *sequences()], dim=1),
+        position_ids=torch.cat(positions)[None],
+        lengths=LENGTHS,
+        shared=SHARED,
+        use_cache=False,
+    ).logits[0]
+    assert (found - expected).abs().max() <= 1e-12 * expected.abs().max()
+    for logits in (expected, found):
+        logits[SHARED:].logsumexp(-1).sum().backward()
+    for (name, ours), theirs in zip(packed.named_parameters(), alone.parameters(), strict=True):
+        assert (ours.grad - theirs.grad).norm() <= 1e-10 * theirs.grad.norm(), name
+
+
 def test_a_window_shorter_than_a_sequence_is_kept():
     near, far = windowed(), llama()
     for model in (near, far):
