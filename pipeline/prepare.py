@@ -38,7 +38,7 @@ def main() -> str:
     }
     tables.write_json(places.PREPARE_REPORT, report)
     sizes = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
-    notes = "".join(f"\n  warning: {warning}" for warning in prepared.warnings)
+    notes = "".join(f"\n  {note}" for note in [*prepared.notes, *(f"warning: {one}" for one in prepared.warnings)])
     listed = f" (see {BAD_ROWS})" if prepared.problems else ""
     dropped = f"{len(prepared.problems)} bad{listed}, {prepared.num_without_delimiter} without delimiter"
     return f"rows: {sizes}; dropped: {dropped}{notes}"

@@ -10,11 +10,9 @@ from tract_core.base.config import Data, Source
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
-from tract_core.data.formats import BadRowError, RowReader, folded, short
-from tract_core.data.raw import RawRecord, commit_of, read_records
-
-TRAIN = "train"
-HOLDOUT = "holdout"
+from tract_core.data.formats import UNSCORED, BadRowError, RowReader, folded, short
+from tract_core.data.inputs import TRAIN, Input, missing_fields, read_inputs, unread_columns
+from tract_core.data.raw import RawRecord, commit_of
 
 
 @dataclass(kw_only=True)
@@ -29,6 +27,8 @@ class Prepared:
     """Rows dropped under `data.on_bad_row: drop`, each with its place, field, value and rule."""
     num_without_delimiter: int = 0
     """Training rows left out under `data.missing_delimiter: drop`."""
+    notes: list[str] = field(default_factory=list)
+    """Columns that nothing reads."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -45,23 +45,13 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
 
     Raises:
         BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`; a table without rows.
-        UserError: an instruction that stands both in training data and in a benchmark, or a hub out of reach.
+        UserError: a file without a field that all rows need, an instruction that stands both in training data and in
+            a benchmark, or a hub out of reach.
     """
     data, moving = _pinned(data)
+    train, benchmarks = read_inputs(data, scale, delimiter)
     problems: list[str] = []
-    train_records = read_records(data.folder, data.train.path, split=data.train.split, revision=data.train.revision)
-
-    def examples(records: Sequence[RawRecord], spec: Source, name: str, *, training: bool) -> list[Record]:
-        reader = RowReader(
-            scale=scale,
-            delimiter=delimiter,
-            missing_delimiter=data.missing_delimiter,
-            training=training,
-            source=name,
-        )
-        return _convert(records, spec, reader, problems)
-
-    all_rows = examples(train_records, data.train, TRAIN, training=True)
+    all_rows = _convert(train, problems)
     held_out = _held_out_groups(all_rows, data)
     candidates = [row for row in all_rows if row["group_id"] not in held_out]
     train_rows = [row for row in candidates if row["annotator_cot"]]
@@ -70,17 +60,13 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
         train=_choose(train_rows, data.train.max_rows, data.split_seed),
         benchmarks={},
         warnings=moving,
+        notes=unread_columns([train, *benchmarks.values()]),
         num_without_delimiter=len(candidates) - len(train_rows),
     )
-    for name, spec in data.benchmarks.items():
-        if spec.path == HOLDOUT:
-            rows = examples(train_records, data.train, name, training=False)
-            rows = [row for row in rows if row["group_id"] in held_out]
-        else:
-            records = read_records(data.folder, spec.path, split=spec.split, revision=spec.revision)
-            rows = examples(records, spec, name, training=False)
-        prepared.benchmarks[name] = _choose(rows, spec.max_rows, data.split_seed)
-    prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training file again
+    for name, one in benchmarks.items():
+        rows = [row for row in _convert(one, problems) if not one.is_holdout or row["group_id"] in held_out]
+        prepared.benchmarks[name] = _choose(rows, data.benchmarks[name].max_rows, data.split_seed)
+    prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training records again
     _check_rows(prepared, data)
     _check_leakage(prepared, data)
     return prepared
@@ -92,6 +78,8 @@ def unscored_rows(records: Sequence[RawRecord], scale: ScoreScale, *, source: st
     Raises:
         UserError: rows break the rules or have one id; all offenders are listed.
     """
+    if problem := missing_fields("the rows to judge", records, UNSCORED):
+        raise UserError(problem)
     reader = RowReader(scale=scale, delimiter="", missing_delimiter="append", training=False, source=source)
     problems, rows = [], {}
     for record in records:
@@ -130,12 +118,12 @@ def _pinned(data: Data) -> tuple[Data, list[str]]:
     return data.model_copy(update={"train": pin(TRAIN, data.train), "benchmarks": benchmarks}), warnings
 
 
-def _convert(records: Sequence[RawRecord], spec: Source, reader: RowReader, problems: list[str]) -> list[Record]:
+def _convert(given: Input, problems: list[str]) -> list[Record]:
     rows: list[Record] = []
     place_of: dict[str, str] = {}
-    for record in records:
+    for record in given.records:
         try:
-            made = reader.rows(record, spec.format)
+            made = given.reader.rows(record, given.format)
         except BadRowError as error:
             problems.append(f"{_place(record)}: {error}")
             continue

@@ -151,7 +151,9 @@ BAD = [
     ("plain", plain_row(instruction="  "), "'instruction': must not be empty"),
     ("plain", plain_row(response=7), "'response': must be a text, got 7"),
     ("plain", plain_row(descriptions=["a"]), "must be a list of 5 texts"),
-    ("plain", plain_row(feedback=None), "'feedback': must be a text"),
+    ("plain", plain_row(feedback=None), "'feedback': must be a text that says why this score; judges that write CoTs"),
+    ("plain", plain_row(feedback=""), "'feedback': must be a text that says why this score; judges that write CoTs"),
+    ("plain", plain_row(feedback=" "), "'feedback': must not be empty"),
     ("plain", plain_row(feedback="Good. So the overall score is 2"), "the score in the text must be the row's own (5)"),
     ("plain", plain_row(feedback="So the overall score is 5"), "must hold feedback before the score"),
     ("plain", plain_row(scores=[4, 5]), "exactly one score"),
@@ -245,6 +247,7 @@ def test_unscored_rows_need_no_gold_and_name_all_offenders():
         RawRecord(place=f"row {i}", fields={k: v for k, v in row.items() if k != "score"}) for i, row in enumerate(rows)
     ]
     assert prepare.unscored_rows(records[:1], SCALE, source="judge")[0]["gold"] is None
+    assert prepare.unscored_rows([], SCALE, source="judge") == []
     with pytest.raises(UserError, match=r"2 row\(s\) cannot be judged") as caught:
         prepare.unscored_rows(records, SCALE, source="judge")
     assert "row 1: field 'criteria'" in str(caught.value)
