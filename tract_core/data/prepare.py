@@ -11,7 +11,7 @@ from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.data.formats import UNSCORED, BadRowError, RowReader, folded, short
-from tract_core.data.inputs import TRAIN, Input, missing_fields, read_inputs, unread_columns
+from tract_core.data.inputs import HOLDOUT, TRAIN, Input, missing_fields, read_inputs, unread_columns
 from tract_core.data.raw import RawRecord, commit_of
 
 
@@ -28,7 +28,7 @@ class Prepared:
     num_without_delimiter: int = 0
     """Training rows left out under `data.missing_delimiter: drop`."""
     notes: list[str] = field(default_factory=list)
-    """Columns that nothing reads."""
+    """What was left out as params.yaml asks, and columns that nothing reads."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -36,7 +36,7 @@ class BadRowsError(UserError):
     """Rows break the rules under `data.on_bad_row: error`, or no good ones are left; `problems` has all of them."""
 
     def __init__(self, message: str, problems: Sequence[str]) -> None:
-        super().__init__(f"{message}\n{list_some(problems)}")
+        super().__init__(f"{message}:\n{list_some(problems)}" if problems else message)
         self.problems = problems
 
 
@@ -63,9 +63,13 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
         notes=unread_columns([train, *benchmarks.values()]),
         num_without_delimiter=len(candidates) - len(train_rows),
     )
+    if held_out:
+        prepared.notes.append(_note_of_holdout(all_rows, held_out, data))
+    prepared.notes += _note_of_cut("training", prepared.train, train_rows, "data.train.max_rows")
     for name, one in benchmarks.items():
         rows = [row for row in _convert(one, problems) if not one.is_holdout or row["group_id"] in held_out]
         prepared.benchmarks[name] = _choose(rows, data.benchmarks[name].max_rows, data.split_seed)
+        prepared.notes += _note_of_cut(name, prepared.benchmarks[name], rows, f"data.benchmarks.{name}.max_rows")
     prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training records again
     _check_rows(prepared, data)
     _check_leakage(prepared, data)
@@ -147,6 +151,21 @@ def _choose(rows: list[Record], limit: int | None, seed: int) -> list[Record]:
     return sorted(rows, key=lambda row: _shuffle_key(row["id"], seed))[:limit]
 
 
+def _note_of_cut(name: str, chosen: Sequence[Record], rows: Sequence[Record], parameter: str) -> list[str]:
+    return [f"{name}: {len(chosen)} of {len(rows)} rows used ({parameter})"] if len(chosen) < len(rows) else []
+
+
+def _note_of_holdout(rows: Sequence[Record], held_out: set[str], data: Data) -> str:
+    """The share that was really taken: whole instructions, and at least one."""
+    groups, taken = {row["group_id"] for row in rows}, sum(row["group_id"] in held_out for row in rows)
+    note = (
+        f"holdout: {len(held_out)} of {len(groups)} instructions, {taken} of {len(rows)} training rows "
+        f"(data.holdout_fraction {data.holdout_fraction:g})"
+    )
+    used = any(source.path == HOLDOUT for source in data.benchmarks.values())
+    return note if used else f"{note}, which nothing reads: no benchmark has `path: holdout`"
+
+
 def _shuffle_key(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}|{name}".encode()).hexdigest()
 
@@ -154,11 +173,17 @@ def _shuffle_key(name: str, seed: int) -> str:
 def _check_rows(prepared: Prepared, data: Data) -> None:
     found = f"{len(prepared.problems)} row(s) break the rules"
     if prepared.problems and data.on_bad_row == "error":
-        raise BadRowsError(f"{found} (data.on_bad_row: drop leaves them out and counts them):", prepared.problems)
+        raise BadRowsError(f"{found} (data.on_bad_row: drop leaves them out and counts them)", prepared.problems)
     tables = {"training": prepared.train, **prepared.benchmarks}
     if empty := [name for name, rows in tables.items() if not rows]:
-        missing = f"{prepared.num_without_delimiter} training row(s) have no delimiter (data.missing_delimiter)"
-        raise BadRowsError(f"no rows are left for {', '.join(empty)}; {missing}; {found}:", prepared.problems)
+        without = prepared.num_without_delimiter
+        reasons = [
+            f"no rows are left for {', '.join(empty)}",
+            *prepared.notes,
+            *([f"{without} training row(s) have no delimiter (data.missing_delimiter)"] if without else []),
+            *([found] if prepared.problems else []),
+        ]
+        raise BadRowsError("; ".join(reasons), prepared.problems)
 
 
 def _check_leakage(prepared: Prepared, data: Data) -> None:
