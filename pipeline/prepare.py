@@ -12,40 +12,31 @@ from pathlib import Path
 from tract_core.base import config, places, process, tables
 from tract_core.base.errors import UserError
 from tract_core.base.scale import ScoreScale
-from tract_core.data import prepare
+from tract_core.data import prepare, summary
 
 BAD_ROWS = Path("work/bad_rows.txt")
 
 
 def main() -> str:
+    BAD_ROWS.unlink(missing_ok=True)  # a list of an earlier run would mislead
     params = config.load()
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     try:
         prepared = prepare.prepare(params.data, scale, params.prompt.delimiter)
     except prepare.BadRowsError as error:
         _list_bad_rows(error.problems)
-        raise UserError(f"{error}\nThe whole list is in {BAD_ROWS}.") from None
+        listed = f"\nThe whole list is in {BAD_ROWS}." if error.problems else ""
+        raise UserError(f"{error}{listed}") from None
     _list_bad_rows(prepared.problems)
     tables.write(places.TRAIN_EXAMPLES, "examples", prepared.train, {"source": prepared.data.train.resolved()})
     for name, found in prepared.benchmarks.items():
         origin = {"source": prepared.data.benchmarks[name].resolved()}
         tables.write(places.BENCHMARKS / name, "examples", found, origin)
-    report = {
-        "rows": {"train": len(prepared.train), **{name: len(found) for name, found in prepared.benchmarks.items()}},
-        "dropped": prepared.problems,
-        "without_delimiter_dropped": prepared.num_without_delimiter,
-        "warnings": prepared.warnings,
-    }
-    tables.write_json(places.PREPARE_REPORT, report)
-    sizes = ", ".join(f"{name} {count}" for name, count in report["rows"].items())
-    notes = "".join(f"\n  warning: {warning}" for warning in prepared.warnings)
-    listed = f" (see {BAD_ROWS})" if prepared.problems else ""
-    dropped = f"{len(prepared.problems)} bad{listed}, {prepared.num_without_delimiter} without delimiter"
-    return f"rows: {sizes}; dropped: {dropped}{notes}"
+    tables.write_json(places.PREPARE_REPORT, summary.report(prepared))
+    return summary.lines(prepared, str(BAD_ROWS))
 
 
 def _list_bad_rows(problems: Sequence[str]) -> None:
-    BAD_ROWS.unlink(missing_ok=True)  # a list of an earlier run would mislead
     if problems:
         tables.write_text(BAD_ROWS, "\n".join(problems) + "\n")
 

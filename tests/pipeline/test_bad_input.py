@@ -165,7 +165,8 @@ def test_dropped_rows_are_counted_and_listed_in_the_same_file(folder):
     folder.set("data", on_bad_row="drop")
     result = folder.prepare()
     assert result.returncode == 0, result.stderr
-    assert "rows: train 160, demo 39; dropped: 3 bad (see work/bad_rows.txt), 0 without delimiter" in result.stdout
+    assert "training 160 rows (32 instructions), demo 39 rows (8 instructions); dropped: 3 bad rows" in result.stdout
+    assert "listed in work/bad_rows.txt" in result.stdout
     assert [line.partition(":")[0].partition(", id")[0] for line in folder.bad_rows()] == [
         "data/demo/train.jsonl, row 161",
         "data/demo/train.jsonl, row 162",
@@ -175,7 +176,7 @@ def test_dropped_rows_are_counted_and_listed_in_the_same_file(folder):
     assert report["dropped"] == folder.bad_rows()
     folder.write("train.jsonl", rows)
     shutil.copy(DEMO / "benchmark.jsonl", folder.path / "data/demo")
-    assert "dropped: 0 bad, 0 without" in folder.prepare().stdout
+    assert "dropped: no row\n" in folder.prepare().stdout
     assert folder.bad_rows() is None  # a list of an earlier run would mislead
 
 

@@ -14,12 +14,26 @@ import reprlib
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record, content_hash
 from tract_core.data.raw import RawRecord
 from tract_core.text.prompts import JudgeInput, parse_rendered, split_annotator_cot
+
+_NO_FEEDBACK = "must be a text that says why this score; judges that write CoTs learn from it (docs/data.md)"
+
+
+class Fields(NamedTuple):
+    """The fields that a record of some format can have."""
+
+    needed: tuple[str, ...]
+    """`a or b`: one of both."""
+    optional: tuple[str, ...]
+
+
+UNSCORED = Fields(("instruction", "response", "criteria", "descriptions"), ("reference", "prompt", "id"))
+"""Of a `plain` record without gold."""
 
 
 class BadRowError(Exception):
@@ -47,6 +61,20 @@ class RowReader:
             "plain": self._plain,
         }
         return readers[format](record.fields)
+
+    def fields(self, format: str) -> Fields:
+        """The fields of a record in this format; without feedback no row is for training."""
+        descriptions = tuple(f"orig_score{label}_description" for label in self.scale.labels)
+        needed, feedback, optional = {
+            "feedback_collection": (
+                ("orig_instruction", "orig_response", "orig_criteria", *descriptions, "orig_score"),
+                ("orig_feedback",),
+                ("orig_reference_answer", "instruction", "id"),
+            ),
+            "prometheus_eval": (("instruction", "gpt4_score"), ("gpt4_feedback",), ("id",)),
+            "plain": ((*UNSCORED.needed, "score or scores"), ("feedback",), UNSCORED.optional),
+        }[format]
+        return Fields(needed + feedback, optional) if self.training else Fields(needed, feedback + optional)
 
     def _feedback_collection(self, raw: dict[str, Any]) -> list[Record]:
         x = JudgeInput(
@@ -158,6 +186,8 @@ class RowReader:
 
     def _cot(self, raw: Mapping[str, Any], name: str, score: float) -> str:
         """The annotator's CoT without delimiter and score; "" where none stood in the text and such rows go."""
+        if raw.get(name) in (None, ""):
+            raise BadRowError(name, raw.get(name), _NO_FEEDBACK)
         cot, written = split_annotator_cot(_text(raw, name), self.delimiter, self.scale.labels)
         if written is None:
             return "" if self.missing_delimiter == "drop" else cot

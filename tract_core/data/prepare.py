@@ -10,11 +10,9 @@ from tract_core.base.config import Data, Source
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
-from tract_core.data.formats import BadRowError, RowReader, folded, short
-from tract_core.data.raw import RawRecord, commit_of, read_records
-
-TRAIN = "train"
-HOLDOUT = "holdout"
+from tract_core.data.formats import UNSCORED, BadRowError, RowReader, folded, short
+from tract_core.data.inputs import HOLDOUT, TRAIN, Input, missing_fields, read_inputs, unread_columns
+from tract_core.data.raw import RawRecord, commit_of
 
 
 @dataclass(kw_only=True)
@@ -29,6 +27,8 @@ class Prepared:
     """Rows dropped under `data.on_bad_row: drop`, each with its place, field, value and rule."""
     num_without_delimiter: int = 0
     """Training rows left out under `data.missing_delimiter: drop`."""
+    notes: list[str] = field(default_factory=list)
+    """What was left out as params.yaml asks, and columns that nothing reads."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -36,7 +36,7 @@ class BadRowsError(UserError):
     """Rows break the rules under `data.on_bad_row: error`, or no good ones are left; `problems` has all of them."""
 
     def __init__(self, message: str, problems: Sequence[str]) -> None:
-        super().__init__(f"{message}\n{list_some(problems)}")
+        super().__init__(f"{message}:\n{list_some(problems)}" if problems else message)
         self.problems = problems
 
 
@@ -45,23 +45,13 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
 
     Raises:
         BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`; a table without rows.
-        UserError: an instruction that stands both in training data and in a benchmark, or a hub out of reach.
+        UserError: a file without a field that all rows need, an instruction that stands both in training data and in
+            a benchmark, or a hub out of reach.
     """
     data, moving = _pinned(data)
+    train, benchmarks = read_inputs(data, scale, delimiter)
     problems: list[str] = []
-    train_records = read_records(data.folder, data.train.path, split=data.train.split, revision=data.train.revision)
-
-    def examples(records: Sequence[RawRecord], spec: Source, name: str, *, training: bool) -> list[Record]:
-        reader = RowReader(
-            scale=scale,
-            delimiter=delimiter,
-            missing_delimiter=data.missing_delimiter,
-            training=training,
-            source=name,
-        )
-        return _convert(records, spec, reader, problems)
-
-    all_rows = examples(train_records, data.train, TRAIN, training=True)
+    all_rows = _convert(train, problems)
     held_out = _held_out_groups(all_rows, data)
     candidates = [row for row in all_rows if row["group_id"] not in held_out]
     train_rows = [row for row in candidates if row["annotator_cot"]]
@@ -70,17 +60,17 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
         train=_choose(train_rows, data.train.max_rows, data.split_seed),
         benchmarks={},
         warnings=moving,
+        notes=unread_columns([train, *benchmarks.values()]),
         num_without_delimiter=len(candidates) - len(train_rows),
     )
-    for name, spec in data.benchmarks.items():
-        if spec.path == HOLDOUT:
-            rows = examples(train_records, data.train, name, training=False)
-            rows = [row for row in rows if row["group_id"] in held_out]
-        else:
-            records = read_records(data.folder, spec.path, split=spec.split, revision=spec.revision)
-            rows = examples(records, spec, name, training=False)
-        prepared.benchmarks[name] = _choose(rows, spec.max_rows, data.split_seed)
-    prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training file again
+    if held_out:
+        prepared.notes.append(_note_of_holdout(all_rows, held_out, data))
+    prepared.notes += _note_of_cut("training", prepared.train, train_rows, "data.train.max_rows")
+    for name, one in benchmarks.items():
+        rows = [row for row in _convert(one, problems) if not one.is_holdout or row["group_id"] in held_out]
+        prepared.benchmarks[name] = _choose(rows, data.benchmarks[name].max_rows, data.split_seed)
+        prepared.notes += _note_of_cut(name, prepared.benchmarks[name], rows, f"data.benchmarks.{name}.max_rows")
+    prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training records again
     _check_rows(prepared, data)
     _check_leakage(prepared, data)
     return prepared
@@ -92,6 +82,8 @@ def unscored_rows(records: Sequence[RawRecord], scale: ScoreScale, *, source: st
     Raises:
         UserError: rows break the rules or have one id; all offenders are listed.
     """
+    if problem := missing_fields("the rows to judge", records, UNSCORED):
+        raise UserError(problem)
     reader = RowReader(scale=scale, delimiter="", missing_delimiter="append", training=False, source=source)
     problems, rows = [], {}
     for record in records:
@@ -130,12 +122,12 @@ def _pinned(data: Data) -> tuple[Data, list[str]]:
     return data.model_copy(update={"train": pin(TRAIN, data.train), "benchmarks": benchmarks}), warnings
 
 
-def _convert(records: Sequence[RawRecord], spec: Source, reader: RowReader, problems: list[str]) -> list[Record]:
+def _convert(given: Input, problems: list[str]) -> list[Record]:
     rows: list[Record] = []
     place_of: dict[str, str] = {}
-    for record in records:
+    for record in given.records:
         try:
-            made = reader.rows(record, spec.format)
+            made = given.reader.rows(record, given.format)
         except BadRowError as error:
             problems.append(f"{_place(record)}: {error}")
             continue
@@ -159,6 +151,21 @@ def _choose(rows: list[Record], limit: int | None, seed: int) -> list[Record]:
     return sorted(rows, key=lambda row: _shuffle_key(row["id"], seed))[:limit]
 
 
+def _note_of_cut(name: str, chosen: Sequence[Record], rows: Sequence[Record], parameter: str) -> list[str]:
+    return [f"{name}: {len(chosen)} of {len(rows)} rows used ({parameter})"] if len(chosen) < len(rows) else []
+
+
+def _note_of_holdout(rows: Sequence[Record], held_out: set[str], data: Data) -> str:
+    """The share that was really taken: whole instructions, and at least one."""
+    groups, taken = {row["group_id"] for row in rows}, sum(row["group_id"] in held_out for row in rows)
+    note = (
+        f"holdout: {len(held_out)} of {len(groups)} instructions, {taken} of {len(rows)} training rows "
+        f"(data.holdout_fraction {data.holdout_fraction:g})"
+    )
+    used = any(source.path == HOLDOUT for source in data.benchmarks.values())
+    return note if used else f"{note}, which nothing reads: no benchmark has `path: holdout`"
+
+
 def _shuffle_key(name: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}|{name}".encode()).hexdigest()
 
@@ -166,11 +173,17 @@ def _shuffle_key(name: str, seed: int) -> str:
 def _check_rows(prepared: Prepared, data: Data) -> None:
     found = f"{len(prepared.problems)} row(s) break the rules"
     if prepared.problems and data.on_bad_row == "error":
-        raise BadRowsError(f"{found} (data.on_bad_row: drop leaves them out and counts them):", prepared.problems)
+        raise BadRowsError(f"{found} (data.on_bad_row: drop leaves them out and counts them)", prepared.problems)
     tables = {"training": prepared.train, **prepared.benchmarks}
     if empty := [name for name, rows in tables.items() if not rows]:
-        missing = f"{prepared.num_without_delimiter} training row(s) have no delimiter (data.missing_delimiter)"
-        raise BadRowsError(f"no rows are left for {', '.join(empty)}; {missing}; {found}:", prepared.problems)
+        without = prepared.num_without_delimiter
+        reasons = [
+            f"no rows are left for {', '.join(empty)}",
+            *prepared.notes,
+            *([f"{without} training row(s) have no delimiter (data.missing_delimiter)"] if without else []),
+            *([found] if prepared.problems else []),
+        ]
+        raise BadRowsError("; ".join(reasons), prepared.problems)
 
 
 def _check_leakage(prepared: Prepared, data: Data) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ import pyarrow.parquet as pq
 from tract_core.base.errors import UserError, list_some
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_KINDS = (
+    "A .jsonl file has one object on each line, a .json file is one list of objects; a table (CSV) must become JSONL "
+    'first (docs/data.md, "From a spreadsheet to a judge")'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +35,11 @@ def read_records(folder: str | Path, path: str, *, split: str | None, revision: 
     Raises:
         UserError: the source is missing, empty, truncated, not UTF-8, or not a list of objects.
     """
+    name = name_of(folder, path)
     if path.startswith("hub:"):
         rows = _hub_rows(path.removeprefix("hub:"), split, revision)
-        name = path
     else:
-        file = Path(folder) / path
-        rows, name = list(_file_rows(file)), str(file)
+        rows = list(_file_rows(Path(name)))
     if not rows:
         raise UserError(f"{name}: no rows")
     if problems := [
@@ -43,8 +47,13 @@ def read_records(folder: str | Path, path: str, *, split: str | None, revision: 
         for number, row in enumerate(rows, start=1)
         if not isinstance(row, dict)
     ]:
-        raise UserError(f"{len(problems)} row(s) are no objects:\n{list_some(problems)}")
+        raise UserError(f"{len(problems)} row(s) are no objects. {_KINDS}:\n{list_some(problems)}")
     return [RawRecord(place=f"{name}, row {number}", fields=row) for number, row in enumerate(rows, start=1)]
+
+
+def name_of(folder: str | Path, path: str) -> str:
+    """The file, or the hub data set, as messages name it."""
+    return path if path.startswith("hub:") else str(Path(folder) / path)
 
 
 def commit_of(path: str, revision: str | None) -> str | None:
@@ -70,17 +79,33 @@ def commit_of(path: str, revision: str | None) -> str | None:
 def _file_rows(file: Path) -> Iterator[Any]:
     readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
     if file.suffix not in readers:
-        raise UserError(f"{file}: unknown kind of file; use one of {', '.join(readers)}")
+        raise UserError(
+            f"{file}: unknown kind of file; {', '.join(readers)} are read. {_KINDS}. "
+            f"This makes JSONL with the same columns:\n  {_from_csv(file)}"
+        )
     if not file.is_file():
         raise UserError(f"{file}: no such file; put it there, or change data.folder or the path in params.yaml")
     yield from readers[file.suffix](file)
+
+
+def _from_csv(file: Path) -> str:
+    """A shell's command that makes JSONL of the CSV of this name.
+
+    Python's own reader leaves each cell the text that it is; pandas makes a number of an id 7 and a null of a reply NA.
+    """
+    name = str(file).removesuffix(file.suffix)
+    source, target = shlex.quote(f"{name}.csv"), shlex.quote(f"{name}.jsonl")
+    rows = "csv.DictReader(open(sys.argv[1], encoding='utf-8-sig', newline=''))"
+    return f'python -c "import csv, json, sys; [print(json.dumps(row)) for row in {rows}]" {source} >{target}'
 
 
 def _json_rows(file: Path) -> Iterator[Any]:
     try:
         content = json.loads(_utf8(file))
     except json.JSONDecodeError as error:
-        raise UserError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); is the file complete?") from None
+        raise UserError(
+            f"{file}, line {error.lineno}: not valid JSON ({error.msg}); is the file complete? {_KINDS}"
+        ) from None
     except (RecursionError, ValueError) as error:  # brackets in brackets, a number of thousands of digits
         raise UserError(f"{file}: not readable JSON ({error})") from None
     if not isinstance(content, list):
@@ -100,7 +125,7 @@ def _jsonl_rows(file: Path) -> Iterator[Any]:
             except (RecursionError, ValueError) as error:
                 problems.append(f"{file}, line {number}: not readable JSON ({error})")
     if problems:
-        raise UserError(f"{len(problems)} line(s) are not JSON; is the file complete?\n{list_some(problems)}")
+        raise UserError(f"{len(problems)} line(s) are not JSON; is the file complete? {_KINDS}:\n{list_some(problems)}")
 
 
 def _parquet_rows(file: Path) -> Iterator[Any]:

@@ -134,6 +134,43 @@ def test_max_rows_is_a_seeded_choice_that_grows(tmp_path):
     assert ids(5) < ids(9) < ids(20)
 
 
+def test_rows_that_max_rows_leaves_out_are_noted(tmp_path):
+    write_jsonl(tmp_path, "train.jsonl", [plain_row(response=f"River {i}") for i in range(20)])
+    write_jsonl(tmp_path, "b.jsonl", [plain_row(instruction="Name a lake.", response=f"Lake {i}") for i in range(4)])
+
+    def notes(train, bench):
+        benchmarks = {"lakes": source("b.jsonl", "plain", max_rows=bench)}
+        settings = data(tmp_path, source("train.jsonl", "plain", max_rows=train), benchmarks)
+        return prepare.prepare(settings, SCALE, DELIMITER).notes
+
+    assert notes(None, None) == notes(20, 4) == []
+    assert notes(19, 1) == [
+        "training: 19 of 20 rows used (data.train.max_rows)",
+        "lakes: 1 of 4 rows used (data.benchmarks.lakes.max_rows)",
+    ]
+
+
+def test_the_note_of_a_holdout_has_the_share_that_was_taken(tmp_path):
+    """A fifth of 6 instructions is 1.2, so 2; and they have more rows than others."""
+    rows = [plain_row(instruction=f"Name river {i}.", response=str(r)) for i in range(6) for r in range(i + 1)]
+    prepared = run(tmp_path, rows, holdout_fraction=0.2, benchmarks={"held": source("holdout", "plain", max_rows=2)})
+    num_held = len(rows) - len(prepared.train)
+    assert prepared.notes == [
+        f"holdout: 2 of 6 instructions, {num_held} of 21 training rows (data.holdout_fraction 0.2)",
+        f"held: 2 of {num_held} rows used (data.benchmarks.held.max_rows)",
+    ]
+    (note,) = run(tmp_path, rows, holdout_fraction=0.2).notes
+    assert note.endswith("(data.holdout_fraction 0.2), which nothing reads: no benchmark has `path: holdout`")
+
+
+def test_a_table_left_empty_by_the_holdout_says_so(tmp_path):
+    with pytest.raises(prepare.BadRowsError) as caught:
+        run(tmp_path, [plain_row()], holdout_fraction=0.2, benchmarks={"held": source("holdout", "plain")})
+    assert str(caught.value) == (
+        "no rows are left for training; holdout: 1 of 1 instructions, 1 of 1 training rows (data.holdout_fraction 0.2)"
+    )
+
+
 def test_missing_delimiter_is_appended_or_dropped_and_counted(tmp_path):
     rows = [collection_row(), collection_row(orig_response="Nine.", orig_feedback="Seven is prime.")]
     assert len(run(tmp_path, rows, "feedback_collection").train) == 2
@@ -151,7 +188,9 @@ BAD = [
     ("plain", plain_row(instruction="  "), "'instruction': must not be empty"),
     ("plain", plain_row(response=7), "'response': must be a text, got 7"),
     ("plain", plain_row(descriptions=["a"]), "must be a list of 5 texts"),
-    ("plain", plain_row(feedback=None), "'feedback': must be a text"),
+    ("plain", plain_row(feedback=None), "'feedback': must be a text that says why this score; judges that write CoTs"),
+    ("plain", plain_row(feedback=""), "'feedback': must be a text that says why this score; judges that write CoTs"),
+    ("plain", plain_row(feedback=" "), "'feedback': must not be empty"),
     ("plain", plain_row(feedback="Good. So the overall score is 2"), "the score in the text must be the row's own (5)"),
     ("plain", plain_row(feedback="So the overall score is 5"), "must hold feedback before the score"),
     ("plain", plain_row(scores=[4, 5]), "exactly one score"),
@@ -245,6 +284,7 @@ def test_unscored_rows_need_no_gold_and_name_all_offenders():
         RawRecord(place=f"row {i}", fields={k: v for k, v in row.items() if k != "score"}) for i, row in enumerate(rows)
     ]
     assert prepare.unscored_rows(records[:1], SCALE, source="judge")[0]["gold"] is None
+    assert prepare.unscored_rows([], SCALE, source="judge") == []
     with pytest.raises(UserError, match=r"2 row\(s\) cannot be judged") as caught:
         prepare.unscored_rows(records, SCALE, source="judge")
     assert "row 1: field 'criteria'" in str(caught.value)
