@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from pipeline import preset
 from tests.conftest import SCALE, STYLE, X
@@ -50,3 +51,13 @@ def direct_examples(direct_encoder):
         direct_encoder.training_example(str(i), direct_encoder.prompt_ids(x), None, i % 5 + 1)
         for i, x in enumerate(inputs)
     ]
+
+
+def in_float64(model):
+    """The model in float64, its norms too: those of transformers compute in float32 whatever their input."""
+    for module in model.double().modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = lambda x, norm=module: torch.nn.functional.rms_norm(
+                x, x.shape[-1:], norm.weight, norm.variance_epsilon
+            )
+    return model

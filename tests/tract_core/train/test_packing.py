@@ -11,6 +11,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from tests.tract_core.train.conftest import in_float64
 from tract_core.base.errors import UserError
 from tract_core.train import packing
 
@@ -27,13 +28,13 @@ LENGTHS = (11, 3, 20)
 
 def llama():
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SHAPE)).double()
+    return in_float64(LlamaForCausalLM(LlamaConfig(**SHAPE)))
 
 
 def windowed():
     """Each token of the longest sequence sees 6 tokens in a layer."""
     torch.manual_seed(0)
-    return MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=6)).double()
+    return in_float64(MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=6)))
 
 
 def sequences():

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline import preset
 from tests import reference
 from tests.conftest import SCALE
+from tests.tract_core.train.conftest import in_float64
 from tract_core.base import tables
 from tract_core.base.errors import SignalError, UserError
 from tract_core.model import models
@@ -63,7 +64,7 @@ def around_steps(loop, *, before=lambda: None, after):
 def gradients(examples, seed_model, encoder, **changes):
     """In float64, so that what is compared is the arithmetic of the denominators and not float32's rounding."""
     loop = training._build_loop(examples, recipe(max_grad_norm=1e9, **changes), seed_model, encoder, None)
-    loop.module.double()
+    in_float64(loop.module)
     trained, steps = [p for p in loop.module.parameters() if p.requires_grad], []
     loop.optimizer.register_step_pre_hook(lambda *_: steps.append(torch.cat([p.grad.flatten() for p in trained])))
     loop.run()
@@ -89,7 +90,7 @@ def test_a_step_has_the_sum_of_the_gradients_of_its_parts(examples, seed_model, 
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     step, *_ = gradients(examples, seed_model, tiny_encoder)
     loop = training._build_loop(examples, recipe(), seed_model, tiny_encoder, None)
-    module = loop.module.double().train()
+    module = in_float64(loop.module).train()
     batches = [loop.collate([(examples[i], True) for i, _ in items]) for items in loop.order.micro_batches(0)]
     assert len(batches) == 4
     counts = torch.tensor([sum(float(batch[name].sum()) for batch in batches) for name in ("ce_mask_N", "counts_B")])
