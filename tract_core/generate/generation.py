@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from tract_core.base import tables
+from tract_core.base import tables, terminal
 from tract_core.base.config import Engine as EngineSettings
 from tract_core.base.config import Model, Sampling, Selfgen
 from tract_core.base.errors import UserError, list_some
@@ -147,7 +145,7 @@ class Generator:
         with self.store.held():
             missing = self._missing(batches)  # without what another process sampled in the meantime
             waiting = {request.key for batch in missing for request in batch}
-            with tqdm(total=len(waiting), unit="CoT", desc="CoTs") as progress:
+            with terminal.bar(total=len(waiting), unit="CoT", desc="CoTs") as progress:
                 for samples in self._started().generate(missing, score=score) if missing else []:
                     for sample in samples:
                         if sample.key not in waiting:
