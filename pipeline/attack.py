@@ -25,8 +25,10 @@ def main() -> str:
     predictions = generation.infer(
         generator, [*clean, *changed], seeds=params.infer.seeds, num_samples=params.infer.num_samples
     )
-    tables.write(places.attacked(given.row, given.seed), "predictions", predictions, generator.origin)
-    return f"{len(clean)} examples as they are, {len(changed)} attacked: {generation.describe(predictions)}"
+    out = places.attacked(given.row, given.seed)
+    tables.write(out, "predictions", predictions, generator.origin)
+    judged = f"{len(clean)} examples as they are and {len(changed)} attacked copies judged"
+    return f"{judged}: {generation.describe(predictions)} -> {out}"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def main() -> str:
     )
     tables.write_json(places.PROOF, {**checks.proof(encoder), "base": seed_model.identity})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
-    return f"every score is one token; longest sequences (limit {params.model.max_length}): {longest} tokens"
+    fits = f"the longest sequences fit model.max_length ({params.model.max_length}): {longest} tokens"
+    return f"each score is one token, {fits} -> {places.PROOF}"
 
 
 if __name__ == "__main__":

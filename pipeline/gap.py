@@ -31,7 +31,8 @@ def main() -> str:
         own = generation.infer(generator, looked_at, seeds=[given.seed], num_samples=1)
     for name, table in (("training", training), ("own", own)):
         tables.write(places.gap(given.row, given.seed, name), "predictions", table, generator.origin)
-    return f"{len(training)} examples after training CoTs, {len(own)} after own CoTs"
+    out = places.gap(given.row, given.seed, "own").parent
+    return f"{len(training)} examples scored after the CoTs of their training, {len(own)} after own CoTs -> {out}"
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ def main() -> str:
     predictions = generation.infer(
         generator, places.benchmark_examples(), seeds=params.infer.seeds, num_samples=num_samples
     )
-    out = places.curve if given.curve else places.predictions
-    tables.write(out(given.row, given.seed), "predictions", predictions, generator.origin)
-    return generation.describe(predictions)
+    out = (places.curve if given.curve else places.predictions)(given.row, given.seed)
+    tables.write(out, "predictions", predictions, generator.origin)
+    return f"{generation.describe(predictions)} -> {out}"
 
 
 if __name__ == "__main__":

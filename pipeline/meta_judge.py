@@ -39,8 +39,9 @@ def main() -> str:
         resamples=params.statistics.resamples,
     )
     found = {"annotator": compared["a"], "a1": compared["b"], "annotator minus a1": compared["difference"]}
-    tables.write_json(places.meta_judge_file(seed), {"judge": name, **found})
-    return f"{len(own)} examples, {ratings['annotator'].num_calls + ratings['a1'].num_calls} questions asked"
+    out, asked = places.meta_judge_file(seed), sum(rated.num_calls for rated in ratings.values())
+    tables.write_json(out, {"judge": name, **found})
+    return f"the annotator's and a1's CoTs of {len(own)} examples rated, {asked} questions asked -> {out}"
 
 
 if __name__ == "__main__":

@@ -42,8 +42,10 @@ def main() -> str:
         )
         for name, cots in sources.items()
     }
-    tables.write_json(places.perplexity_file(seed), found)
-    return ", ".join(f"{name} {_shown(result)}" for name, result in found.items())
+    out = places.perplexity_file(seed)
+    tables.write_json(out, found)
+    values = ", ".join(f"{name} {_shown(result)}" for name, result in found.items())
+    return f"of CoTs under the seed model, by writer: {values} -> {out}"
 
 
 def _shown(result: dict[str, Any]) -> str:

@@ -3,14 +3,12 @@
 Runs no stage. The costs are projections from arithmetic (tract_core/plan/cost.py), not measurements.
 """
 
-import argparse
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from transformers import AutoConfig
 
-from tract_core.base import config, places, process, tables
+from tract_core.base import config, places, process, tables, terminal
 from tract_core.base.config import Params
 from tract_core.base.errors import UserError
 from tract_core.base.tables import Record
@@ -27,14 +25,14 @@ _STATES: tuple[State, ...] = ("valid", "cached", "remote", "runs")
 
 
 def main() -> str:
-    parser = argparse.ArgumentParser()
+    parser = process.Parser()
     parser.add_argument("--device", choices=sorted(DEVICES), default="cpu")
     device = DEVICES[parser.parse_args().device]
     if not places.TRAIN_EXAMPLES.exists():
         raise UserError("the examples are not there yet; run `dvc repro check` first (no model is loaded)")
     found = states.stage_states()
     costs = projected(config.load(), device, [stage for stage, state in found.items() if state == "runs"])
-    sys.stdout.write("\n".join(table(found, costs, device)) + "\n")
+    terminal.say(terminal.out(), "\n".join(table(found, costs, device)))
     whole = total(costs.values())
     return f"projected for {device.name}: {hours(whole.seconds)}, {size(whole.disk)} of new artifacts"
 

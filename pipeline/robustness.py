@@ -19,8 +19,9 @@ def main() -> str:
     runs = collecting.all_runs(row, params.seeds, places.attacked)
     predictions = [found for run in runs.values() for found in run]
     records = robustness.table(predictions, places.benchmark_examples(), scale, params.score, bootstrap)
-    tables.write_json(places.robustness_file(row), {"attacks": records})
-    return f"expected score with and without each attack\n{robustness.describe(row, records)}"
+    out = places.robustness_file(row)
+    tables.write_json(out, {"attacks": records})
+    return f"shift of the expected score by each attack -> {out}\n{robustness.describe(row, records)}"
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ def main() -> str:
     generator = generators.generator(params, seed_model, encoder, adapter, "selfgen")
     examples = tables.read(places.TRAIN_EXAMPLES, "examples")
     cots = generation.self_generate(generator, examples, given.seed, params.selfgen)
-    tables.write(places.own_cots(given.row, given.seed), "cots", cots, generator.origin)
+    out = places.own_cots(given.row, given.seed)
+    tables.write(out, "cots", cots, generator.origin)
     changed = generation.share_reencoded_differently(cots, encoder)
-    return f"{generation.describe(cots)}; {changed:.1%} encode to other ids than were sampled"
+    return f"{generation.describe(cots)}; the text of {changed:.1%} gives other token ids than were drawn -> {out}"
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def test_the_first_own_cot_of_each_example_is_rated_and_no_other(tmp_path, monke
     monkeypatch.setattr(asking, "meta_judge_model", lambda params: (ask, "a judge"))
     tables.write(places.TRAIN_EXAMPLES, "examples", [example("a"), example("b")], {})
     tables.write(places.own_cots("a1", 42), "cots", [own_cot(name, k) for name in "ab" for k in range(3)], {})
-    assert meta_judge.main() == "2 examples, 4 questions asked"
+    line = meta_judge.main()
+    assert line.startswith("the annotator's and a1's CoTs of 2 examples rated, 4 questions asked -> artifacts/")
     found = tables.read_json(places.meta_judge_file(42))["annotator minus a1"]
     assert (found["mean"], found["n_pairs"]) == (0.0, 2)
     for text in ("Annotator's of a.", "Annotator's of b.", "Own 0 of a.", "Own 0 of b."):

@@ -12,6 +12,10 @@ class UserError(ValueError):
     """Bad parameters, data, model or environment: the message says what, where and the remedy."""
 
 
+class LibraryError(UserError):
+    """A library failed, or a process of its own: what it wrote may say more than its exception."""
+
+
 class DiskFullError(UserError):
     """There was no room for a file; what stood at its place before is whole."""
 

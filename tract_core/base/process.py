@@ -7,16 +7,30 @@ import select
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from tract_core.base.errors import SignalError, UserError, is_disk_full
-from tract_core.base.secrets import without_secrets
+from tract_core.base import terminal
+from tract_core.base.errors import LibraryError, SignalError, UserError, is_disk_full
+
+LOGS = Path("work/logs")
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose help and errors are our own words."""
+
+    def print_help(self, file: object = None) -> None:
+        terminal.say(terminal.out(), self.format_help())
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}\n{self.format_usage()}")
 
 
 def arguments(*names: str, optional: Sequence[str] = (), flags: Sequence[str] = ()) -> argparse.Namespace:
     """`--row NAME`, `--seed N` and the like: what the matrices of dvc.yaml pass; an optional one left out is None."""
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     for name in (*names, *optional):
         parser.add_argument(f"--{name}", type=int if name == "seed" else str, required=name in names)
     for name in flags:
@@ -56,38 +70,45 @@ def _stop_at_signals() -> None:
         signal.signal(number, stop)
 
 
-def _hide_secrets() -> None:
-    """What Python writes to stdout and stderr goes there without them, whoever writes it.
-
-    Warnings, threads and the log handlers of libraries hold these streams already: so their `write` is replaced.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        stream.write = lambda text, write=stream.write: write(without_secrets(text))  # type: ignore[method-assign]
-
-
 def run(main: Callable[[], str]) -> None:
-    """Run a script's main, print its one line of result; exit 2 for a UserError, 128 + n after signal n."""
+    """Run a script's main, print its one line of result; exit 2 for a UserError, 128 + n after signal n.
+
+    Everything but our own words goes to work/logs/STAGE.log.
+    """
     # Nothing but hub ids needs the network, and a hub call that hangs would hold up a finished stage.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    _hide_secrets()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    name = Path(sys.argv[0]).stem
+    name, rank = os.environ.get("DVC_STAGE") or Path(sys.argv[0]).stem, int(os.environ.get("RANK", "0"))
+    _start_logging(LOGS / f"{name.replace('/', '_')}{f'.rank_{rank}' if rank else ''}.log")
     _end_with_dvc()
     _stop_at_signals()
     try:
         line = main()
-    except UserError as error:
-        sys.stderr.write(f"\n{name}: {error}\n")
-        sys.exit(2)
-    except OSError as error:  # outside of what `tables` writes, as in a library's cache
-        if not is_disk_full(error):
-            raise
-        sys.stderr.write(f"\n{name}: {error.filename or 'a file'}: the disk or its quota is full\n")
-        sys.exit(2)
-    except SignalError as stop:
-        sys.stderr.write(f"\n{name}: {stop}\n")
-        sys.exit(128 + stop.number)
-    if int(os.environ.get("RANK", "0")) == 0:
-        sys.stdout.write(f"{name}: {line}\n")
-        sys.stdout.flush()
+    except (Exception, SignalError) as error:
+        code, words = _ending(error)
+        terminal.say(terminal.err(), f"\n{name}: {words}")
+        sys.exit(code)
+    finally:
+        terminal.hide_secrets_in_log()
+    if rank == 0:
+        terminal.say(terminal.out(), f"{name}: {line}")
+
+
+def _start_logging(file: Path) -> None:
+    """Ours to the terminal; all to the file, or where there is none, to stderr."""
+    diverted = terminal.divert(file)
+    terminal.hide_secrets(sys.stdout, sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for ours in ("tract_core", "pipeline") if diverted else ():
+        logging.getLogger(ours).addHandler(logging.StreamHandler(terminal.err()))
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """The exit code after an error, and what is said of it."""
+    if isinstance(error, SignalError):
+        return 128 + error.number, str(error)
+    if isinstance(error, UserError):
+        return 2, f"{error}{terminal.last_words() if isinstance(error, LibraryError) else ''}"
+    if isinstance(error, OSError) and is_disk_full(error):  # outside of what `tables` writes, as in a library's cache
+        return 2, f"{error.filename or 'a file'}: the disk or its quota is full"
+    return 1, f"{''.join(traceback.format_exception(error)).rstrip()}{terminal.last_words()}"

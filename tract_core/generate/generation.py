@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from tract_core.base import tables
+from tract_core.base import tables, terminal
 from tract_core.base.config import Engine as EngineSettings
 from tract_core.base.config import Model, Sampling, Selfgen
 from tract_core.base.errors import UserError, list_some
@@ -33,6 +31,13 @@ from tract_core.text.encoding import Encoder
 logger = logging.getLogger(__name__)
 
 _FAILED = "%d request(s) failed; their rows have status `error` and no score, and a rerun of the stage asks again:\n%s"
+_IN_WORDS = {
+    "ok": "ok",
+    "truncated": "cut off at sampling.max_new_tokens",
+    "no_delimiter": "ended without the score sentence",
+    "empty": "empty",
+    "error": "failed",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +152,7 @@ class Generator:
         with self.store.held():
             missing = self._missing(batches)  # without what another process sampled in the meantime
             waiting = {request.key for batch in missing for request in batch}
-            with tqdm(total=len(waiting), unit="CoT", desc="CoTs") as progress:
+            with terminal.bar(total=len(waiting), unit="CoT", desc="CoTs") as progress:
                 for samples in self._started().generate(missing, score=score) if missing else []:
                     for sample in samples:
                         if sample.key not in waiting:
@@ -321,10 +326,11 @@ def with_gold(cots: Sequence[Record], examples: Sequence[Record]) -> list[Record
 
 
 def describe(cots: Sequence[Record]) -> str:
-    """Counts for the stage's line of output."""
-    counts = ", ".join(f"{count} {status}" for status, count in tables.count_statuses(cots).items() if count)
+    """For the stage's output: how many there are, how long, and in which state; without CoT, of their scores."""
+    counts = [f"{count} {_IN_WORDS[status]}" for status, count in tables.count_statuses(cots).items() if count]
     mean = sum(cot["num_tokens"] for cot in cots) / max(1, len(cots))
-    return f"{len(cots)} CoTs ({counts}), {mean:.0f} tokens on average"
+    what = f"CoTs of {mean:.0f} tokens on average" if mean else "scores read"
+    return f"{len(cots)} {what}: {', '.join(counts) or 'none'}"
 
 
 def share_reencoded_differently(cots: Sequence[Record], encoder: Encoder) -> float:

@@ -61,4 +61,4 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
     else:
         predictions = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
     tables.write(out, "predictions", predictions, source.origin)
-    return generation.describe(predictions)
+    return f"{generation.describe(predictions)} -> {out}"

@@ -159,7 +159,7 @@ def describe(row: str, result: Mapping[str, Any]) -> str:
     benches = [bench for bench in result if bench != MEAN]
     place = f" on {benches[0]}" if len(benches) == 1 else f", mean over {len(benches)} benchmarks"
     found = result[benches[0] if len(benches) == 1 else MEAN]["rail"]
-    return f"{row}{place}: {_describe_rail(found)}" + "".join(
+    return f"{row}, expected score against gold{place}: {_describe_rail(found)}" + "".join(
         f"\n  warning: {bench}: the scores together have a median probability of {mass:.3f}, below {LOW_MASS}; the "
         "rest pulls the expected score towards 0: train longer, or read rail_renormalized"
         for bench in benches
@@ -173,7 +173,7 @@ def _describe_rail(found: Mapping[str, Any]) -> str:
         for name in ("pearson", "spearman", "kendall", "rmse", "mae")
     )
     reason = f" ({found['undefined']})" if "undefined" in found else ""
-    return f"{numbers}{reason}; n {found['n']}, n_ok {found['n_ok']:g}"
+    return f"{numbers}{reason}; {found['n_ok']:g} of {found['n']} examples have a score"
 
 
 def scatter(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> list[dict[str, Any]]:

@@ -19,9 +19,8 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from tqdm import tqdm
 
-from tract_core.base import tables
+from tract_core.base import tables, terminal
 from tract_core.base.errors import UserError
 from tract_core.generate.free_decoding import last_verdict
 from tract_core.text.prompts import JudgeInput, PromptStyle, render_rubric
@@ -195,7 +194,7 @@ def rate(prompts: Sequence[str], ask: Ask, *, name: str, folder: str | Path, pro
     """
     values: list[int | None] = []
     calls: list[int] = []
-    for prompt in tqdm(prompts, desc="meta-judge", unit="CoT", disable=not progress):
+    for prompt in terminal.bar(prompts, desc="meta-judge", unit="CoT", disable=not progress):
         replies, num_calls = _replies(prompt, ask, name, Path(folder))
         values.append(read_rating(replies[-1]))
         calls.append(num_calls)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from tract_core.base import terminal
 from tract_core.model.objectives import token_cross_entropy
 
 Pair = tuple[Sequence[int], Sequence[int]]
@@ -66,7 +66,7 @@ def cot_surprisal(model: Any, pairs: Sequence[Pair], *, batch_size: int, progres
     # The longest first: sequences of like length are padded little, and too large a batch fails at once.
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     sums = [0.0] * len(pairs)
-    with tqdm(total=len(pairs), desc="perplexity", unit="CoT", disable=not progress) as bar:
+    with terminal.bar(total=len(pairs), desc="perplexity", unit="CoT", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             for index, value in zip(batch, _batch_surprisal(model, [pairs[i] for i in batch]), strict=True):

@@ -20,9 +20,9 @@ from accelerate.utils import gather_object
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import get_scheduler
 
+from tract_core.base import terminal
 from tract_core.base.config import Train
 from tract_core.base.errors import SignalError, UserError
 from tract_core.model.objectives import CotRaftLoss, Objective, cot_raft, denominators
@@ -160,7 +160,7 @@ class Loop:
     def _take_steps(self) -> None:
         """Up to the last one, or a signal."""
         quiet = not self.accelerator.is_main_process
-        with tqdm(total=self.last, initial=self.step, desc="training", unit="step", disable=quiet) as bar:
+        with terminal.bar(total=self.last, initial=self.step, desc="training", unit="step", disable=quiet) as bar:
             while self.step < self.last and self._signal is None:
                 norm, rate = self._take_step()
                 if self.step % self.log_every == 0:

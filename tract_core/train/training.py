@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -92,6 +93,8 @@ def train_adapter(
         "start": None if start is None else tables.manifest_hash(start),
     }
     first = int(os.environ.get("RANK", "0")) == 0
+    if first and recipe.objective.ce_weight and recipe.objective.lam:
+        logger.info(_describe_weights(examples, recipe.objective))
     fingerprint = {**origin, "examples": len(examples), "ranks": int(os.environ.get("WORLD_SIZE", "1"))}
     with checkpoints.opened(Path(work), fingerprint, lock=first) as store:
         loop = _build_loop(examples, recipe, seed_model, encoder, start, store)
@@ -104,7 +107,7 @@ def train_adapter(
         loop.accelerator.wait_for_everyone()
         if first:
             store.discard()
-    return _describe(examples, recipe, loop.records)
+    return _describe(loop, out)
 
 
 def _run(loop: Loop, store: Checkpoints) -> None:
@@ -193,18 +196,17 @@ def _model_to_train(
     return model
 
 
-def _describe(examples: Sequence[Encoded], recipe: Recipe, records: Sequence[Mapping[str, float]]) -> str:
-    """What was trained on, lambda in all three units, and where the loss went."""
-    return (
-        f"{len(examples)} examples, {recipe.train.epochs} epochs; {_describe_weights(examples, recipe.objective)}; "
-        f"loss {records[0]['loss']:.3f} -> {records[-1]['loss']:.3f}, "
-        f"squared error {records[0]['squared_error']:.3f} -> {records[-1]['squared_error']:.3f}"
-    )
+def _describe(loop: Loop, out: str | Path) -> str:
+    """What was done, where the loss went, and where the adapter is."""
+    tenth = max(1, len(loop.records) // 10)
+    first, last = (fmean(record["loss"] for record in part) for part in (loop.records[:tenth], loop.records[-tenth:]))
+    steps = tenth * loop.log_every
+    which = f"means of the first and last {steps} steps" if steps > 1 else "the first and the last step"
+    course = f"loss {first:.3g} -> {last:.3g} ({which})" if len(loop.records) > 1 else f"loss {first:.3g}"
+    return f"{loop.step} steps on {len(loop.examples)} examples, {course} -> {out}"
 
 
 def _describe_weights(examples: Sequence[Encoded], objective: Objective) -> str:
-    if objective.ce_weight == 0:
-        return "squared error alone"
     mean_cot = sum(example.num_cot for example in examples) / len(examples)
     units = objective.lambda_in_units(mean_cot + objective.ce_on_score + objective.ce_on_eos)
-    return "lambda in units of " + ", ".join(f"{name} {value:.3g}" for name, value in units.items())
+    return "lambda in the unit of each loss.normalization: " + ", ".join(f"{k} {v:.3g}" for k, v in units.items())

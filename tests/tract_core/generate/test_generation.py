@@ -474,7 +474,7 @@ def test_a_request_that_fails_is_a_row_without_a_score_and_the_others_are_as_eve
     )
     assert failed["probs"] is failed["label_mass"] is failed["sampled_score"] is None
     assert all(row["status"] == "ok" for row in others)
-    assert "4 ok, 1 error" in generation.describe(drawn)
+    assert "4 ok, 1 failed" in generation.describe(drawn)
     assert "train, id e3, k 0: error: too long" in caplog.text
     again, fake = run(FakeEngine(encoder, write=write))  # nothing that failed is kept
     assert {request.seed for request in fake.asked} == seeds_of("e3")

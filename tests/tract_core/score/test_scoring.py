@@ -252,11 +252,14 @@ def test_by_run_averages_the_cots_of_each_run_by_itself():
 def test_the_line_shows_the_only_benchmark_or_the_mean_over_several():
     rows = [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(3))]
     line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
-    assert line == "a1 on b: pearson 1.000, spearman 1.000, kendall 1.000, rmse 1.414, mae 1.000; n 2, n_ok 2"
+    assert line == (
+        "a1, expected score against gold on b: pearson 1.000, spearman 1.000, kendall 1.000, rmse 1.414, mae 1.000; "
+        "2 of 2 examples have a score"
+    )
     rows += [row(str(n), float(n), one_hot(n), bench="c") for n in (1, 3, 5)]
     line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b", "c"], SCALE, FLAG))
-    assert line.startswith("a1, mean over 2 benchmarks: pearson 1.000")
-    assert line.endswith("rmse 0.707, mae 0.500; n 5, n_ok 5")
+    assert line.startswith("a1, expected score against gold, mean over 2 benchmarks: pearson 1.000")
+    assert line.endswith("rmse 0.707, mae 0.500; 5 of 5 examples have a score")
 
 
 def test_the_headline_is_the_mean_over_benchmarks_and_the_share_of_bad_cots():
@@ -280,7 +283,7 @@ def test_the_headline_is_the_mean_over_benchmarks_and_the_share_of_bad_cots():
 def test_constant_predictions_are_said_in_the_line():
     rows = [row("a", 1.0, one_hot(3)), row("b", 5.0, one_hot(3))]
     line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
-    assert "a1 on b: pearson undefined" in line
+    assert "on b: pearson undefined" in line
     assert "all predictions are equal" in line
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -233,10 +234,33 @@ def records(out):
 GOLDEN = [8.416807, 8.206663, 7.515275, 7.361466]
 
 
-def test_golden_run(examples, seed_model, tiny_encoder, tmp_path):
+def test_golden_run(examples, seed_model, tiny_encoder, tmp_path, caplog):
+    caplog.set_level("INFO", logger="tract_core.train.training")
     line = train(examples, seed_model, tiny_encoder, tmp_path / "a")
     assert [record["loss"] for record in records(tmp_path / "a")] == pytest.approx(GOLDEN, rel=1e-4)
-    assert "11 examples, 2 epochs; lambda in units of authors 1, token_mean 0.125" in line
+    assert line == f"4 steps on 11 examples, loss 8.42 -> 7.36 (the first and the last step) -> {tmp_path / 'a'}"
+    assert "lambda in the unit of each loss.normalization: authors 1, token_mean 0.125, equation4" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("losses", "log_every", "course"),
+    [
+        ([3.619], 1, "1 steps on 2 examples, loss 3.62"),
+        ([4.0, 2.0], 1, "2 steps on 2 examples, loss 4 -> 2 (the first and the last step)"),
+        # Means of 4 and 3, and of 2 and 1.
+        (
+            [4.0, 3.0, *[9.0] * 16, 2.0, 1.0],
+            5,
+            "100 steps on 2 examples, loss 3.5 -> 1.5 (means of the first and last 10 steps)",
+        ),
+    ],
+)
+def test_the_line_of_a_training_says_where_the_loss_went(losses, log_every, course):
+    steps = log_every * len(losses)
+    loop = SimpleNamespace(
+        records=[{"loss": loss} for loss in losses], log_every=log_every, step=steps, examples=["a", "b"]
+    )
+    assert training._describe(loop, "adapter") == f"{course} -> adapter"
 
 
 def test_an_adapter_folder_is_complete_and_byte_stable(examples, seed_model, tiny_encoder, tmp_path):
@@ -378,11 +402,14 @@ def test_a_start_with_other_lora_settings_is_refused_and_nothing_is_saved(exampl
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a.csv", "work"]
 
 
-def test_raft_without_cots_trains_on_the_squared_error_alone(direct_examples, seed_model, direct_encoder, tmp_path):
+def test_raft_without_cots_trains_on_the_squared_error_alone(
+    direct_examples, seed_model, direct_encoder, tmp_path, caplog
+):
     """Row B.4: no sequence has a token with cross-entropy, so no lambda has a unit."""
     some = direct_examples[:8]
-    line = train(some, seed_model, direct_encoder, tmp_path / "a", kind="raft", lam=0.0, epochs=2)
-    assert "8 examples, 2 epochs; squared error alone; loss " in line
+    caplog.set_level("INFO", logger="tract_core.train.training")
+    train(some, seed_model, direct_encoder, tmp_path / "a", kind="raft", lam=0.0, epochs=2)
+    assert "lambda" not in caplog.text
     logits, labels = logits_and_labels(models.load_model(seed_model, "float32"), some)
     ids = list(direct_encoder.score_tokens.label_ids)
     scores = [reference.expected_score(z, y, ids, SCALE.values)[0] for z, y in zip(logits, labels, strict=True)]
@@ -395,10 +422,11 @@ def test_raft_without_cots_trains_on_the_squared_error_alone(direct_examples, se
     assert all(tensor.abs().max() > 0 for tensor in weights.values())  # LoRA's B starts at 0
 
 
-def test_raft_with_cots_learns_no_cot(examples, seed_model, tiny_encoder, tmp_path):
+def test_raft_with_cots_learns_no_cot(examples, seed_model, tiny_encoder, tmp_path, caplog):
     """Row sequential: the loss is the squared error's part, while the CoT's cross-entropy is only logged."""
-    line = train(examples, seed_model, tiny_encoder, tmp_path / "a", kind="raft")
-    assert "squared error alone" in line
+    caplog.set_level("INFO", logger="tract_core.train.training")
+    train(examples, seed_model, tiny_encoder, tmp_path / "a", kind="raft")
+    assert "lambda" not in caplog.text
     first = records(tmp_path / "a")[0]
     assert first["cross_entropy"] > 1
     assert first["loss"] == pytest.approx(first["squared_error"] / 8, rel=1e-5)

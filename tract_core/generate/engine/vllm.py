@@ -22,7 +22,7 @@ from vllm.inputs import TokensPrompt
 from vllm.utils.cpu_resource_utils import get_memory_node_info
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from tract_core.base.errors import UserError
+from tract_core.base.errors import LibraryError
 from tract_core.generate.engine.base import (
     Decoding,
     Request,
@@ -94,7 +94,7 @@ class VllmEngine:
                 **options,
             )
         except (RuntimeError, ValueError, MemoryError) as error:
-            raise UserError(
+            raise LibraryError(
                 f"vLLM does not start: {error}. If it is memory, lower engine.batch_size or change engine.memory "
                 f"({memory}: GiB of KV cache on a CPU, share of the memory on a GPU)"
             ) from None
@@ -114,7 +114,7 @@ class VllmEngine:
                     ready, finished, handed_on = finished, [], time.monotonic()
                     yield ready
         except (EngineDeadError, RuntimeError, MemoryError) as error:
-            raise UserError(
+            raise LibraryError(
                 f"the vLLM engine died: {type(error).__name__}: {error}. If it was memory, lower engine.batch_size or "
                 "engine.memory. Finished CoTs are kept, and a rerun asks for the others"
             ) from None

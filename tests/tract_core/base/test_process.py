@@ -1,0 +1,147 @@
+"""What a stage prints, from a stub whose library writes to every door: Python's streams, descriptors, a child."""
+
+import os
+import pty
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tests.pipeline.graph import ROOT
+
+SECRET = "canary-of-test-process"
+STAGE = """
+import logging, os, subprocess, sys, warnings
+from tract_core.base import process, terminal
+from tract_core.base.errors import LibraryError, UserError
+
+def noise(word):
+    print(word, "python out")
+    print(word, "python err", file=sys.stderr)
+    logging.getLogger("vllm").warning("%s of a log", word)
+    warnings.warn(f"{word} of a warning", FutureWarning)
+    for number in (1, 2):
+        os.write(number, f"{word} descriptor {number}\\n".encode())
+    subprocess.run(f"echo {word} child out; echo {word} child err >&2", shell=True, check=True)
+
+def main():
+    noise(os.environ.get("MY_TOKEN", "noise"))
+    logging.getLogger("tract_core.text.examples").warning("2 of 3 examples are left out")
+    BODY
+    return "all is well"
+
+process.run(main)
+"""
+DOORS = ("python out", "python err", "of a log", "of a warning", *(f"descriptor {n}" for n in (1, 2)))
+DOORS += ("child out", "child err")
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """Runs the stub: exit code, what stood on the terminal, and the log."""
+
+    def run(body="pass", *, launch=(), arguments=(), **env):
+        (tmp_path / "stub.py").write_text(STAGE.replace("BODY", body))
+        command = [*launch, sys.executable, "stub.py", *arguments]
+        env = {"PYTHONPATH": str(ROOT), **os.environ, **env}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+        logs = {file.name: file.read_text() for file in tmp_path.glob("work/logs/*")}
+        return SimpleNamespace(code=done.returncode, out=done.stdout, err=done.stderr, logs=logs)
+
+    return run
+
+
+def test_the_terminal_has_our_words_and_the_log_has_all_others(stage):
+    done = stage()
+    assert (done.code, done.out) == (0, "stub: all is well\n")
+    assert done.err == "2 of 3 examples are left out\n"
+    (log,) = done.logs.values()
+    assert [door for door in DOORS if f"noise {door}" not in log] == []
+    assert list(stage(MY_TOKEN="later").logs) == ["stub.log"]
+    assert "noise" not in stage(MY_TOKEN="later").logs["stub.log"]  # the last run alone
+
+
+def test_the_stage_of_dvc_names_the_line_and_the_log_and_each_rank_has_its_own(stage):
+    # The process that would have started it, by another value of DVC_STAGE, is this one.
+    first = stage(DVC_STAGE="infer@tract-42")
+    assert first.out == "infer@tract-42: all is well\n"
+    second = stage(DVC_STAGE="infer@tract-42", RANK="1")
+    assert (second.code, second.out) == (0, "")
+    assert set(second.logs) == {"infer@tract-42.log", "infer@tract-42.rank_1.log"}
+
+
+def test_an_unexpected_error_shows_its_traceback_and_where_the_log_is_and_how_it_ends(stage):
+    done = stage("raise RuntimeError('lost a child')")
+    assert (done.code, done.out) == (1, "")
+    assert "Traceback" in done.err
+    assert "RuntimeError: lost a child\nWhat libraries wrote is in work/logs/stub.log; its last lines:\n" in done.err
+    assert "  noise child err\n" in done.err
+
+
+def test_a_user_error_is_its_message_alone_and_one_of_a_library_has_its_last_lines(stage):
+    done = stage("raise UserError('data: no such file')")
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "2 of 3 examples are left out\n\nstub: data: no such file\n"
+    done = stage("raise LibraryError('the engine died')")
+    assert done.code == 2
+    assert "\nstub: the engine died\nWhat libraries wrote is in work/logs/stub.log; its last lines:\n" in done.err
+    assert "  noise child err\n" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_secrets_are_hidden_on_the_terminal_and_in_the_log(stage):
+    done = stage("raise RuntimeError('401 for ' + os.environ['MY_TOKEN'])", MY_TOKEN=SECRET)
+    (log,) = done.logs.values()
+    assert "401 for [MY_TOKEN]" in done.err
+    assert [door for door in DOORS if f"[MY_TOKEN] {door}" not in log] == []
+    assert SECRET not in done.err + log
+
+
+def test_a_crash_of_native_code_is_said(stage):
+    done = stage("import ctypes; ctypes.string_at(0)")
+    assert done.code < 0
+    assert "Segmentation fault" in done.err
+
+
+def test_wrong_arguments_and_help_are_said(stage):
+    body = "process.arguments('row')"
+    done = stage(body)
+    assert done.code == 2
+    assert "stub: the following arguments are required: --row\nusage: stub.py" in done.err
+    done = stage(body, arguments=["--help"])
+    assert (done.code, done.out[:14]) == (0, "usage: stub.py")
+
+
+@pytest.mark.parametrize(
+    "closing", ['"$@" >&-', '"$@" 2>&-', '"$@" <&- >&- 2>&-', '"$@" | true; exit ${PIPESTATUS[0]}']
+)
+def test_streams_that_are_closed_fail_no_stage(stage, closing):
+    done = stage("noise('more')", launch=["bash", "-c", closing, "bash"])
+    assert done.code == 0, done.err
+    assert [door for door in DOORS if f"more {door}" not in done.logs["stub.log"]] == []
+
+
+def test_without_a_place_for_the_log_all_stays_on_the_terminal(stage, tmp_path):
+    (tmp_path / "work").write_text("a file")
+    done = stage()
+    assert (done.code, done.out.splitlines()[-1]) == (0, "stub: all is well")
+    assert [door for door in DOORS if f"noise {door}" not in done.out + done.err] == []
+    assert done.err.count("2 of 3 examples are left out") == 1
+
+
+def test_a_bar_is_on_a_terminal_or_else_in_the_log(stage, tmp_path):
+    bar = "list(terminal.bar(range(3), desc='training'))"
+    done = stage(bar)
+    assert "training" not in done.err
+    assert "training: 100%" in done.logs["stub.log"]
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb") as terminal:
+        command = ["sh", "-c", 'stty cols 80 rows 24 <&2; exec "$@"', "sh", sys.executable, "stub.py"]
+        env = {"PYTHONPATH": str(ROOT), **os.environ}
+        subprocess.run(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=terminal, check=True)
+        shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "training: 100%" in shown
+    assert "noise" not in shown
+    assert "training" not in (tmp_path / "work/logs/stub.log").read_text()
