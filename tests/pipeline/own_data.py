@@ -7,6 +7,7 @@ import sys
 
 import yaml
 
+from pipeline import preset
 from tests.pipeline.graph import ROOT
 
 WORKED_EXAMPLE = (
@@ -14,6 +15,7 @@ WORKED_EXAMPLE = (
 )
 BLOCKS = dict(re.findall(r"^```(\w*)\n(.*?)^```$", WORKED_EXAMPLE, flags=re.MULTILINE | re.DOTALL))
 """Its blocks of code, one for each language; the one of "" is what the stage prints."""
+README = (ROOT / "README.md").read_text().partition("\n## Train on your own data\n")[2].partition("\n## ")[0]
 COLUMNS = ("question", "reply", "rating", "comment")
 BENCHMARK = "test"
 _TASKS = [
@@ -63,6 +65,23 @@ def set_parameters(folder, **changes):
     params = yaml.safe_load(file.read_text())
     params.update(benches=wanted["benches"], data={**params["data"], **wanted["data"], **changes})
     file.write_text(yaml.safe_dump(params))
+
+
+def set_as_in_readme(folder):
+    """README.md's lines in the section `data` of the default preset, whatever model the folder has."""
+    block = re.search(r"```yaml\n(.*?)```", README, flags=re.DOTALL)[1]
+    data = preset.values("laptop")["data"]
+    data["benchmarks"] = {BENCHMARK: data["benchmarks"].pop("support")}
+    file = folder / "params.yaml"
+    params = {**yaml.safe_load(file.read_text()), "name": "Ours", "benches": [BENCHMARK]}
+    file.write_text(yaml.safe_dump({**params, "data": _merged(data, yaml.safe_load(block))}))
+
+
+def _merged(below, above):
+    """Nested mappings, the second one's values first."""
+    if not isinstance(above, dict):
+        return above
+    return {**below, **{name: _merged(below.get(name), value) for name, value in above.items()}}
 
 
 def bring(folder, rows=None):

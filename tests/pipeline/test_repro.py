@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import shutil
 
 import pytest
 
+from tests.pipeline import own_data
 from tests.pipeline.rerun_table import expected, families
 from tests.tiny import save_tiny
 from tract_core.base import tables
@@ -142,6 +144,27 @@ def test_the_launcher_trains_on_two_ranks(clone):
     clone.set("train.micro_batch_size", 1)
     assert "train_stage1" in clone.repro("train_stage1@a1-42")
     assert losses() == pytest.approx(alone, rel=1e-4)
+
+
+def test_the_steps_of_the_readme_lead_from_a_spreadsheet_to_a_judged_file(clone):
+    """Each command that README.md names under "Train on your own data", in its order; the model is the tiny one."""
+    commands = re.findall(r"`(dvc repro|python -m [^`]+)`", own_data.README)
+    adapter = "artifacts/adapters/tract/seed_42"
+    judge = f"python -m pipeline.judge {adapter} new.jsonl --samples 4"
+    assert commands == ["python -m pipeline.validate", "dvc repro", "python -m pipeline.show", judge]
+    own_data.write_csv(clone.folder, own_data.fifty_ratings())
+    own_data.run_script(clone.folder)
+    own_data.set_as_in_readme(clone.folder)
+    new = {k: v for k, v in json.loads(own_data.BLOCKS["json"]).items() if k not in ("score", "feedback")}
+    (clone.folder / "new.jsonl").write_text(json.dumps(new) + "\n")
+    said = [clone.run(*command.split()).stdout for command in commands]
+    assert "complete and in range" in said[0]
+    assert "training 40 rows (8 instructions), test 10 rows (2 instructions)" in said[1]
+    assert "on 10 examples of 2 tasks" in said[2]
+    assert "Fewer than 10 tasks (test)" in " ".join(said[2].split())
+    (verdict,) = [json.loads(line) for line in (clone.folder / "new.scores.jsonl").read_text().splitlines()]
+    assert 0 <= verdict["expected_score"] <= 5
+    assert "Ours" in (clone.folder / "artifacts/report/index.html").read_text()
 
 
 def test_the_judge_scores_rows_without_gold(clone):
