@@ -80,7 +80,7 @@ def write(results: Path, folder: Path) -> list[Path]:
     for panel in panels(results):
         file = folder / f"{panel.name}.svg"
         with tables.atomic_file(file) as draft:
-            draft.write_bytes(figures._save(panel, "svg"))
+            draft.write_bytes(figures.save(panel, "svg"))
         written.append(file)
     return written
 
@@ -111,7 +111,7 @@ def draw_time(axes: Axes, *, name: str, entries: Sequence[Entry]) -> None:
     _plot(axes, entries, lambda line: line.median)
     for number, variant in enumerate(entries[0].lines):
         expected = [factor * entry.lines[variant].model for entry in entries]
-        axes.plot([entry.x for entry in entries], expected, "--", color=figures._SERIES[number], linewidth=1)
+        axes.plot([entry.x for entry in entries], expected, "--", color=figures.SERIES[number], linewidth=1)
     _say(axes, f"dashed: {_MODELS.get(name, 'FLOP model')}, fitted by one constant")
     axes.set(xlabel=_AXES[name], ylabel="processor time, s")
 
@@ -131,14 +131,14 @@ def _plot(axes: Axes, entries: Sequence[Entry], value: Callable[[Line], float]) 
 
 
 def _named(axes: Axes, x: Sequence[float], y: Sequence[float], number: int, name: str) -> None:
-    color = figures._SERIES[number]
-    axes.plot(x, y, "-", color=color, marker=figures._MARKERS[number], markersize=4)
+    color = figures.SERIES[number]
+    axes.plot(x, y, "-", color=color, marker=figures.MARKERS[number], markersize=4)
     text = name.replace(", ", ",\n").replace(" sharing", "\nsharing")
     axes.annotate(text, (x[-1], y[-1]), xytext=(7, 0), textcoords="offset points", va="center", color=color)
 
 
 def _say(axes: Axes, text: str) -> None:
-    axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", color=figures._GREY)
+    axes.text(0.02, 0.98, text, transform=axes.transAxes, va="top", color=figures.GREY)
 
 
 def rows_seconds(file: Path) -> dict[str, list[tuple[int, float]]]:
@@ -154,7 +154,7 @@ def draw_rows(axes: Axes, *, seconds: Mapping[str, Sequence[tuple[int, float]]])
     for number, (stage, points) in enumerate(seconds.items()):
         x, y = zip(*points, strict=True)
         _named(axes, x, y, number, stage)
-        axes.plot(x, [y[-1] * n / x[-1] for n in x], "--", color=figures._SERIES[number], linewidth=1)
+        axes.plot(x, [y[-1] * n / x[-1] for n in x], "--", color=figures.SERIES[number], linewidth=1)
     lowest = min(y for points in seconds.values() for _, y in points)
     _say(axes, "dashed: in proportion to the rows")
     axes.set(xscale="log", yscale="log", xlabel="rows", ylabel="clock time, s", ylim=(lowest / 2, None))

@@ -1,39 +1,41 @@
-"""The report: one self-contained page with every table and figure, and the figures as files.
+"""The report: one self-contained page about the judge, with every table and figure, and the figures as files.
 
 Run:    dvc repro report
-Reads:  artifacts/statistics.json, artifacts/results, artifacts/examples/benchmarks, params.yaml, docs/differences.md
+Reads:  artifacts/statistics.json, artifacts/results, artifacts/examples/benchmarks, plots/loss, params.yaml,
+        docs/differences.md
 Writes: artifacts/report/index.html, artifacts/report/figures
 """
 
 from pathlib import Path
 
 from tract_core.base import config, places, process, tables
-from tract_core.report import Report, choose_shown, render, write_figures
-from tract_core.score import collecting
+from tract_core.base.scale import ScoreScale
+from tract_core.report import Report, loss, panels, render, select, write_figures
+from tract_core.score import collecting, scoring
 
 
 def main() -> str:
     params = config.load()
+    scale, rows, seeds = ScoreScale.create(params.scale.values, params.scale.labels), params.matrix.scored, params.seeds
     statistics = tables.read_json(places.STATISTICS)
-    rows, examples = params.matrix.scored, places.benchmark_examples()
-    shown = []
-    for row in rows:
-        seed, predictions = collecting.first_run(row, params.seeds)
-        shown += choose_shown(row, seed, predictions, examples, params.scale.values)
-    page = render(
-        Report(
-            statistics=statistics,
-            params=params.resolved(),
-            traces={row: collecting.traces(row, params.seeds) for row in rows},
-            shown=shown,
-            differences=Path("docs/differences.md").read_text(encoding="utf-8"),
-            title="TRACT: rows of the paper",
-            predictions_root=str(places.RESULTS / "predictions"),
-        )
+    judge = (statistics["judge"] or {"row": rows[0]})["row"]
+    runs = ((row, *collecting.first_run(row, seeds)) for row in dict.fromkeys([judge, *rows]))
+    settings = params.resolved()
+    report = Report(
+        statistics=statistics,
+        params=settings,
+        traces={row: collecting.traces(row, seeds) for row in rows},
+        selection=select(runs, places.benchmark_examples(), scale, params.score),
+        points=scoring.scatter(collecting.runs(judge, seeds), params.benches, scale, params.score),
+        logs=loss.read(loss.behind(judge, settings["rows"]), seeds),
+        differences=Path("docs/differences.md").read_text(encoding="utf-8"),
+        title=params.name,
+        predictions_root=str(places.RESULTS / "predictions"),
     )
-    tables.write_text(places.REPORT / "index.html", page)
-    figures = write_figures(statistics, places.REPORT / "figures")
-    return f"{places.REPORT / 'index.html'}: {len(rows)} rows, {len(shown)} examples shown, {len(figures)} figure files"
+    tables.write_text(places.REPORT / "index.html", render(report))
+    figures = write_figures(panels(report), places.REPORT / "figures")
+    shown = len(report.selection.shown)
+    return f"{places.REPORT / 'index.html'}: {len(rows)} rows, {shown} predictions shown, {len(figures)} figure files"
 
 
 if __name__ == "__main__":

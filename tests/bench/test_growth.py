@@ -128,5 +128,5 @@ def test_other_measurements_give_another_plot_and_absent_ones_none(tmp_path):
 def test_the_plots_of_the_docs_are_those_of_the_results():
     """`python -m bench.growth --plot` draws them again."""
     panels = growth_plots.panels(measuring.RESULTS)
-    drawn = {f"{panel.name}.svg": figures._save(panel, "svg") for panel in panels}
+    drawn = {f"{panel.name}.svg": figures.save(panel, "svg") for panel in panels}
     assert drawn == {file.name: file.read_bytes() for file in growth_plots.FOLDER.iterdir()}

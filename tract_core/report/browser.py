@@ -3,16 +3,28 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from tract_core.base.config import Score
+from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
-from tract_core.score.scoring import average, rail
+from tract_core.report.cells import finite
+from tract_core.score.scoring import average, predict
 
-SHOWN_PER_ROW = 40
+MOST_SHOWN = 200
+"""Examples of a benchmark that are all shown."""
+SPACED, WORST = 100, 50
+"""Of a larger benchmark: that many by their ids alone, and that many with the judge's largest errors."""
+_DIGITS = 6
+
+Run = tuple[str, int | None, Sequence[Record]]
+"""Row, its training seed (None: not trained here), its predictions table."""
+Key = tuple[str, str]
+"""Benchmark and id of an example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +43,7 @@ class Cot:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One benchmark example as one model judged it."""
+    """One benchmark example as one row judged it."""
 
     row: str
     seed: int | None
@@ -50,61 +62,69 @@ class Shown:
     """Mean over the K CoTs of the expected score (RAIL), in units of the scale."""
     cots: Sequence[Cot]
 
+    @property
+    def key(self) -> Key:
+        """What all rows that judged this example share."""
+        return self.bench, self.id
+
+    @property
+    def error(self) -> float:
+        """How far the score is from gold; less than any other where there is no score."""
+        score = finite(self.expected_score)
+        return -1.0 if score is None else abs(score - self.gold)
+
+
+class Selection(NamedTuple):
+    """What the browser shows."""
+
+    shown: Sequence[Shown] = ()
+    chosen: Mapping[Key, str] = {}
+    """Why an example is shown: `all`, `spaced` or `worst`."""
+    about: Sequence[str] = ()
+    """How the examples of each benchmark were chosen, a sentence each."""
+
 
 _EXAMPLE_FIELDS = ("bench", "id", "instruction", "response", "reference", "criteria", "descriptions", "gold")
 
 
-def choose_shown(
-    row: str,
-    seed: int | None,
-    predictions: Sequence[Record],
-    examples: Sequence[Record],
-    values_Y: Sequence[float],
-    *,
-    limit: int = SHOWN_PER_ROW,
-) -> list[Shown]:
-    """At most `limit` examples of one model, evenly spaced over each benchmark's sorted ids.
+def select(runs: Iterable[Run], examples: Sequence[Record], scale: ScoreScale, score: Score) -> Selection:
+    """What is shown of each row: the same examples for all, chosen by the first one, the judge.
 
-    No judgement enters the choice, and all models that judged the same examples show the same ones. The CoTs
-    are those of the smallest inference seed.
+    The CoTs are those of the smallest inference seed.
 
     Args:
-        row: the model.
-        seed: its training seed.
-        predictions: rows of its predictions table.
+        runs: one run of each row, the judge first; rows without predictions are left out.
         examples: rows of the benchmarks' examples table.
-        values_Y: the scores of Y, in order.
-        limit: over all benchmarks together.
+        scale: Y.
+        score: which CoTs count.
     """
-    if not predictions:
-        return []
-    run_seed = min(found["run_seed"] for found in predictions)
-    cots: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for found in predictions:
-        if found["run_seed"] == run_seed:
-            cots[(found["source"], found["id"])].append(found)
     by_key = {(example["source"], example["id"]): example for example in examples}
-    benches = sorted({source for source, _ in cots})
-    share = max(1, limit // len(benches))
-    chosen = [key for bench in benches for key in _spaced(sorted(k for k in cots if k[0] == bench), share)]
-    return [_shown(row, seed, run_seed, by_key[key], cots[key], values_Y) for key in chosen[:limit]]
+    shown: list[Shown] = []
+    chosen: dict[Key, str] = {}
+    about: list[str] = []
+    for row, seed, predictions in runs:
+        found = _judged(row, seed, predictions, by_key, scale, score)
+        if not shown:
+            chosen, about = _choose(found)
+        shown += [one for one in found if one.key in chosen]
+    return Selection(shown, chosen, about)
 
 
-def embed(shown: Sequence[Shown], values_Y: Sequence[float], labels_Y: Sequence[str]) -> Markup:
-    """What is shown as JSON for a `<script type="application/json">`; examples that models share stand once.
+def embed(selection: Selection, values_Y: Sequence[float], labels_Y: Sequence[str]) -> Markup:
+    """What is shown as JSON for a `<script type="application/json">`; examples that rows share stand once.
 
     No character of it can end the element or start another one: `<`, `>` and `&` are written as escapes.
     """
-    examples: dict[tuple[str, str], int] = {}
-    listed: list[dict[str, Any]] = []
+    examples: dict[Key, dict[str, Any]] = {}
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for one in shown:
-        place = examples.setdefault((one.bench, one.id), len(examples))
-        if place == len(listed):
-            listed.append({name: getattr(one, name) for name in _EXAMPLE_FIELDS})
+    places: dict[Key, int] = {}
+    for one in selection.shown:
+        places.setdefault(one.key, len(places))
+        fields = {name: getattr(one, name) for name in _EXAMPLE_FIELDS}
+        examples.setdefault(one.key, {**fields, "chosen": selection.chosen.get(one.key, "all")})
         rows[one.row].append(
             {
-                "example": place,
+                "example": places[one.key],
                 "seed": one.seed,
                 "run_seed": one.run_seed,
                 "expected_score": one.expected_score,
@@ -114,46 +134,77 @@ def embed(shown: Sequence[Shown], values_Y: Sequence[float], labels_Y: Sequence[
     content = {
         "values": list(values_Y),
         "labels": list(labels_Y),
-        "examples": listed,
+        "examples": list(examples.values()),
         "rows": [{"row": row, "samples": found} for row, found in rows.items()],
     }
     return Markup(script_json(content))
 
 
 def script_json(content: Any) -> str:
-    """JSON that is safe inside a script element; numbers that are not finite become null."""
-    text = json.dumps(_without_nan(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    """JSON that is safe inside a script element; floats have six digits, those that are not finite become null."""
+    text = json.dumps(_rounded(content), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _spaced(keys: Sequence[tuple[str, str]], count: int) -> list[tuple[str, str]]:
-    if len(keys) <= count:
-        return list(keys)
-    return [keys[place * len(keys) // count] for place in range(count)]
+def _choose(judged: Sequence[Shown]) -> tuple[dict[Key, str], list[str]]:
+    """All examples of a small benchmark; of a large one a part that no judgement enters, and the worst errors."""
+    chosen: dict[Key, str] = {}
+    about = []
+    for bench in sorted({one.bench for one in judged}):
+        here = sorted((one for one in judged if one.bench == bench), key=lambda one: one.id)
+        if len(here) <= MOST_SHOWN:
+            chosen |= {one.key: "all" for one in here}
+            about.append(f"{bench}: all {len(here)} examples.")
+            continue
+        spaced = [here[place * len(here) // SPACED] for place in range(SPACED)]
+        chosen |= {one.key: "spaced" for one in spaced}
+        rest = [one for one in here if one.key not in chosen]
+        chosen |= {one.key: "worst" for one in sorted(rest, key=lambda one: -one.error)[:WORST]}
+        about.append(
+            f"{bench}: {SPACED + WORST} of {len(here)} examples: {SPACED} evenly spaced over the sorted ids, whatever "
+            f"their scores, and of the others the {WORST} with the judge's largest errors."
+        )
+    return chosen, about
 
 
-def _shown(
-    row: str, seed: int | None, run_seed: int, example: Record, cots: Sequence[Record], values_Y: Sequence[float]
-) -> Shown:
-    ordered = sorted(cots, key=lambda found: found["k"])
-    scores = [None if found["probs"] is None else rail(found["probs"], values_Y) for found in ordered]
-    return Shown(
-        row=row,
-        seed=seed,
-        run_seed=run_seed,
-        bench=example["source"],
-        id=example["id"],
-        expected_score=average(scores),
-        cots=[Cot(**{name: found[name] for name in Cot.__dataclass_fields__}) for found in ordered],
-        **{name: example[name] for name in _EXAMPLE_FIELDS[2:]},
-    )
+def _judged(
+    row: str,
+    seed: int | None,
+    predictions: Sequence[Record],
+    by_key: Mapping[Key, Record],
+    scale: ScoreScale,
+    score: Score,
+) -> list[Shown]:
+    """All examples of one run, in the order of benchmarks and ids."""
+    run_seed = min((found["run_seed"] for found in predictions), default=0)
+    cots: dict[Key, list[Record]] = defaultdict(list)
+    for found in predictions:
+        if found["run_seed"] == run_seed:
+            cots[(found["source"], found["id"])].append(found)
+    return [
+        Shown(
+            row=row,
+            seed=seed,
+            run_seed=run_seed,
+            bench=key[0],
+            id=key[1],
+            expected_score=average([predict(found, "rail", scale, score) for found in group]),
+            cots=[_cot(found) for found in sorted(group, key=lambda found: found["k"])],
+            **{name: by_key[key][name] for name in _EXAMPLE_FIELDS[2:]},
+        )
+        for key, group in sorted(cots.items())
+    ]
 
 
-def _without_nan(content: Any) -> Any:
+def _cot(found: Record) -> Cot:
+    return Cot(**{name: found[name] for name in Cot.__dataclass_fields__})
+
+
+def _rounded(content: Any) -> Any:
     if isinstance(content, float):
-        return content if math.isfinite(content) else None
+        return round(content, _DIGITS) if math.isfinite(content) else None
     if isinstance(content, Mapping):
-        return {name: _without_nan(value) for name, value in content.items()}
+        return {name: _rounded(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
+        return [_rounded(value) for value in content]
     return content

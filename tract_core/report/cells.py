@@ -53,7 +53,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table of the page. With `empty`, this text stands in its place."""
+    """One table of the page; one without rows is left out."""
 
     id: str
     caption: str
@@ -62,7 +62,6 @@ class Table:
     groups: tuple[Group, ...] = ()
     rows: tuple[tuple[Head, tuple[Cell, ...]], ...] = ()
     legend: str = ""
-    empty: str = ""
 
     @property
     def notes(self) -> list[str]:
@@ -101,7 +100,7 @@ class Numbers:
     @property
     def rows(self) -> frozenset[str]:
         """Models that have any number."""
-        return frozenset(key.row for key in self.entries)
+        return frozenset(key.row for key, entry in self.entries.items() if finite(entry.get("value")) is not None)
 
 
 def index(
@@ -111,6 +110,13 @@ def index(
     entries = {Key(e["row"], e["bench"], e["predictor"], e["metric"]): e for e in statistics["cells"]}
     benches = tuple(statistics["settings"]["benches"])
     return Numbers(entries=entries, benches=benches, traces=traces, predictions_root=predictions_root)
+
+
+def differences_that_ran(statistics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The differences against line 6, without those of lines that have no number at all in this run."""
+    entries = statistics.get("differences") or []
+    ran = {entry["line"] for entry in entries if finite(entry.get("value")) is not None}
+    return [entry for entry in entries if entry["line"] in ran]
 
 
 def finite(value: Any) -> float | None:

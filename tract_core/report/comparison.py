@@ -23,19 +23,19 @@ class _Column:
 
 
 def comparison(numbers: Numbers, table: PaperTable, seed_model: str, settings: Mapping[str, Any]) -> Table:
-    """One metric, all lines, all benchmarks and their mean.
+    """One metric, the lines that have a number of ours, all our benchmarks and their mean.
 
     A benchmark that the paper does not have shows our numbers alone. The paper's means stand grey, without a
     mark, where our benchmarks are not exactly its four.
     """
-    columns = _columns(numbers)
-    by_column = [_column(numbers, table, seed_model, column) for column in columns]
+    columns, lines = _columns(numbers), [line for line in LINES if line.row in numbers.rows]
+    by_column = [_column(numbers, table, seed_model, column, lines) for column in columns]
     return Table(
         id=f"{table.name.lower().replace(' ', '-')}-{table.metric}",
         caption=f"{table.name}, {METRICS[table.metric]}",
         first="line",
         groups=_groups(numbers, columns),
-        rows=tuple((_head(line), cells) for line, cells in zip(LINES, zip(*by_column, strict=True), strict=True)),
+        rows=tuple((_head(line), cells) for line, cells in zip(lines, zip(*by_column, strict=True), strict=True)),
         legend=_legend(numbers, seed_model, settings),
     )
 
@@ -46,8 +46,8 @@ def same_benchmarks(benches: Sequence[str]) -> bool:
 
 
 def shown_benches(benches: Sequence[str]) -> list[str]:
-    """The paper's four in its order where we have any of them, then our others."""
-    papers = list(BENCHES) if set(benches) & set(BENCHES) else []
+    """Those of the paper in its order, then our others."""
+    papers = [bench for bench in BENCHES if bench in benches]
     return papers + [bench for bench in benches if bench not in BENCHES]
 
 
@@ -78,14 +78,14 @@ def _head(line: Line) -> Head:
     return Head(line.label, describe(line))
 
 
-def _column(numbers: Numbers, table: PaperTable, seed_model: str, column: _Column) -> list[Cell]:
+def _column(numbers: Numbers, table: PaperTable, seed_model: str, column: _Column, lines: Sequence[Line]) -> list[Cell]:
     """The cells of one column, with the best and the second best marked."""
     if column.side == "ours":
-        found = [_of_ours(numbers, table, line, column.bench) for line in LINES]
+        found = [_of_ours(numbers, table, line, column.bench) for line in lines]
     elif column.side == "paper":
-        found = [_of_paper(numbers, table, line, column.bench) for line in LINES]
+        found = [_of_paper(numbers, table, line, column.bench) for line in lines]
     else:
-        found = [_of_authors(seed_model, table.metric, line, column.bench) for line in LINES]
+        found = [_of_authors(seed_model, table.metric, line, column.bench) for line in lines]
     marks = ranks([value for value, _ in found])
     other = column.side != "ours" and column.bench == MEAN and not same_benchmarks(numbers.benches)
     extra = ("grey",) if other else ()

@@ -64,49 +64,160 @@ function cotBox(cot, data) {
 }
 
 function showSample(sample, data) {
-  const example = data.examples[sample.example];
   const target = document.getElementById("sample");
+  if (sample === undefined) {
+    target.replaceChildren(make("p", "No example fits the search and the filters.", "absent"));
+    return;
+  }
+  const example = data.examples[sample.example];
   const scores = make("p", undefined, "scores");
   scores.append(make("b", `Expected score ${number(sample.expected_score, 3)}`), make("span", `gold ${example.gold}`));
+  if (errorOf(sample, data) !== null) scores.append(make("span", `error ${signed(errorOf(sample, data))}`));
   const trained = sample.seed === null ? "not trained here" : `training seed ${sample.seed}`;
   target.replaceChildren(
     scores,
     make("p", `${example.bench}, ${example.id}; ${trained}, inference seed ${sample.run_seed}`, "legend"),
     field("Instruction", example.instruction),
     field("Response", example.response),
-    field("Reference", example.reference),
+    ...(example.reference === null ? [] : [field("Reference", example.reference)]),
     rubric(example, data),
     ...sample.cots.map((cot) => cotBox(cot, data)),
   );
 }
 
+function errorOf(sample, data) {
+  return sample.expected_score === null ? null : sample.expected_score - data.examples[sample.example].gold;
+}
+
+function signed(value) {
+  return `${value < 0 ? "" : "+"}${value.toFixed(2)}`;
+}
+
+// Each order: its name, and a number for a sample, the largest first. Without a score a sample stands last.
+const ORDERS = [
+  ["worst errors first", (error) => Math.abs(error)],
+  ["judge too high first", (error) => error],
+  ["judge too low first", (error) => -error],
+  ["best first", (error) => -Math.abs(error)],
+  ["gold, lowest first", (error, example) => -example.gold],
+  ["id", null],
+];
+const CHOSEN = { all: "all", spaced: "evenly spaced", worst: "worst errors" };
+
+function ordered(samples, order, data) {
+  const weight = ORDERS[order][1];
+  if (weight === null) return samples;
+  const weighed = samples.map((sample) => {
+    const error = errorOf(sample, data);
+    return [error === null ? -Infinity : weight(error, data.examples[sample.example]), sample];
+  });
+  return weighed.sort((a, b) => (a[0] === b[0] ? 0 : b[0] - a[0])).map((entry) => entry[1]);
+}
+
+const texts = new Map();
+
+function textOf(sample, data) {
+  if (!texts.has(sample)) {
+    const { id, instruction, response, reference, criteria } = data.examples[sample.example];
+    const parts = [id, instruction, response, reference ?? "", criteria, ...sample.cots.map((cot) => cot.cot)];
+    texts.set(sample, parts.join("\n").toLowerCase());
+  }
+  return texts.get(sample);
+}
+
+function fits(sample, wanted, data) {
+  const example = data.examples[sample.example];
+  const picked = ["bench", "gold", "chosen"].every((name) => wanted[name] === "" || String(example[name]) === wanted[name]);
+  return picked && wanted.words.every((word) => textOf(sample, data).includes(word));
+}
+
+function entryLine(sample, place, data) {
+  const example = data.examples[sample.example];
+  const line = make("div", undefined, "entry");
+  const error = errorOf(sample, data);
+  line.id = `entry-${place}`;
+  line.role = "option";
+  line.append(
+    make("b", error === null ? "no score" : signed(error)),
+    make("span", `judge ${number(sample.expected_score, 2)}, gold ${example.gold}`),
+    make("span", example.response.slice(0, 120) || "(empty)", "excerpt"),
+  );
+  return line;
+}
+
+function fillPicker(id, all, choices) {
+  const pick = document.getElementById(id);
+  const options = choices.map(([value, text]) => Object.assign(make("option", text), { value }));
+  if (all) options.unshift(Object.assign(make("option", all), { value: "" }));
+  pick.replaceChildren(...options);
+  pick.parentElement.hidden = choices.length < 2;
+}
+
+function fillPickers(data) {
+  const distinct = (name) => [...new Set(data.examples.map((example) => example[name]))];
+  const named = (values) => values.map((value) => [String(value), String(value)]);
+  fillPicker("pick-row", "", data.rows.map((entry, place) => [String(place), entry.row]));
+  fillPicker("pick-bench", "all", named(distinct("bench")));
+  fillPicker("pick-gold", "all", named(distinct("gold").sort((a, b) => a - b)));
+  fillPicker("pick-chosen", "both", distinct("chosen").map((value) => [value, CHOSEN[value]]));
+  fillPicker("pick-order", "", ORDERS.map(([name], place) => [String(place), name]));
+}
+
 function startBrowser(data) {
-  const pickRow = document.getElementById("pick-row");
-  const pickSample = document.getElementById("pick-sample");
-  const samples = () => data.rows[pickRow.selectedIndex].samples;
-  const show = () => showSample(samples()[pickSample.selectedIndex], data);
-  const fill = (wanted) => {
-    const names = samples().map((sample, place) => {
-      const example = data.examples[sample.example];
-      return make("option", `${place + 1}: ${example.bench}, gold ${example.gold}, ${example.id}`);
-    });
-    pickSample.replaceChildren(...names);
-    pickSample.selectedIndex = Math.min(Math.max(wanted, 0), names.length - 1);
-    show();
-  };
-  const step = (by) => {
-    const count = samples().length;
-    pickSample.selectedIndex = (pickSample.selectedIndex + by + count) % count;
-    show();
-  };
-  pickRow.replaceChildren(...data.rows.map((entry) => make("option", entry.row)));
-  // The next model opens at the same place, so that two judgements of one example are a click apart.
-  pickRow.addEventListener("change", () => fill(pickSample.selectedIndex));
-  pickSample.addEventListener("change", show);
-  document.getElementById("previous").addEventListener("click", () => step(-1));
-  document.getElementById("next").addEventListener("click", () => step(1));
-  document.getElementById("controls").hidden = false;
-  fill(0);
+  const get = (id) => document.getElementById(id);
+  const list = get("entries");
+  let samples = [];
+  let current = 0;
+
+  function select(place) {
+    current = Math.min(Math.max(place, 0), samples.length - 1);
+    list.querySelector("[aria-selected]")?.removeAttribute("aria-selected");
+    const line = list.children[current];
+    if (line) {
+      line.setAttribute("aria-selected", "true");
+      list.setAttribute("aria-activedescendant", line.id);
+      // Not scrollIntoView: that would scroll the page, too.
+      if (line.offsetTop < list.scrollTop) list.scrollTop = line.offsetTop;
+      const below = line.offsetTop + line.offsetHeight - list.clientHeight;
+      if (below > list.scrollTop) list.scrollTop = below;
+    }
+    showSample(samples[current], data);
+  }
+
+  function refresh() {
+    const kept = samples[current]?.example;
+    const words = get("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+    const wanted = { bench: get("pick-bench").value, gold: get("pick-gold").value, chosen: get("pick-chosen").value, words };
+    const all = data.rows[Number(get("pick-row").value)].samples;
+    samples = ordered(all.filter((sample) => fits(sample, wanted, data)), Number(get("pick-order").value), data);
+    list.removeAttribute("aria-activedescendant");
+    list.replaceChildren(...samples.map((sample, place) => entryLine(sample, place, data)));
+    get("count").textContent = `${samples.length} of ${all.length} examples.`;
+    return samples.findIndex((sample) => sample.example === kept);
+  }
+
+  const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity };
+  list.addEventListener("keydown", (event) => {
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    select(current + steps[event.key]);
+  });
+  list.addEventListener("click", (event) => {
+    const line = event.target.closest(".entry");
+    if (line !== null) select([...list.children].indexOf(line));
+  });
+  get("previous").addEventListener("click", () => select(current - 1));
+  get("next").addEventListener("click", () => select(current + 1));
+  // Another row opens at the same example, so that two judgements of it are a click apart.
+  get("pick-row").addEventListener("change", () => select(refresh()));
+  for (const id of ["pick-bench", "pick-gold", "pick-chosen", "pick-order"]) {
+    get(id).addEventListener("change", () => { refresh(); select(0); });
+  }
+  get("search").addEventListener("input", () => { refresh(); select(0); });
+  fillPickers(data);
+  get("controls").hidden = false;
+  refresh();
+  select(0);
 }
 
 function startOrigins() {

@@ -16,6 +16,7 @@ from tract_core.report.cells import (
     Key,
     Numbers,
     Table,
+    differences_that_ran,
     finite,
     flat,
     missing,
@@ -32,8 +33,9 @@ _SOURCES = {"annotator": "annotator (p_a)", "a1": "A.1 (p_s)", "tract": "6 (p_tr
 
 
 def other_metrics(numbers: Numbers) -> list[Table]:
-    """RMSE and its kin for each line, with how many rows had a prediction: the mean, then each benchmark."""
-    return [_other_metrics(numbers, bench) for bench in [MEAN, *numbers.benches]]
+    """RMSE and its kin for each line, with how many rows had a prediction: each benchmark, before several the mean."""
+    mean = [MEAN] if len(numbers.benches) > 1 else []
+    return [_other_metrics(numbers, bench) for bench in [*mean, *numbers.benches]]
 
 
 def cross(numbers: Numbers) -> Table:
@@ -46,8 +48,7 @@ def cross(numbers: Numbers) -> Table:
         first="model",
         groups=tuple(Group(METRICS[metric], PREDICTORS) for metric in ("pearson", "rmse")),
         rows=tuple((Head(row, _labels(row)), tuple(_cross_cells(numbers, row))) for row in rows),
-        legend=f"A line of the tables is a model and a predictor; here are all pairs. {_not_run(numbers)}",
-        empty="" if rows else "No model has numbers in this run.",
+        legend="A line of the paper's tables is a model and a predictor; here are all pairs.",
     )
 
 
@@ -58,6 +59,8 @@ def table3(statistics: Mapping[str, Any]) -> Table:
     gaps = {entry["row"]: entry for entry in found["gaps"]}
     rows = []
     for row, label in (("a1", "A.1 (p_s)"), ("tract", "6 (p_tract)")):
+        if not any(finite(entry.get("value")) is not None for key, entry in cells.items() if key[0] == row):
+            continue
         own = [_with_n(cells.get((row, cots))) for cots in ("training", "own")]
         printed = [paper.TABLE_3_RMSE[(row, cots)] for cots in ("training", "own")]
         gap = [of_entry(gaps.get(row), "not measured in this run"), _p_value(gaps.get(row), "p")]
@@ -76,14 +79,8 @@ def table3(statistics: Mapping[str, Any]) -> Table:
 
 
 def differences(statistics: Mapping[str, Any]) -> list[Table]:
-    """Each line minus line 6: one table for the mean, then one for each benchmark."""
-    entries = statistics.get("differences") or []
-    if not entries:
-        return [
-            Table(
-                id="differences-mean", caption="Differences against line 6", empty="Nothing was compared in this run."
-            )
-        ]
+    """Each line minus line 6: one table for the mean, then one for each benchmark. Without lines that did not run."""
+    entries = differences_that_ran(statistics)
     benches = dict.fromkeys([MEAN, *statistics["settings"]["benches"], *(entry["bench"] for entry in entries)])
     return [_difference_table(entries, bench) for bench in benches if any(e["bench"] == bench for e in entries)]
 
@@ -100,18 +97,23 @@ def figure_numbers(entries: Sequence[Mapping[str, Any]], fields: Sequence[str], 
         first=fields[0],
         groups=flat(*(name.replace("_", " ") for name in fields[1:])),
         rows=tuple(rows),
-        empty="" if rows else "Not run.",
     )
 
 
 def ceiling(statistics: Mapping[str, Any]) -> Table:
-    """The annotators' agreement with themselves: what no judge can be expected to exceed by much."""
+    """The annotators' agreement with themselves, which no judge can be expected to exceed by much.
+
+    Benchmarks with one gold score for each example have none and are left out.
+    """
+    entries = statistics.get("ceiling") or []
+    with_several = {entry["bench"] for entry in entries if finite(entry.get("value")) is not None}
     rows = [
         (
             Head(entry["bench"], METRICS.get(entry["metric"], entry["metric"])),
             (of_entry(entry), Cell(text=_plain(entry.get("num_annotators")))),
         )
-        for entry in statistics.get("ceiling") or []
+        for entry in entries
+        if entry["bench"] in with_several
     ]
     return Table(
         id="ceiling-table",
@@ -119,7 +121,6 @@ def ceiling(statistics: Mapping[str, Any]) -> Table:
         first="benchmark",
         groups=flat("agreement", "gold scores per row"),
         rows=tuple(rows),
-        empty="" if rows else "Not computed in this run.",
     )
 
 
@@ -145,7 +146,6 @@ def perplexity(statistics: Mapping[str, Any]) -> Table:
         groups=flat("token-weighted", "per-sample mean", "paper", "CoTs", "tokens"),
         rows=tuple(rows),
         legend="Grey: the paper's values, of Mistral and its training data; its code takes the mean over samples.",
-        empty="" if rows else "Not run.",
     )
 
 
@@ -164,7 +164,6 @@ def corruption(statistics: Mapping[str, Any]) -> Table:
         groups=flat("CoTs", *(rate.replace("_", " ") for rate in rates)),
         rows=tuple(rows),
         legend="Shares of the CoTs; one may be broken in several ways.",
-        empty="" if rows else "Not counted in this run.",
     )
 
 
@@ -188,16 +187,12 @@ def meta_judge(statistics: Mapping[str, Any]) -> Table:
             )
             for source, values in found.items()
         ),
-        empty="" if found else "Not run: no meta-judge was asked in this run.",
     )
 
 
 def robustness(statistics: Mapping[str, Any]) -> list[Table]:
     """For each attacked row: how far each attack moves the expected score, the strongest attack first."""
-    found = statistics.get("robustness") or {}
-    if not found:
-        return [Table(id="robustness", caption="Attacks on the response", empty="No row was attacked in this run.")]
-    return [_robustness(row, records) for row, records in found.items()]
+    return [_robustness(row, records) for row, records in (statistics.get("robustness") or {}).items()]
 
 
 def _robustness(row: str, records: Sequence[Mapping[str, Any]]) -> Table:
@@ -236,7 +231,6 @@ def settings(params: Mapping[str, Any]) -> Table:
         first="parameter",
         groups=flat("value"),
         rows=tuple((Head(name), (Cell(text=text, classes=("text",)),)) for name, text in flatten(params)),
-        empty="" if params else "No settings were given.",
     )
 
 
@@ -268,8 +262,7 @@ def _other_metrics(numbers: Numbers, bench: str) -> Table:
         rows=tuple(rows),
         legend="RMSE, MAE and bias (prediction minus gold) in units of the scale; exact (share of hits) and QWK "
         "(quadratically weighted kappa) after rounding to the scale; n: rows of the benchmark; n_ok: those with a "
-        f"prediction, mean over runs; of the mean, both are sums. {_not_run(numbers)}",
-        empty="" if rows else "No line of the tables has numbers in this run.",
+        "prediction, mean over runs; of the mean, both are sums.",
     )
 
 
@@ -286,11 +279,6 @@ def _cross_cells(numbers: Numbers, row: str) -> list[Cell]:
 def _labels(row: str) -> str:
     lines = [line for line in LINES if line.row == row]
     return ", ".join(f"{line.label} = {line.predictor}" for line in lines)
-
-
-def _not_run(numbers: Numbers) -> str:
-    absent = dict.fromkeys(line.row for line in LINES if line.row not in numbers.rows)
-    return f"Rows that this run does not have: {', '.join(absent)}." if absent else ""
 
 
 def _difference_table(entries: Sequence[Mapping[str, Any]], bench: str) -> Table:

@@ -3,7 +3,8 @@
 import hashlib
 import random
 
-from tract_core.report import Cot, Report, Shown
+from tract_core.compare import verdict
+from tract_core.report import Cot, Report, Selection, Shown
 
 PAPER_BENCHES = ["feedback_bench", "flask", "vicuna_bench", "mt_bench"]
 METRICS = ["pearson", "spearman", "kendall", "rmse", "mae", "bias", "exact", "qwk"]
@@ -46,6 +47,41 @@ def attack(name, rng, **other):
 NULL = {"value": None, "low": None, "high": None, "sd_training": None, "sd_inference": None}
 
 
+def judge(benches, rows, cells, rng):
+    """Beats the constant on each benchmark and in the mean; the first benchmark has 8 tasks, the others 12."""
+    names = ["words", "length", "constant", "chance"]
+    baselines = [
+        cell(row, bench, "rail", metric, rng)
+        for row in names
+        for bench in [*benches, "mean"]
+        for metric in ("pearson", "rmse")
+    ]
+    for entry in baselines:
+        if entry["row"] == "chance":
+            entry.update(low=None, high=None, value=0.0 if entry["metric"] == "pearson" else 1.9)
+        if (entry["row"], entry["metric"]) == ("constant", "pearson"):
+            entry.update(NULL, reason="all predictions are equal")
+    against = [
+        {"baseline": name, "bench": bench, "metric": metric, "num_undefined": 0, **_minus(name, metric)}
+        for name in (["b3"] if "b3" in rows and rows[0] != "b3" else []) + names[:3]
+        for bench in [*benches, "mean"]
+        for metric in ("pearson", "rmse")
+    ]
+    sizes = [
+        {"bench": bench, "n": 40, "num_tasks": 12 if number else 8, "num_cots": 80, "num_bad_cots": 3}
+        for number, bench in enumerate(benches)
+    ]
+    row = "tract" if "tract" in rows else rows[0]
+    found = {"row": row, "predictor": "rail", "constant": 2.875, "benches": sizes}
+    return {**found, "baselines": baselines, "against": against}
+
+
+def _minus(name, metric):
+    if (name, metric) == ("constant", "pearson"):
+        return {**dict.fromkeys(("value", "low", "high", "p")), "reason": "all predictions are equal"}
+    return {"value": -0.31, "low": -0.52, "high": -0.11, "p": 0.004, "reason": None}
+
+
 def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
     """Content of statistics.json; row b3 has no tau-b on the first benchmark, so none in the mean either."""
     rng = random.Random(seed)
@@ -61,6 +97,7 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
             entry.update(NULL, reason="all predictions are equal")
         if entry["row"] == "tract":
             entry.update(sd_training=0.0456)
+    found = judge(benches, rows, cells, random.Random(1)) if rows else None
     lines = ["B.1", "B.2", "B.3", "B.4", "B.5 forced delimiter", "A.1", "A.2", "A.2, CoTs of A.1", "A.3", "A.4"]
     return {
         "settings": {
@@ -72,6 +109,8 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
             "num_samples": 1,
         },
         "cells": cells,
+        "judge": found,
+        "verdict": verdict.of(found, cells),
         "differences": [
             difference(line, bench, metric, number, rng)
             for bench in [*benches, "mean"]
@@ -174,6 +213,34 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
     }
 
 
+def two_rows(benches=("demo",)):
+    """What a default run leaves: rows tract and b3, no study, one gold score for each example."""
+    found = statistics(benches, rows=("tract", "b3"))
+    nothing = dict.fromkeys(("value", "low", "high", "p", "p_corrected"))
+    return {
+        **found,
+        "differences": [
+            entry if entry["line"] == "B.3" else {**entry, **nothing, "reason": "did not run"}
+            for entry in found["differences"]
+        ],
+        "robustness": {},
+        "ceiling": [{**found["ceiling"][1], "bench": bench} for bench in benches],
+        "table3": {"cells": [], "gaps": []},
+        "figure2": [entry for entry in found["figure2"] if entry["row"] == "tract"],
+        "figure3": [],
+        "perplexity": [],
+        "meta_judge": None,
+    }
+
+
+def nothing():
+    """Rows were asked for and none has run."""
+    reason = {**NULL, "reason": "no predictions of row tract"}
+    cells = [{**entry, **reason} for entry in statistics(rows=("tract",))["cells"]]
+    settings = statistics()["settings"]
+    return {"settings": settings, "cells": cells, "judge": None, "verdict": verdict.of(None, cells), "meta_judge": None}
+
+
 def difference(line, bench, metric, number, rng):
     if line == "B.4":
         reason = "B.4: no predictions of row b4"
@@ -246,6 +313,32 @@ def shown(row, number, **other):
     return Shown(**{**fields, **other})
 
 
+def selection(found=None):
+    found = [shown(row, number) for row in ("tract", "a1") for number in range(3)] if found is None else found
+    chosen = {one.key: "all" for one in found}
+    return Selection(found, chosen, [f"demo: all {len(chosen)} examples."] if found else [])
+
+
+def points(benches=("demo",), count=40):
+    """Gold 1 to 5 in turn, scores near it; the last example has none."""
+    rng = random.Random(2)
+    found = [
+        {"bench": bench, "id": f"{number:03d}", "gold": 1.0 + number % 5, "rail": 1.0 + number % 5 + rng.uniform(-1, 1)}
+        for bench in benches
+        for number in range(count)
+    ]
+    return [*found[:-1], {**found[-1], "rail": None}]
+
+
+def logs(steps=20, **parts):
+    """Of a1 and tract, two training seeds each."""
+    parts = {"loss": 5.0, "cross_entropy": 3.0, "squared_error": 2.0} | parts
+    log = [
+        {"step": float(step), **{name: value / step for name, value in parts.items()}} for step in range(1, steps + 1)
+    ]
+    return {row: {42: log, 43: log[: steps // 2]} for row in ("a1", "tract")}
+
+
 def params(source="mistralai/Mistral-7B-Instruct-v0.2"):
     return {
         "seeds": [42, 43],
@@ -261,8 +354,16 @@ def report(**other):
         "statistics": statistics(),
         "params": params(),
         "traces": traces(),
-        "shown": [shown(row, number) for row in ("tract", "a1") for number in range(3)],
+        "selection": selection(),
+        "points": points(),
+        "logs": logs(),
         "differences": DIFFERENCES,
         "title": "A made run",
     }
     return Report(**{**fields, **other})
+
+
+def plain(statistics=None, **other):
+    """A report without figures, which take most of the time."""
+    found = two_rows() if statistics is None else {**statistics, "differences": [], "figure2": [], "figure3": []}
+    return report(**{"statistics": found, "points": [], "logs": {}, **other})

@@ -112,6 +112,7 @@ def test_the_lines_are_those_of_the_pipeline():
         ("B.2", "b2", "sampled"),
         ("B.3", "b3", "rail"),
         ("B.4", "b4", "rail"),
+        ("B.4, CE on the score", "b4_ce", "rail"),
         ("B.5 free decoding", "b5_free", "sampled"),
         ("B.5 forced delimiter", "b5_forced", "sampled"),
         ("6", "tract", "rail"),
