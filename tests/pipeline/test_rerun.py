@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
 PARAMETERS = [(name, stages) for name, stages in LINES if not (ROOT / name).exists()]
 FILES = [(name, stages) for name, stages in LINES if (ROOT / name).exists()]
 VALUES = {
+    "name": "Another title",
     "data.split_seed": 7,
     "prompt.delimiter": " The score is ",
     "scale.labels": ["A", "B", "C", "D", "E"],

@@ -1,8 +1,8 @@
-"""The page's first table: the judge beside what needs no model, the untrained model and the other rows."""
+"""The page's first tables: the judge beside what needs no model, the untrained model and the other rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from tract_core.base.rows import UNTRAINED
 from tract_core.report.cells import Cell, Group, Head, Key, Numbers, Table, finite, of_entry, ours, show
@@ -11,7 +11,10 @@ from tract_core.score.paper_lines import LINES, MEAN
 
 FEW_TASKS = 10
 """With fewer, an interval over tasks is too narrow (docs/rows.md)."""
+FEW_OTHERS = 3
+"""More rows than this stand in a table of their own, so that the predictions are not far down."""
 _SHOWN = ("pearson", "rmse")
+_VALUES, _COUNT = Group("", ("Pearson r", "RMSE")), Group("", ("n",))
 _BASELINES = {
     "words": "a regression on the words of the response",
     "length": "a regression on its number of words",
@@ -20,14 +23,24 @@ _BASELINES = {
 }
 
 
-def tables(numbers: Numbers, statistics: Mapping[str, Any]) -> list[Table]:
-    """One table for each benchmark, with the mean over several before them; none where no row is complete."""
+class Tables(NamedTuple):
+    """One of each for each benchmark, with the mean over several before them; none where no row is complete."""
+
+    beside: list[Table]
+    """The judge, what it is compared with, and the other rows where they are few."""
+    others: list[Table]
+    """The other rows where they are many; without rows where they are few."""
+
+
+def tables(numbers: Numbers, statistics: Mapping[str, Any]) -> Tables:
+    """The judge beside the baselines and the other rows."""
     judge = statistics["judge"]
     if judge is None:
-        return []
+        return Tables([], [])
     sizes = {size["bench"]: size for size in judge["benches"]}
     benches = [MEAN, *sizes] if len(sizes) > 1 else list(sizes)
-    return [_Beside(numbers, statistics, bench, _size(list(sizes.values()), bench)).table() for bench in benches]
+    found = [_Beside(numbers, statistics, bench, _size(list(sizes.values()), bench)) for bench in benches]
+    return Tables([one.table() for one in found], [one.table_of_others() for one in found])
 
 
 def without_numbers(numbers: Numbers, statistics: Mapping[str, Any]) -> str:
@@ -55,17 +68,30 @@ class _Beside:
     size: Mapping[str, int]
 
     def table(self) -> Table:
+        compared, others = self._rows()
         return Table(
             id=f"judge-{self.bench}",
             caption=self._caption(),
             first="row",
-            groups=(
-                Group("", ("Pearson r", "RMSE")),
-                Group("the judge minus this row", ("Pearson r", "RMSE")),
-                Group("", ("n",)),
+            groups=(_VALUES, Group("the judge minus this row", _VALUES.columns), _COUNT),
+            rows=tuple(
+                (self._head(row), (*self._values(row), *self._differences(row), self._count(row)))
+                for row in [*compared, *(others if len(others) <= FEW_OTHERS else [])]
             ),
-            rows=tuple((self._head(row), tuple(map(self._marked, self._cells(row)))) for row in self._rows()),
             legend=self._legend(),
+        )
+
+    def table_of_others(self) -> Table:
+        _, others = self._rows()
+        return Table(
+            id=f"others-{self.bench}",
+            caption="The other rows, " + ("mean over the benchmarks" if self.bench == MEAN else self.bench),
+            first="row",
+            groups=(_VALUES, _COUNT),
+            rows=tuple(
+                (self._head(row), (*self._values(row), self._count(row)))
+                for row in (others if len(others) > FEW_OTHERS else [])
+            ),
         )
 
     @property
@@ -77,11 +103,12 @@ class _Beside:
     def _few(self) -> bool:
         return self.size["fewest_tasks"] < FEW_TASKS
 
-    def _rows(self) -> list[str]:
-        """The judge, what it is compared with, the others in the order of the paper's tables."""
-        known = [row for row in dict.fromkeys(line.row for line in LINES) if row in self.numbers.rows]
-        order = [self._judge["row"], UNTRAINED, *_BASELINES, *known, *sorted(self.numbers.rows)]
-        return [row for row in dict.fromkeys(order) if row in _BASELINES or row in self.numbers.rows]
+    def _rows(self) -> tuple[list[str], list[str]]:
+        """The judge and what it is compared with; the others in the order of the paper's tables."""
+        untrained = [UNTRAINED] if UNTRAINED in self.numbers.rows else []
+        compared = list(dict.fromkeys([self._judge["row"], *untrained, *_BASELINES]))
+        order = dict.fromkeys([*(line.row for line in LINES), *sorted(self.numbers.rows)])
+        return compared, [row for row in order if row in self.numbers.rows and row not in compared]
 
     def _head(self, row: str) -> Head:
         if row in _BASELINES:
@@ -89,9 +116,14 @@ class _Beside:
         about = next((describe(line) for line in LINES if line.row == row), "")
         return Head(f"{row}, the judge" if row == self._judge["row"] else row, about)
 
-    def _cells(self, row: str) -> list[Cell]:
-        differences = [self._difference(row, metric) for metric in _SHOWN]
-        return [*(self._value(row, metric) for metric in _SHOWN), *differences, Cell(text=_count(self._rmse(row)))]
+    def _values(self, row: str) -> list[Cell]:
+        return [self._marked(self._value(row, metric)) for metric in _SHOWN]
+
+    def _differences(self, row: str) -> list[Cell]:
+        return [self._marked(self._difference(row, metric)) for metric in _SHOWN]
+
+    def _count(self, row: str) -> Cell:
+        return Cell(text=_count(self._rmse(row)))
 
     def _value(self, row: str, metric: str) -> Cell:
         if row in _BASELINES:

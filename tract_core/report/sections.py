@@ -33,9 +33,15 @@ class Section:
 
 def of_numbers(numbers: Numbers, statistics: Mapping[str, Any]) -> list[Section]:
     """The judge beside the baselines and the other rows."""
-    intro = judge.without_numbers(numbers, statistics)
+    found = judge.tables(numbers, statistics)
     return _shown(
-        Section(id="numbers", title="The judge in numbers", intro=intro, tables=judge.tables(numbers, statistics))
+        Section(
+            id="numbers",
+            title="The judge in numbers",
+            intro=judge.without_numbers(numbers, statistics),
+            tables=found.beside,
+            folded=found.others,
+        )
     )
 
 

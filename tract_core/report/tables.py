@@ -191,8 +191,9 @@ def meta_judge(statistics: Mapping[str, Any]) -> Table:
 
 
 def robustness(statistics: Mapping[str, Any]) -> list[Table]:
-    """For each attacked row: how far each attack moves the expected score, the strongest attack first."""
-    return [_robustness(row, records) for row, records in (statistics.get("robustness") or {}).items()]
+    """For each attacked row, the judge first: how far each attack moves the expected score, the strongest first."""
+    found, judge = statistics.get("robustness") or {}, (statistics.get("judge") or {}).get("row")
+    return [_robustness(row, found[row]) for row in sorted(found, key=lambda row: (row != judge, row))]
 
 
 def _robustness(row: str, records: Sequence[Mapping[str, Any]]) -> Table:

@@ -8,7 +8,7 @@ from tract_core.report.cells import EMPTY, index
 
 def build(statistics):
     numbers = index(statistics, made.traces(), "artifacts/predictions")
-    return judge.tables(numbers, statistics)
+    return judge.tables(numbers, statistics).beside
 
 
 def cells(table):
@@ -39,6 +39,21 @@ def test_the_judge_stands_first_then_what_it_is_compared_with(two):
 def test_the_other_rows_follow_in_the_order_of_the_papers_tables():
     (table,) = build(made.statistics(rows=["lambda_0_2", "a1", "tract", "b3", "b1"]))
     assert [head.label for head, _ in table.rows[6:]] == ["b1", "a1", "lambda_0_2"]
+
+
+def test_many_other_rows_stand_in_a_table_of_their_own():
+    statistics = made.statistics(["demo", "flask"], rows=["tract", "b3", "lambda_0_2", "a1", "b1", "b2"])
+    found = judge.tables(index(statistics, {}, "x"), statistics)
+    assert [len(table.rows) for table in found.beside] == [6, 6, 6]
+    assert [table.id for table in found.others] == ["others-mean", "others-demo", "others-flask"]
+    for table in found.others:
+        assert [head.label for head, _ in table.rows] == ["b1", "b2", "a1", "lambda_0_2"]
+    entry = next(
+        e
+        for e in statistics["cells"]
+        if (e["row"], e["bench"], e["predictor"], e["metric"]) == ("a1", "flask", "rail", "rmse")
+    )
+    assert cells(found.others[2])["a1", "", "RMSE"].text == f"{entry['value']:.3f}"
 
 
 def test_numbers_are_those_of_statistics_with_interval_and_paired_difference(two):
@@ -106,4 +121,4 @@ def test_rows_that_did_not_run_are_one_sentence_with_their_reasons():
 
 
 def test_without_a_complete_row_there_is_no_table():
-    assert build(made.nothing()) == []
+    assert judge.tables(index(made.nothing(), {}, "x"), made.nothing()) == ([], [])

@@ -140,6 +140,11 @@ def test_nested_settings_become_dotted_names():
     assert tables.flatten(params) == [("a.b.c", "1.0"), ("a.d", "null"), ("e", "[1, 2]"), ("f", "{}"), ("g", '"ä"')]
 
 
+def test_the_attacks_on_the_judge_come_first():
+    found = {"robustness": {"a1": [], "b1": [], "tract": []}, "judge": {"row": "b1"}}
+    assert [table.id for table in tables.robustness(found)] == ["robustness-b1", "robustness-a1", "robustness-tract"]
+
+
 def test_attacks_stand_by_strength_and_what_was_left_out_is_counted():
     def record(attack, value, **other):
         numbers = {"clean": 2.0, "attacked": 2.5, "raised": 0.25, "largest": 1.5} if value is not None else {}
