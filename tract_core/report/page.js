@@ -65,6 +65,7 @@ function cotBox(cot, data) {
 
 function showSample(sample, data) {
   const target = document.getElementById("sample");
+  target.scrollTop = 0;
   if (sample === undefined) {
     target.replaceChildren(make("p", "No example fits the search and the filters.", "absent"));
     return;
