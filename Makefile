@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env rows repro repro-tiny world world-claims world-vary quick test test-all check preset format plan lock audit
+.PHONY: env rows plots repro repro-tiny world world-claims world-vary quick test test-all check preset format plan lock audit
 env: $(READY)
 
 $(READY): $(REQUIREMENTS)
@@ -40,6 +40,9 @@ preset: env  ## make preset P=NAME: writes params.yaml from presets/base.yaml an
 
 rows: env  ## make rows R="tract b3 b4": which rows run, with all that they need; without R after an edit of matrix.scored
 	python -m pipeline.rows $(R)
+
+plots: env  ## dvc_plots/index.html: what `dvc plots show` draws, with its scripts inside; needs no network
+	python tools/plots.py
 
 plan: env  ## what dvc repro would run now, and its projected cost; D=h100 names a device (a100, a6000, rtx4090, cpu)
 	python -m pipeline.plan --device $(or $(D),cpu)
