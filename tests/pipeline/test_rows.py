@@ -106,7 +106,8 @@ def test_tables_and_figures_have_content(paper, statistics):
     assert places["predictions/tract"] == 12
     assert "predictions/b3" not in places  # it writes no CoT
     assert statistics["meta_judge"]["a1"]["n"] == 4
-    for name in ("figure2_pearson", "figure3_k", "figure3_tokens", "differences_rmse"):
+    of_judge, of_paper = ("predicted_demo", "loss_a1"), ("figure2_pearson", "figure3_k", "figure3_tokens")
+    for name in (*of_judge, *of_paper, "differences_rmse"):
         for suffix in ("svg", "png"):
             assert (paper.folder / f"artifacts/report/figures/{name}.{suffix}").stat().st_size > 1000
 
@@ -148,7 +149,7 @@ def test_figures_are_plots_of_dvc(paper):
     assert "figure2_pearson" in (paper.folder / "plots_html" / "index.html").read_text()
 
 
-def test_a_row_that_did_not_run_is_an_empty_cell_with_its_reason(paper, tmp_path):
+def test_a_row_that_did_not_run_is_named_with_its_reason(paper, tmp_path):
     clone = paper.copy(tmp_path / "clone")
     clone.run("rm", "-r", "artifacts/results/predictions/b1/seed_42")
     clone.run("python", "-m", "pipeline.compare")
@@ -158,7 +159,8 @@ def test_a_row_that_did_not_run_is_an_empty_cell_with_its_reason(paper, tmp_path
     assert all(cell["value"] is None for cell in cells)
     assert all("no predictions of row b1" in cell["reason"] for cell in cells)
     clone.run("python", "-m", "pipeline.report")
-    assert "no predictions of row b1" in (clone.folder / "artifacts/report/index.html").read_text()
+    page = (clone.folder / "artifacts/report/index.html").read_text()
+    assert "Rows without a number: b1 (no predictions of row b1)" in page
     refused = clone.run("python", "-m", "pipeline.score", "--row", "b1", check=False)
     assert refused.returncode == 2
     assert "row b1: no predictions for training seed 42" in refused.stderr
