@@ -36,8 +36,13 @@ from tract_core.score.scoring import rail
 TASKS: dict[str, tuple[str, str, dict[str, Any], int | None]] = {
     "world_6000": ("world", "id", {}, 6000),
     "world_1500": ("world", "id", {}, 1500),
-    "support": ("laptop", "support", {"data.train.max_rows": None}, None),
-    "support_60": ("laptop", "support", {"data.train.max_rows": 60}, None),
+    "support": ("laptop", "support", {"data.benchmarks.support.path": "development.jsonl"}, None),
+    "support_60": (
+        "laptop",
+        "support",
+        {"data.benchmarks.support.path": "development.jsonl", "data.train.max_rows": 60},
+        None,
+    ),
 }
 """Name -> preset, benchmark, changed parameters, training items of the world."""
 _ROWS = {True: ["tract", "a1", "b4_ce"], False: ["tract", "a1", "b4"]}
