@@ -242,8 +242,8 @@ def compare_engines(folder, tmp_path, *, limit):
     unknown = Request(key="unknown", prompt_ids=[5, 10**6], seed=1)
     asked = [*given[:2], long, *given[2:], unknown, *drawn]
     answer = vllm_answer(folder, asked, tmp_path, memory="auto")
-    # Room for all 8 sequences at their longest, in blocks of 128: the memory of this machine is enough for that.
-    assert answer["blocks"] == 8 * 2048 // 128
+    # Room for all 8 sequences at their longest, in blocks of 32: the memory of this machine is enough for that.
+    assert answer["blocks"] == 8 * 2048 // 32
     theirs = {sample["key"]: sample for sample in answer["samples"]}
     assert theirs["long"]["finish_reason"].startswith("error: ")
     assert "more than model.max_length (2048)" in theirs["long"]["finish_reason"]
@@ -296,11 +296,20 @@ def test_vllm_reads_a_prompt_once_for_all_its_samples_and_scores_though_few_prom
     prompts = [*once, *often, *often, *often]
     asked = [Request(key=str(i), prompt_ids=ids, seed=i) for i, ids in enumerate(prompts)]
     cached = vllm_answer(tiny_folder, asked, tmp_path, memory=0.0031, batch_size=4)
-    assert cached["blocks"] == 25
-    in_blocks = [len(ids) // 128 * 128 for ids in prompts]
-    assert sum(in_blocks[:32]) > 3 * 128 * cached["blocks"]
+    assert cached["blocks"] == 101
+    in_blocks = [len(ids) // 32 * 32 for ids in prompts]
+    assert sum(in_blocks[:32]) > 3 * 32 * cached["blocks"]
     assert cached["cached"]["CoT"] >= sum(in_blocks[32:])
     assert cached["cached"]["score"] >= sum(in_blocks)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_shares_what_short_prompts_begin_with(tiny, tiny_folder, tmp_path):
+    pytest.importorskip("vllm", reason="vLLM is not installed; run `make env`")
+    prompts = [tiny[1].prompt_ids(X)[:70] + [5 + n] * 20 for n in range(8)]  # two blocks of 32, then all differ
+    asked = [Request(key=str(i), prompt_ids=ids, seed=i) for i, ids in enumerate(prompts)]
+    assert vllm_answer(tiny_folder, asked, tmp_path, memory="auto", batch_size=1)["cached"]["CoT"] == 7 * 64
 
 
 def same_but(key, tiny, broken, whole):

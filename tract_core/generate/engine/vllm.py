@@ -74,6 +74,8 @@ class VllmEngine:
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(4096, decoding.max_length),
                 "kv_cache_memory_bytes": cache,
+                # vLLM takes 128 here; shared beginnings are found in whole blocks, and prompts can be this short.
+                "block_size": 32,
             }
             if on_cpu
             else {"gpu_memory_utilization": 0.9 if memory == "auto" else memory}
