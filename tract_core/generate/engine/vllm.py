@@ -38,6 +38,8 @@ from tract_core.generate.engine.base import (
 logger = logging.getLogger(__name__)
 
 _SCORE = "score|"
+_BLOCK = 32
+"""Tokens in a block of the KV cache on a CPU. vLLM's 128 would find no shared beginning of a short prompt."""
 _TOGETHER = 2.0
 """Seconds for which finished samples are gathered before they are handed on, and so kept."""
 
@@ -65,7 +67,8 @@ class VllmEngine:
             os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # it would win over `memory`
             os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
             free = get_memory_node_info().available_memory
-            tokens = batch_size * decoding.max_length
+            blocks = batch_size * -(-decoding.max_length // _BLOCK) + 1  # vLLM keeps one block for itself
+            tokens = blocks * _BLOCK
             cache = cache_bytes(folder, dtype, tokens, free) if memory == "auto" else int(memory * 2**30)
         # Per-request seeds and chunked prefill kill the engine on a CPU; without chunks a prefill
         # must fit one step.
@@ -74,8 +77,7 @@ class VllmEngine:
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(4096, decoding.max_length),
                 "kv_cache_memory_bytes": cache,
-                # vLLM takes 128 here; shared beginnings are found in whole blocks, and prompts can be this short.
-                "block_size": 32,
+                "block_size": _BLOCK,
             }
             if on_cpu
             else {"gpu_memory_utilization": 0.9 if memory == "auto" else memory}
