@@ -6,15 +6,16 @@ params.yaml sees every value that determines a result.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.rows import Matrix, Row
-from tract_core.base.section import Name, Section
+from tract_core.base.section import Name, Section, Seed
 
 
 class Model(Section):
@@ -73,6 +74,16 @@ class Source(Section):
     max_rows: int | None = Field(ge=1)
     """Keep at most this many rows, a seeded choice; null: all."""
 
+    @field_validator("path")
+    @classmethod
+    def _tracked(cls, path: str) -> str:
+        outside = Path(path).is_absolute() or os.path.normpath(path).startswith("..")
+        if outside and not path.startswith("hub:"):
+            raise ValueError(
+                "must be a file inside data.folder; DVC tracks that folder, and would not see changes elsewhere"
+            )
+        return path
+
 
 class Data(Section):
     """Raw data and how it is read."""
@@ -83,7 +94,7 @@ class Data(Section):
     benchmarks: dict[Name, Source]
     holdout_fraction: float = Field(ge=0, lt=1)
     """Share of the training instructions (groups) that never enter training."""
-    split_seed: int = Field(ge=0)
+    split_seed: Seed
     missing_delimiter: Literal["append", "drop"]
     on_bad_row: Literal["error", "drop"]
     rubric_overlap: Literal["warn", "error"]
@@ -230,7 +241,7 @@ class Infer(Section):
     """K CoTs for each benchmark row and inference seed."""
 
     num_samples: int = Field(ge=1)
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -261,7 +272,7 @@ class Params(Section):
 
     name: str = Field(min_length=1, max_length=120)
     """Title of the report."""
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     """Training seeds, a matrix variable of dvc.yaml."""
     benches: list[Name] = Field(min_length=1)
     """Benchmarks to score; each is a key of data.benchmarks."""
@@ -320,6 +331,7 @@ class Params(Section):
 
 
 _BASE = Path("presets/base.yaml")
+_MOST_ALIASES = 20
 _MOVED = {
     "stage1.lambda": "rows.a1.lambda",
     "rows.baseline": "one line for each row under rows, as in presets/",
@@ -353,7 +365,12 @@ def read(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, is not YAML, or has parameters that moved since it was written.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)) > _MOST_ALIASES:
+            raise UserError(
+                f"{path}: over {_MOST_ALIASES} aliases (*name), which can grow without end; write values out"
+            )
+        raw = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `make preset P=laptop` writes one from presets/") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

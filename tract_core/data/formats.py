@@ -6,20 +6,23 @@ Formats (docs/data.md describes them for users):
     prometheus_eval       instruction (a rendered prompt), gpt4_score, gpt4_feedback (lists): as a benchmark
                           one row with the mean score as gold; for training one row for each feedback
     plain                 this project's own: instruction, response, reference?, criteria, descriptions,
-                          score or scores, feedback?, id?
+                          score or scores, feedback?, id?, task?
 """
 
 import math
 import reprlib
 import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record, content_hash
 from tract_core.data.raw import RawRecord
-from tract_core.text.prompts import JudgeInput, parse_rendered, split_annotator_cot
+from tract_core.text.prompts import JudgeInput, parse_rendered
+from tract_core.text.verdicts import split_feedback
 
 _NO_FEEDBACK = "must be a text that says why this score; judges that write CoTs learn from it (docs/data.md)"
 
@@ -32,7 +35,7 @@ class Fields(NamedTuple):
     optional: tuple[str, ...]
 
 
-UNSCORED = Fields(("instruction", "response", "criteria", "descriptions"), ("reference", "prompt", "id"))
+UNSCORED = Fields(("instruction", "response", "criteria", "descriptions"), ("reference", "prompt", "id", "task"))
 """Of a `plain` record without gold."""
 
 
@@ -41,6 +44,14 @@ class BadRowError(Exception):
 
     def __init__(self, name: str, value: Any, rule: str) -> None:
         super().__init__(f"field {name!r}: {rule}, got {short(value)}")
+
+
+class AbsentFieldsError(BadRowError):
+    """Fields that a record needs and has not."""
+
+    def __init__(self, absent: Sequence[str], found: Sequence[str]) -> None:
+        names = ", ".join(map(short, found[:20])) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+        Exception.__init__(self, f"has no {', '.join(absent)}; fields found: {names or 'none'}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,8 @@ class RowReader:
     missing_delimiter: str
     training: bool
     source: str
+    spellings: Counter[str] = field(default_factory=Counter)
+    """How many annotators' texts ended `with score`, which was taken off, and `without score`."""
 
     def rows(self, record: RawRecord, format: str) -> list[Record]:
         """The example rows of one record; raises BadRowError."""
@@ -60,7 +73,14 @@ class RowReader:
             "prometheus_eval": self._prometheus_eval,
             "plain": self._plain,
         }
+        self._check_fields(record.fields, self.fields(format).needed)
         return readers[format](record.fields)
+
+    def _check_fields(self, raw: Mapping[str, Any], needed: Iterable[str]) -> None:
+        """All that are absent at once; a missing feedback has a message of its own."""
+        absent = [name for name in needed if not set(name.split(" or ")) & set(raw) and not name.endswith("feedback")]
+        if len(absent) > 1:  # the message of a single one says what it must be
+            raise AbsentFieldsError(absent, list(raw))
 
     def fields(self, format: str) -> Fields:
         """The fields of a record in this format; without feedback no row is for training."""
@@ -69,9 +89,9 @@ class RowReader:
             "feedback_collection": (
                 ("orig_instruction", "orig_response", "orig_criteria", *descriptions, "orig_score"),
                 ("orig_feedback",),
-                ("orig_reference_answer", "instruction", "id"),
+                ("orig_reference_answer", "instruction", "id", "task"),
             ),
-            "prometheus_eval": (("instruction", "gpt4_score"), ("gpt4_feedback",), ("id",)),
+            "prometheus_eval": (("instruction", "gpt4_score"), ("gpt4_feedback",), ("id", "idx")),
             "plain": ((*UNSCORED.needed, "score or scores"), ("feedback",), UNSCORED.optional),
         }[format]
         return Fields(needed + feedback, optional) if self.training else Fields(needed, feedback + optional)
@@ -86,12 +106,7 @@ class RowReader:
             prompt=_optional_text(raw, "instruction"),
         )
         score = self._score(raw, "orig_score")
-        cot = (
-            self._cot(raw, "orig_feedback", score)
-            if self.training or raw.get("orig_feedback") not in (None, "")
-            else None
-        )
-        return [self._row(raw, x, [score], cot)]
+        return [self._row(raw, x, [score], self._cot(raw, "orig_feedback", score))]
 
     def _prometheus_eval(self, raw: dict[str, Any]) -> list[Record]:
         try:
@@ -99,12 +114,16 @@ class RowReader:
         except ValueError as error:
             raise BadRowError("instruction", raw["instruction"], str(error)) from None
         x = self._plain_input({**vars(parsed), "descriptions": list(parsed.descriptions)})
+        raw = {
+            **raw,
+            "task": _optional_name(raw, "idx") or x.reference,
+        }  # an instruction of several turns holds earlier answers
         scores = self._scores(raw, "gpt4_score")
         if not self.training:
             return [self._row(raw, x, scores, None)]
-        feedbacks = raw.get("gpt4_feedback")
-        if not isinstance(feedbacks, list) or len(feedbacks) != len(scores):
-            raise BadRowError("gpt4_feedback", feedbacks, "must be a list with one text for each score")
+        feedbacks = _list(raw.get("gpt4_feedback"))
+        if feedbacks is None or len(feedbacks) != len(scores):
+            raise BadRowError("gpt4_feedback", raw.get("gpt4_feedback"), "must be a list with one text for each score")
         rows = []
         for annotator, (text, score) in enumerate(zip(feedbacks, scores, strict=True)):
             cot = self._cot({"gpt4_feedback": text}, "gpt4_feedback", score)
@@ -113,19 +132,18 @@ class RowReader:
 
     def _plain(self, raw: dict[str, Any]) -> list[Record]:
         x = self._plain_input(raw)
-        scores = self._scores(raw, "scores") if raw.get("scores") is not None else [self._score(raw, "score")]
+        scores = [self._score(raw, "score")] if is_missing(raw.get("scores")) else self._scores(raw, "scores")
         if self.training and len(scores) != 1:
             raise BadRowError(
                 "scores", scores, "training rows need exactly one score; write one row for each annotator"
             )
-        cot = self._cot(raw, "feedback", scores[0]) if self.training or raw.get("feedback") not in (None, "") else None
-        return [self._row(raw, x, scores, cot)]
+        return [self._row(raw, x, scores, self._cot(raw, "feedback", scores[0]))]
 
     def _plain_input(self, raw: Mapping[str, Any]) -> JudgeInput:
-        descriptions = raw.get("descriptions")
-        if not isinstance(descriptions, list) or len(descriptions) != len(self.scale.labels):
+        descriptions = _list(raw.get("descriptions"))
+        if descriptions is None or len(descriptions) != len(self.scale.labels):
             rule = f"must be a list of {len(self.scale.labels)} texts, one for each score"
-            raise BadRowError("descriptions", descriptions, rule)
+            raise BadRowError("descriptions", raw.get("descriptions"), rule)
         return JudgeInput(
             instruction=_text(raw, "instruction"),
             response=_text(raw, "response", empty=True),
@@ -137,65 +155,89 @@ class RowReader:
 
     def unscored(self, record: RawRecord) -> Record:
         """The row of a `plain` record without gold; raises BadRowError."""
+        self._check_fields(record.fields, UNSCORED.needed)
         x = self._plain_input(record.fields)
-        return {**self._row(record.fields, x, [math.nan], None), "gold": None, "gold_scores": []}
+        return self._row(record.fields, x, [], None)
 
     def _row(
         self, raw: Mapping[str, Any], x: JudgeInput, scores: list[float], cot: str | None, annotator: int | None = None
     ) -> Record:
-        content = [x.instruction, x.response, x.reference, x.criteria, list(x.descriptions), annotator or 0]
-        identity = _optional_text(raw, "id")
+        content = [
+            x.instruction,
+            x.response,
+            x.reference,
+            x.criteria,
+            list(x.descriptions),
+            scores,
+            cot,
+            annotator or 0,
+        ]
+        identity = _optional_name(raw, "id")
         if identity and annotator is not None:
             identity = f"{identity}-{annotator + 1}"
+        task = _optional_name(raw, "task") or folded(x.instruction)
         return {
             "source": self.source,
             "id": identity or content_hash([self.source, *content])[:16],
-            "group_id": content_hash(folded(x.instruction))[:16],
+            "group_id": content_hash(task)[:16],
             "instruction": x.instruction,
             "response": x.response,
             "reference": x.reference,
             "criteria": x.criteria,
             "descriptions": list(x.descriptions),
             "prompt": x.prompt,
-            "gold": statistics.fmean(scores),
+            "gold": statistics.fmean(scores) if scores else None,
             "gold_scores": scores,
             "annotator_cot": cot,
         }
 
     def _score(self, raw: Mapping[str, Any], name: str) -> float:
         value = raw.get(name)
-        number = self._label_value(value)
-        if self.training:
-            if number not in self.scale:
-                raise BadRowError(name, value, f"must be one of {list(self.scale.labels)}")
-        elif not _is_number(number) or not self.scale.values[0] <= number <= self.scale.values[-1]:  # NaN is not
+        number = self._number(value)
+        if self.training and number not in self.scale:
+            raise BadRowError(name, value, f"must be one of {list(self.scale.labels)}")
+        if number is None or not self.scale.values[0] <= number <= self.scale.values[-1]:  # NaN is not
             raise BadRowError(name, value, f"must be a number in [{self.scale.labels[0]}, {self.scale.labels[-1]}]")
-        return float(number)
-
-    def _label_value(self, value: Any) -> Any:
-        """The number after a label such as "4" (Feedback Collection stores scores as text); else the value."""
-        if isinstance(value, str) and value.strip() in self.scale.labels:
-            return self.scale.values[self.scale.labels.index(value.strip())]
-        return value
+        return number
 
     def _scores(self, raw: Mapping[str, Any], name: str) -> list[float]:
-        values = raw.get(name)
-        if not isinstance(values, list) or not values or any(value not in self.scale for value in values):
-            raise BadRowError(name, values, f"must be a list of scores out of {list(self.scale.labels)}")
-        return [float(value) for value in values]
+        numbers = [self._number(value) for value in _list(raw.get(name)) or []]
+        if not numbers or any(number not in self.scale for number in numbers):
+            raise BadRowError(name, raw.get(name), f"must be a list of scores out of {list(self.scale.labels)}")
+        return [number for number in numbers if number is not None]
 
-    def _cot(self, raw: Mapping[str, Any], name: str, score: float) -> str:
-        """The annotator's CoT without delimiter and score; "" where none stood in the text and such rows go."""
-        if raw.get(name) in (None, ""):
+    def _number(self, value: Any) -> float | None:
+        """The number that a score is: itself, or that of a label such as "4" (Feedback Collection stores text)."""
+        if isinstance(value, str):
+            text = value.strip()
+            return self.scale.values[self.scale.labels.index(text)] if text in self.scale.labels else None
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return None
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            return None
+
+    def _cot(self, raw: Mapping[str, Any], name: str, score: float) -> str | None:
+        """The annotator's CoT without delimiter and score; "" where none stood in the text and such rows go.
+
+        None in a benchmark, whose feedback nothing reads.
+        """
+        if not self.training:
+            _optional_text(raw, name)
+            return None
+        if is_missing(raw.get(name)):
             raise BadRowError(name, raw.get(name), _NO_FEEDBACK)
-        cot, written = split_annotator_cot(_text(raw, name), self.delimiter, self.scale.labels)
-        if written is None:
-            return "" if self.missing_delimiter == "drop" else cot
-        if self.scale.values[self.scale.labels.index(written)] != score:
-            raise BadRowError(name, written, f"the score in the text must be the row's own ({score:g})")
-        if not cot:
+        found = split_feedback(_text(raw, name), self.delimiter, self.scale.labels)
+        if found.written is None:
+            self.spellings["without score"] += 1
+            return "" if self.missing_delimiter == "drop" else found.cot
+        if found.label is None or self.scale.values[self.scale.labels.index(found.label)] != score:
+            raise BadRowError(name, found.written, f"the score in the text must be the row's own ({score:g})")
+        if not found.cot:
             raise BadRowError(name, raw[name], "must hold feedback before the score")
-        return cot
+        self.spellings["with score"] += 1
+        return found.cot
 
 
 def folded(text: str) -> str:
@@ -217,11 +259,28 @@ def _text(raw: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
 
 
 def _optional_text(raw: Mapping[str, Any], name: str) -> str | None:
-    return None if raw.get(name) in (None, "") else _text(raw, name)
+    return None if is_missing(raw.get(name)) else _text(raw, name)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _optional_name(raw: Mapping[str, Any], name: str) -> str | None:
+    """A text or a whole number, as ids often are."""
+    value = raw.get(name)
+    if not isinstance(value, bool) and isinstance(value, Integral):
+        return str(int(value))
+    return _optional_text(raw, name)
+
+
+def is_missing(value: object) -> bool:
+    """Nothing there: null, an empty text, or the NaN that tables have in empty cells."""
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
+
+
+def _list(value: Any) -> list[Any] | None:
+    """The items of a list, a tuple or an array; None for anything else."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    items = value.tolist() if hasattr(value, "tolist") else None  # arrays of numpy and of pandas
+    return items if isinstance(items, list) else None
 
 
 def short(value: object) -> str:

@@ -3,6 +3,7 @@
 What is wrong with columns is said once for a file, not once for each row.
 """
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from tract_core.data.raw import RawRecord, name_of, read_records
 
 TRAIN = "train"
 HOLDOUT = "holdout"
+_MOST_COLUMNS = 1_000  # that are compared with the known names
 _DOCS = 'docs/data.md lists all fields, and has a script that renames columns ("From a spreadsheet to a judge").'
 _FEEDBACK = (
     "{field} says why a response has its score. Judges that write CoTs need it (in params.yaml the rows with "
@@ -109,6 +111,19 @@ def unread_columns(inputs: Iterable[Input]) -> list[str]:
             read = ", ".join(one.fields.needed + one.fields.optional)
             notes.append(f"{one.file}: columns not read: {_listed(others)}; read are {read}")
     return list(dict.fromkeys(notes))
+
+
+def misspelt_columns(inputs: Iterable[Input]) -> list[str]:
+    """A warning for each column that nothing reads and that looks like one that the file lacks."""
+    warnings = []
+    for one in inputs:
+        found = _columns(one.records)
+        known = [part for name in one.fields.needed + one.fields.optional for part in name.split(" or ")]
+        lacking = [name for name in known if name not in found]
+        for name in [name for name in found if name not in known][:_MOST_COLUMNS]:
+            if likely := difflib.get_close_matches(name[:100], lacking, n=1, cutoff=0.7):
+                warnings.append(f"{one.file}: column {short(name)} is not read; should it be {likely[0]}?")
+    return list(dict.fromkeys(warnings))
 
 
 def _columns(records: Iterable[RawRecord]) -> list[str]:

@@ -1,17 +1,26 @@
 """Raw data -> the examples tables: reading, split by instruction, duplicates, leakage."""
 
 import hashlib
+import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tract_core.base.config import Data, Source
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
-from tract_core.data.formats import UNSCORED, BadRowError, RowReader, folded, short
-from tract_core.data.inputs import HOLDOUT, TRAIN, Input, missing_fields, read_inputs, unread_columns
+from tract_core.data.formats import UNSCORED, BadRowError, RowReader, folded, is_missing, short
+from tract_core.data.inputs import (
+    HOLDOUT,
+    TRAIN,
+    Input,
+    missing_fields,
+    misspelt_columns,
+    read_inputs,
+    unread_columns,
+)
 from tract_core.data.raw import RawRecord, commit_of
 
 
@@ -27,6 +36,8 @@ class Prepared:
     """Rows dropped under `data.on_bad_row: drop`, each with its place, field, value and rule."""
     num_without_delimiter: int = 0
     """Training rows left out under `data.missing_delimiter: drop`."""
+    feedbacks: dict[str, int] = field(default_factory=dict)
+    """How many annotators' texts ended `with score`, which was taken off, and `without score`."""
     notes: list[str] = field(default_factory=list)
     """What was left out as params.yaml asks, and columns that nothing reads."""
     warnings: list[str] = field(default_factory=list)
@@ -59,9 +70,10 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
         data=data,
         train=_choose(train_rows, data.train.max_rows, data.split_seed),
         benchmarks={},
-        warnings=moving,
+        warnings=moving + misspelt_columns([train, *benchmarks.values()]),
         notes=unread_columns([train, *benchmarks.values()]),
         num_without_delimiter=len(candidates) - len(train_rows),
+        feedbacks=dict(train.reader.spellings),
     )
     if held_out:
         prepared.notes.append(_note_of_holdout(all_rows, held_out, data))
@@ -85,7 +97,7 @@ def unscored_rows(records: Sequence[RawRecord], scale: ScoreScale, *, source: st
     if problem := missing_fields("the rows to judge", records, UNSCORED):
         raise UserError(problem)
     reader = RowReader(scale=scale, delimiter="", missing_delimiter="append", training=False, source=source)
-    problems, rows = [], {}
+    problems, rows, place_of = [], {}, dict[str, str]()
     for record in records:
         try:
             row = reader.unscored(record)
@@ -93,8 +105,10 @@ def unscored_rows(records: Sequence[RawRecord], scale: ScoreScale, *, source: st
             problems.append(f"{_place(record)}: {error}")
             continue
         if row["id"] in rows:
-            problems.append(f"{record.place}: repeats the id {row['id']}; remove it or give it an id of its own")
-        rows[row["id"]] = row
+            problems.append(
+                f"{record.place}: repeats {place_of[row['id']]}{_own_id(record)}; remove it or give it an id of its own"
+            )
+        rows[row["id"]], place_of[row["id"]] = row, record.place
     if problems:
         raise UserError(f"{len(problems)} row(s) cannot be judged:\n{list_some(problems)}")
     return list(rows.values())
@@ -104,6 +118,12 @@ def _place(record: RawRecord) -> str:
     """File and row, and the row's own id where it has one."""
     identity = record.fields.get("id")
     return f"{record.place}, id {short(identity)}" if identity and isinstance(identity, str) else record.place
+
+
+def _own_id(record: RawRecord) -> str:
+    """For messages; rows without an id have one of their content, which says nothing to a person."""
+    identity = record.fields.get("id")
+    return "" if is_missing(identity) else f" (id {short(identity)})"
 
 
 def _pinned(data: Data) -> tuple[Data, list[str]]:
@@ -133,7 +153,7 @@ def _convert(given: Input, problems: list[str]) -> list[Record]:
             continue
         for row in made:
             if row["id"] in place_of:
-                problems.append(f"{record.place}: repeats {place_of[row['id']]} (id {row['id']})")
+                problems.append(f"{record.place}: repeats {place_of[row['id']]}{_own_id(record)}")
                 continue
             place_of[row["id"]] = record.place
             rows.append(row)
@@ -142,7 +162,13 @@ def _convert(given: Input, problems: list[str]) -> list[Record]:
 
 def _held_out_groups(rows: Sequence[Record], data: Data) -> set[str]:
     groups = sorted({row["group_id"] for row in rows}, key=lambda group: _shuffle_key(group, data.split_seed))
-    return set(groups[: math.ceil(data.holdout_fraction * len(groups))])
+    taken = groups[: math.ceil(data.holdout_fraction * len(groups))]
+    if taken and len(taken) == len(groups):
+        raise UserError(
+            f"data.holdout_fraction {data.holdout_fraction:g} keeps all {len(groups)} instruction(s) of the training "
+            "data out of training; lower it, or train on more instructions"
+        )
+    return set(taken)
 
 
 def _choose(rows: list[Record], limit: int | None, seed: int) -> list[Record]:
@@ -189,10 +215,16 @@ def _check_rows(prepared: Prepared, data: Data) -> None:
 def _check_leakage(prepared: Prepared, data: Data) -> None:
     train_groups = {row["group_id"] for row in prepared.train}
     train_rubrics = {_rubric_key(row) for row in prepared.train}
-    train_shingles = _index_shingles(prepared.train)
+    train_instructions = {folded(row["instruction"]) for row in prepared.train}
+    near_ones = _NearInstructions(train_instructions)
     refusals = []
     for name, rows in prepared.benchmarks.items():
-        leaked = sorted({short(row["instruction"]) for row in rows if row["group_id"] in train_groups})
+        instructions = {folded(row["instruction"]): short(row["instruction"]) for row in rows}
+        tasks = {row["group_id"]: short(row["instruction"]) for row in rows}
+        leaked = sorted(
+            {instructions[text] for text in instructions.keys() & train_instructions}
+            | {tasks[group] for group in tasks.keys() & train_groups}
+        )
         if leaked:
             refusals.append(
                 f"benchmark {name}: {len(leaked)} instruction(s) stand in the training data as well (up to case and "
@@ -203,7 +235,7 @@ def _check_leakage(prepared: Prepared, data: Data) -> None:
             if data.rubric_overlap == "error":
                 refusals.append(f"{message}; data.rubric_overlap is `error`")
             prepared.warnings.append(message)
-        if near := {short(row["instruction"]) for row in rows if _is_near(row["instruction"], train_shingles)}:
+        if near := {name for text, name in instructions.items() if near_ones.hold(text)}:
             message = f"benchmark {name}: {len(near)} instruction(s) nearly stand in the training data"
             prepared.warnings.append(f"{message}, such as {min(near)}")
     if refusals:
@@ -215,24 +247,30 @@ def _rubric_key(row: Record) -> str:
 
 
 def _shingles(text: str, width: int = 4) -> set[str]:
-    words = folded(text).split()
+    words = text.split()
     return {" ".join(words[i : i + width]) for i in range(len(words) - width + 1)}
 
 
-def _index_shingles(rows: Iterable[Record]) -> dict[str, set[str]]:
-    index: dict[str, set[str]] = defaultdict(set)
-    one_of_each = {row["group_id"]: row["instruction"] for row in rows}  # many rows share an instruction
-    for group, instruction in one_of_each.items():
-        for shingle in _shingles(instruction):
-            index[shingle].add(group)
-    return index
+class _NearInstructions:
+    """Whether one of them holds at least 80 % of another one's four-word sequences.
 
+    Who holds so many lacks at most 20 %, so holds one of any 20 % and one more: those that fewest hold are looked up.
+    """
 
-def _is_near(instruction: str, index: Mapping[str, set[str]]) -> bool:
-    """Whether one training instruction holds at least 80 % of this one's four-word sequences."""
-    own = _shingles(instruction)
-    hits: dict[str, int] = defaultdict(int)
-    for shingle in own:
-        for group in index.get(shingle, ()):
-            hits[group] += 1
-    return bool(own) and max(hits.values(), default=0) >= 0.8 * len(own)
+    _MOST = 1_000
+    """Instructions that are compared with one; all of them share sequences with it that few others have."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._all = [_shingles(text) for text in sorted(texts)]
+        self._holders: dict[str, list[int]] = defaultdict(list)
+        for number, shingles in enumerate(self._all):
+            for shingle in shingles:
+                self._holders[shingle].append(number)
+
+    def hold(self, text: str) -> bool:
+        own = _shingles(text)
+        enough = math.ceil(0.8 * len(own))
+        rarest = sorted(own, key=lambda shingle: (len(self._holders.get(shingle, ())), shingle))
+        numbers = itertools.chain.from_iterable(self._holders.get(name, ()) for name in rarest[: len(own) - enough + 1])
+        candidates = itertools.islice(dict.fromkeys(itertools.islice(numbers, 10 * self._MOST)), self._MOST)
+        return any(len(own & self._all[number]) >= enough for number in candidates)

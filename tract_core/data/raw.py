@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tract_core.base.errors import UserError, list_some
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LEAST_LIMIT, _MOST_GROWTH = 64 * 2**20, 200  # bytes of a Parquet file in memory, or times its own size
 _KINDS = (
     "A .jsonl file has one object on each line, a .json file is one list of objects; a table (CSV) must become JSONL "
     'first (docs/data.md, "From a spreadsheet to a judge")'
@@ -83,6 +84,8 @@ def _file_rows(file: Path) -> Iterator[Any]:
             f"{file}: unknown kind of file; {', '.join(readers)} are read. {_KINDS}. "
             f"This makes JSONL with the same columns:\n  {_from_csv(file)}"
         )
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder; name a file in it")
     if not file.is_file():
         raise UserError(f"{file}: no such file; put it there, or change data.folder or the path in params.yaml")
     yield from readers[file.suffix](file)
@@ -103,9 +106,8 @@ def _json_rows(file: Path) -> Iterator[Any]:
     try:
         content = json.loads(_utf8(file))
     except json.JSONDecodeError as error:
-        raise UserError(
-            f"{file}, line {error.lineno}: not valid JSON ({error.msg}); is the file complete? {_KINDS}"
-        ) from None
+        likely = "JSON Lines belong in a .jsonl file." if error.msg == "Extra data" else "is the file complete?"
+        raise UserError(f"{file}, line {error.lineno}: not valid JSON ({error.msg}); {likely} {_KINDS}") from None
     except (RecursionError, ValueError) as error:  # brackets in brackets, a number of thousands of digits
         raise UserError(f"{file}: not readable JSON ({error})") from None
     if not isinstance(content, list):
@@ -130,7 +132,7 @@ def _jsonl_rows(file: Path) -> Iterator[Any]:
 
 def _parquet_rows(file: Path) -> Iterator[Any]:
     try:
-        yield from pq.read_table(file).to_pylist()
+        yield from _bounded(pq.ParquetFile(file), file)
     except (
         pa.ArrowException,
         OSError,
@@ -138,6 +140,22 @@ def _parquet_rows(file: Path) -> Iterator[Any]:
         OverflowError,
     ) as error:  # the last two: text that is no UTF-8, dates
         raise UserError(f"{file}: not a readable Parquet file ({error})") from None
+
+
+def _bounded(parquet: pq.ParquetFile, file: Path) -> Iterator[Any]:
+    """The rows in pieces: a few hundred bytes can stand for gigabytes of one text that repeats."""
+    names = parquet.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise ValueError("two columns have one name")
+    most, size = max(_LEAST_LIMIT, _MOST_GROWTH * file.stat().st_size), 0
+    for batch in parquet.iter_batches(batch_size=16):
+        size += batch.nbytes
+        if size > most:
+            raise UserError(
+                f"{file}: its {file.stat().st_size:,} bytes become over {most:,} when read, so it is not read; "
+                "write it as JSONL if that is right"
+            )
+        yield from batch.to_pylist()
 
 
 def _utf8(file: Path) -> str:

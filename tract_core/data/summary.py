@@ -14,6 +14,7 @@ def report(prepared: Prepared) -> dict[str, Any]:
         "instructions": {name: len({row["group_id"] for row in rows}) for name, rows in tables.items()},
         "dropped": prepared.problems,
         "without_delimiter_dropped": prepared.num_without_delimiter,
+        "feedbacks": prepared.feedbacks,
         "notes": prepared.notes,
         "warnings": prepared.warnings,
     }
@@ -27,7 +28,16 @@ def lines(prepared: Prepared, bad_rows: str) -> str:
         for name, rows in tables.items()
     ]
     warnings = [f"warning: {warning}" for warning in prepared.warnings]
-    return "\n  ".join([f"{', '.join(sizes)}; dropped: {_dropped(prepared, bad_rows)}", *prepared.notes, *warnings])
+    head = f"{', '.join(sizes)}; dropped: {_dropped(prepared, bad_rows)}"
+    return "\n  ".join([head, *_feedbacks(prepared), *prepared.notes, *warnings])
+
+
+def _feedbacks(prepared: Prepared) -> list[str]:
+    """Where some texts end with a score and others do not, a spelling may have been missed."""
+    bare, written = (prepared.feedbacks.get(f"{which} score", 0) for which in ("without", "with"))
+    if not bare or not written or prepared.data.missing_delimiter == "drop":
+        return []
+    return [f"feedback: {written} end with their score, which is taken off; {bare} do not (data.missing_delimiter)"]
 
 
 def _dropped(prepared: Prepared, bad_rows: str) -> str:

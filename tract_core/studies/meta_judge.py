@@ -22,8 +22,8 @@ from scipy import stats
 
 from tract_core.base import tables, terminal
 from tract_core.base.errors import UserError
-from tract_core.generate.free_decoding import last_verdict
 from tract_core.text.prompts import JudgeInput, PromptStyle, render_rubric
+from tract_core.text.verdicts import last_verdict
 
 Ask = Callable[[str], str]
 """Prompt -> the model's reply; an endpoint or a local model."""

@@ -27,6 +27,7 @@ from tract_core.text.prompts import JudgeInput, PromptStyle
 _ANCHORS = ("\n", ".", "x")
 _SENTINEL = "judge-content-goes-here"
 # Private use, a rare ideograph, a hieroglyph: what becomes the unknown token in a vocabulary that has one for text.
+_MAX_HIDDEN = 1_000  # each costs a search through the rest of the text
 _RARE = "\U0010fffd\u3402\U00013000"
 
 
@@ -232,25 +233,34 @@ class Encoder:
         normalising the text, as a whole word, with the white space around it, or merge its way to one. Each cut
         leaves shorter pieces, so this ends, and a piece continues the one before it.
         """
-        ids = encode(text)
-        if self.control_ids.isdisjoint(ids):
-            return ids
-        edges = [0, *self._cuts(text, encode), len(text)]
-        pieces = [text[a:b] for a, b in itertools.pairwise(edges)]
-        rest = [token for piece in pieces[1:] for token in self._content(piece, self._after_anchor)]
-        return [*self._content(pieces[0], encode), *rest]
+        ids, waiting, num_hidden = list[int](), [(text, encode)], 0
+        while waiting:
+            piece, how = waiting.pop()
+            found = how(piece)
+            if self.control_ids.isdisjoint(found):
+                ids += found
+                continue
+            cuts = [match.start() + 1 for match in self._spelled.finditer(piece)]
+            if not cuts:
+                num_hidden += 1
+                if num_hidden > _MAX_HIDDEN:
+                    raise UserError(
+                        f"cannot encode {text[:60]!r}: over {_MAX_HIDDEN} control tokens in other spellings"
+                    )
+                cuts = [self._hidden_cut(piece, how)]
+            first, *rest = (piece[start:end] for start, end in itertools.pairwise([0, *cuts, len(piece)]))
+            waiting += [*((part, self._after_anchor) for part in reversed(rest)), (first, how)]
+        return ids
 
-    def _cuts(self, text: str, encode: Callable[[str], list[int]]) -> list[int]:
-        """Places inside every spelled control token, or one inside the first that is spelled otherwise."""
-        if spelled := [found.start() + 1 for found in self._spelled.finditer(text)]:
-            return spelled
+    def _hidden_cut(self, text: str, encode: Callable[[str], list[int]]) -> int:
+        """A place inside the first control token that is spelled otherwise than by its name."""
         free, full = 0, len(text)  # text[:free] has no control token, text[:full] has one
         while full - free > 1:
             middle = (free + full) // 2
             free, full = (middle, full) if self.control_ids.isdisjoint(encode(text[:middle])) else (free, middle)
         if free == 0:
             raise UserError(f"cannot encode {text[:60]!r}: {text[0]!r} is a control token in itself; remove it")
-        return [free]
+        return free
 
     def _after_anchor(self, text: str) -> list[int]:
         for anchor in _ANCHORS:
@@ -271,7 +281,7 @@ class _Frame:
 
 
 def _messages(system: str | None, user: str) -> list[dict[str, str]]:
-    return [*([{"role": "system", "content": system}] if system else []), {"role": "user", "content": user}]
+    return [*([{"role": "system", "content": system}] if system is not None else []), {"role": "user", "content": user}]
 
 
 def _control_tokens(tokenizer: Any) -> dict[str, int]:

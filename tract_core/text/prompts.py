@@ -1,4 +1,4 @@
-"""Prompt texts and the delimiter: pure strings, no tokenizer.
+"""Prompt texts: pure strings, no tokenizer.
 
 The section headings are those of the benchmark files of prometheus-eval, so that one reader understands
 both; the wording of the task description is this project's own. `prompt.source: dataset` uses the wording
@@ -146,19 +146,6 @@ def parse_rendered(prompt: str, labels: Sequence[str]) -> JudgeInput:
     )
 
 
-def split_annotator_cot(text: str, delimiter: str, labels: Sequence[str]) -> tuple[str, str | None]:
-    """An annotator's text -> (CoT, score text), cut at the last delimiter that a score follows.
-
-    The score text is None where no delimiter with a score stands in the text.
-    """
-    scores = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
-    pattern = re.compile(rf"\s*{re.escape(delimiter.strip())}\s*({scores})(?!\w|\.\d)")
-    found = list(pattern.finditer(text))
-    if not found:
-        return text.strip(), None
-    return text[: found[-1].start()].strip(), found[-1].group(1)
-
-
 def _only_place(prompt: str, heading: str) -> int:
     places = [match.start() for match in re.finditer(rf"^{re.escape(heading)}", prompt, flags=re.MULTILINE)]
     if len(places) != 1:
@@ -167,9 +154,13 @@ def _only_place(prompt: str, heading: str) -> int:
 
 
 def _parse_rubric(text: str, labels: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    lines = [rf"\s*Score {re.escape(label)}:[ \t]*(.*?)" for label in labels]
-    match = re.fullmatch(rf"\[(.*?)\]{''.join(lines)}\s*", text, flags=re.DOTALL)
-    if match is None:
+    """Read line by line: `Score 2:` inside a description is part of it."""
+    names = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    lines = list(re.finditer(rf"^[ \t]*Score ({names}):", text, flags=re.MULTILINE))
+    criteria = text[: lines[0].start()].strip() if lines else ""
+    in_brackets = criteria.startswith("[") and criteria.endswith("]")
+    if not in_brackets or [line[1] for line in lines] != list(labels):
         raise ValueError(f"the rubric is not `[criteria]` and one `Score y:` line for each of {list(labels)}")
-    criteria, *descriptions = (group.strip() for group in match.groups())
-    return criteria, tuple(descriptions)
+    ends = [*(line.start() for line in lines[1:]), len(text)]
+    descriptions = (text[line.end() : end].strip() for line, end in zip(lines, ends, strict=True))
+    return criteria[1:-1].strip(), tuple(descriptions)

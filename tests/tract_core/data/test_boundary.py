@@ -58,9 +58,9 @@ MAKE = {
     ),
 }
 OPTIONAL = {
-    "plain": ["id", "scores", "prompt", "reference"],
-    "feedback_collection": ["id", "instruction"],
-    "prometheus_eval": ["id"],
+    "plain": ["id", "scores", "prompt", "reference", "task"],
+    "feedback_collection": ["id", "instruction", "task"],
+    "prometheus_eval": ["id", "idx"],
 }
 CAUSES = {  # a rule about two fields names one; the prompt of prometheus_eval holds three
     "feedback": {"score", "scores"},
@@ -150,16 +150,19 @@ def expected_records(rows, problems, path, format, training):
     refused, repeated = set(), []
     for problem in problems:
         number, said = re.match(
-            rf".*?{path}, row (\d+)(?:, id .*?)?: (field '.*|repeats .*)", problem, flags=re.DOTALL
+            rf".*?{path}, row (\d+)(?:, id .*?)?: (field '.*|has no .*|repeats .*)", problem, flags=re.DOTALL
         ).groups()
         index = int(number) - 1
-        if name := re.match(r"field '(\w+)': ", said):
+        if absent := re.match(r"has no (.*); fields found", said):
+            refused.add(index)
+            assert rows[index][1] & set(re.split(", | or ", absent.group(1))), f"{problem}, which were not touched"
+        elif name := re.match(r"field '(\w+)': ", said):
             refused.add(index)
             touched = rows[index][1]
             assert touched & {name.group(1), *CAUSES.get(name.group(1), ())}, f"{problem}, but {touched} were changed"
         else:
             repeated.append(index)
-            assert int(re.match(rf"repeats .*{path}, row (\d+) \(id ", said).group(1)) < int(number)
+            assert int(re.match(rf"repeats .*{path}, row (\d+)", said).group(1)) < int(number)
     many = format == "prometheus_eval" and training
     made = []
     for index, (raw, _) in enumerate(rows):
@@ -362,9 +365,14 @@ def test_a_lost_null_or_wrong_field_is_named(tmp_path, record_property, format, 
     record_property("bad_inputs_tried", len(tried))
 
 
-@pytest.mark.parametrize("name", ["reference", "prompt", "id"])
-@pytest.mark.parametrize("value", [7, True, [], {}, " ", "\ud800"])
-def test_an_optional_field_is_a_text_or_absent(tmp_path, name, value):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(n, value) for n in ("reference", "prompt", "id", "task") for value in (7.5, True, [], {}, " ", "\ud800")],
+        *[(name, 7) for name in ("reference", "prompt")],
+    ],
+)
+def test_an_optional_field_is_a_text_or_absent_and_names_may_be_whole_numbers(tmp_path, name, value):
     (problem,), _ = refusals(tmp_path, "plain", TRAINING, plain_row(**{name: value}))
     assert f"field {name!r}: must " in problem
     for absent in (None, ""):
@@ -510,11 +518,10 @@ def test_bad_rows_of_all_files_stand_in_one_message_in_their_order(tmp_path):
 
 
 DUPLICATES = {
-    "rows": ([plain_row(), plain_row(response="Elbe."), plain_row()], "row 3: repeats .*row 1 "),
-    "rows with other scores": ([plain_row(), plain_row(score=1)], "row 2: repeats .*row 1 "),
-    "ids": ([plain_row(id="a"), plain_row(id="a", response="Elbe.")], r"row 2: repeats .*row 1 \(id a\)"),
+    "rows": ([plain_row(), plain_row(response="Elbe."), plain_row()], "row 3: repeats .*row 1$"),
+    "ids": ([plain_row(id="a"), plain_row(id="a", response="Elbe.")], r"row 2: repeats .*row 1 \(id 'a'\)"),
     "ids but for spaces": ([plain_row(id="a"), plain_row(id=" a", response="Elbe.")], "row 2: repeats .*row 1 "),
-    "three": ([plain_row(), plain_row(), plain_row()], r"(?s)row 2: repeats .*row 1 .*row 3: repeats .*row 1 "),
+    "three": ([plain_row(), plain_row(), plain_row()], r"(?s)row 2: repeats .*row 1\n.*row 3: repeats .*row 1$"),
 }
 
 
@@ -542,7 +549,7 @@ def test_feedbacks_of_one_row_have_ids_of_their_own(tmp_path):
         "b-2",
         "b-3",
     ]
-    with pytest.raises(prepare.BadRowsError, match=r"row 2: repeats .*row 1 \(id a-1\)"):
+    with pytest.raises(prepare.BadRowsError, match=r"row 2: repeats .*row 1 \(id 'a'\)"):
         run(tmp_path, [eval_row(id="a"), {**rows[1], "id": "a"}], "prometheus_eval")
 
 

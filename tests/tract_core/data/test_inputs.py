@@ -16,9 +16,9 @@ from tract_core.data.formats import BadRowError, RowReader
 from tract_core.data.raw import RawRecord
 
 GOOD = {
-    "plain": plain_row(scores=[5], reference="Elbe.", prompt="Judge this.", id="a"),
-    "feedback_collection": collection_row(instruction="Judge this.", id="a"),
-    "prometheus_eval": eval_row(id="a"),
+    "plain": plain_row(scores=[5], reference="Elbe.", prompt="Judge this.", id="a", task="t"),
+    "feedback_collection": collection_row(instruction="Judge this.", id="a", task="t"),
+    "prometheus_eval": eval_row(id="a", idx=3),
 }
 FOREIGN = [{"question": f"Why {i}?", "answer": "So.", "rating": 3} for i in range(240)]
 
@@ -65,7 +65,7 @@ def test_a_file_with_other_columns_is_one_message(tmp_path, on_bad_row):
     assert "  columns found: 'question', 'answer', 'rating'" in lines
     assert (
         "  columns expected: instruction, response, criteria, descriptions, score or scores, feedback; "
-        "optional: reference, prompt, id"
+        "optional: reference, prompt, id, task"
     ) in lines
     assert "docs/data.md" in lines[-1]
 
@@ -125,7 +125,7 @@ def test_columns_that_nothing_reads_are_noted(tmp_path):
     note, *_ = run(tmp_path, [*rows, plain_row(instruction="Other")], benchmarks=held, holdout_fraction=0.1).notes
     assert note == (
         f"{tmp_path}/train.jsonl: columns not read: 'refrence', 'author'; read are instruction, response, criteria, "
-        "descriptions, score or scores, feedback, reference, prompt, id"
+        "descriptions, score or scores, feedback, reference, prompt, id, task"
     )
 
 

@@ -40,6 +40,7 @@ def test_the_report_holds_the_same_as_data(tmp_path):
         "instructions": {"train": 2, "b": 1},
         "dropped": found.problems,
         "without_delimiter_dropped": 1,
+        "feedbacks": {"with score": 3, "without score": 1},
         "notes": ["b: 1 of 2 rows used (data.benchmarks.b.max_rows)"],
         "warnings": [],
     }

@@ -7,7 +7,7 @@ from tests.conftest import SCALE, STYLE, X
 from tests.tiny import CHAT_TEMPLATE, bpe_tokenizer, metaspace_tokenizer
 from tract_core.base import config
 from tract_core.base.errors import UserError
-from tract_core.text import prompts
+from tract_core.text import prompts, verdicts
 from tract_core.text.encoding import Encoder
 
 
@@ -40,7 +40,8 @@ def test_score_position_and_parts_are_where_they_should_be(any_encoder):
 def test_decoding_a_training_sequence_gives_cot_and_score_back(any_encoder):
     example = any_encoder.training_example("a", any_encoder.prompt_ids(X), "Clear and right.", 4)
     text = any_encoder.decode(example.input_ids[example.num_prompt :])
-    assert prompts.split_annotator_cot(text, STYLE.delimiter, SCALE.labels) == ("Clear and right.", "4")
+    found = verdicts.split_feedback(text, STYLE.delimiter, SCALE.labels)
+    assert (found.cot, found.label) == ("Clear and right.", "4")
 
 
 def test_exactly_one_bos_where_the_tokenizer_adds_one(plain_tokenizer):

@@ -1,11 +1,12 @@
 import dataclasses
 import json
+import time
 
 import pytest
 
 from tests.conftest import SCALE, STYLE, X, reference_file
 from tract_core.base.errors import UserError
-from tract_core.text.prompts import parse_rendered, render, split_annotator_cot
+from tract_core.text.prompts import parse_rendered, render, render_rubric
 
 
 def test_rendered_prompt_holds_every_field_in_order():
@@ -118,23 +119,20 @@ def test_unreadable_prompts_say_why(change, message):
         parse_rendered(change(render(X, STYLE)), SCALE.labels)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Good. So the overall score is 4", ("Good.", "4")),
-        ("Good.  So the overall score is 4. ", ("Good.", "4")),
-        ("Good. So the overall score is 4.5", ("Good. So the overall score is 4.5", None)),
-        (
-            "So the overall score is 2 says the text. Bad. So the overall score is 3",
-            ("So the overall score is 2 says the text. Bad.", "3"),
-        ),
-        ("Good. So the overall score is high", ("Good. So the overall score is high", None)),
-        ("Good. So the overall score is 45", ("Good. So the overall score is 45", None)),
-        ("Good.", ("Good.", None)),
-    ],
-)
-def test_annotator_cot_is_cut_at_the_last_delimiter_with_a_score(text, expected):
-    assert split_annotator_cot(text, STYLE.delimiter, SCALE.labels) == expected
+def test_a_score_line_inside_a_description_is_part_of_it():
+    x = dataclasses.replace(
+        X, descriptions=(*X.descriptions[:2], "Better than Score 2: all of it is half right.", *X.descriptions[3:])
+    )
+    assert parse_rendered(render(x, STYLE), SCALE.labels).descriptions == x.descriptions
+
+
+def test_a_rubric_of_many_score_lines_is_refused_at_once():
+    rubric = "[c]\n" + "Score 1: \nScore 2: \nScore 3: \nScore 4: \n" * 5_000
+    prompt = render(X, STYLE).replace(render_rubric(X.criteria, X.descriptions, SCALE.labels), rubric)
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="rubric is not"):
+        parse_rendered(prompt, SCALE.labels)
+    assert time.monotonic() - start < 2  # a backtracking pattern took 19 s for 20 repetitions
 
 
 def test_every_real_benchmark_prompt_parses():
