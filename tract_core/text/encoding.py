@@ -40,6 +40,8 @@ class Encoded:
     num_prompt: int
     score_position: int
     gold: float
+    task: str = ""
+    """Examples of one task belong together where `train.order` says so."""
 
     @property
     def num_cot(self) -> int:
@@ -97,7 +99,9 @@ class Encoder:
         """A CoT's ids as they follow the prompt; without a chat template a space separates the two."""
         return self.continuation(cot if self._frame is not None else " " + cot)
 
-    def training_example(self, id: str, prompt_ids: Sequence[int], cot: str | None, gold: float) -> Encoded:
+    def training_example(
+        self, id: str, prompt_ids: Sequence[int], cot: str | None, gold: float, task: str = ""
+    ) -> Encoded:
         """The whole sequence for one row, after its `prompt_ids`; without a CoT where `cot` is None.
 
         Raises:
@@ -113,6 +117,7 @@ class Encoder:
             num_prompt=len(prompt_ids),
             score_position=len(before_score),
             gold=float(gold),
+            task=task,
         )
 
     def scoring_context(self, prompt_ids: Sequence[int], cot_ids: Sequence[int]) -> list[int]:

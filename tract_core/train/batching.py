@@ -4,7 +4,8 @@ Shapes: B examples of the micro-batch, T tokens of all of them (packed, no paddi
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,19 +21,28 @@ Item = tuple[int, bool]
 class StepOrder:
     """Micro-batches of one rank, by optimizer steps. The global order depends on the seed and the epoch alone.
 
-    Each optimizer step takes the next `batch_size` examples of a seeded permutation, whatever the number of
-    ranks and the micro-batch size; the last step of an epoch takes what is left. Inside a step the longest come
+    Each optimizer step takes the next `batch_size` examples of a seeded permutation, of the examples or of their tasks,
+    whatever the number of ranks and the micro-batch size; the last step of an epoch takes what is left. Inside a step the longest come
     first, so that ranks wait little for each other and too little memory shows at once: the step's sums do not depend
     on how it is split. Ranks that would get fewer examples than others get fillers, since all ranks must take the
     same number of micro-batches.
     """
 
     def __init__(
-        self, lengths: Sequence[int], *, batch_size: int, micro: int, rank: int, world: int, seed: int
+        self,
+        lengths: Sequence[int],
+        *,
+        batch_size: int,
+        micro: int,
+        rank: int,
+        world: int,
+        seed: int,
+        tasks: Sequence[str] | None = None,
     ) -> None:
-        """`lengths`: tokens of each example."""
+        """`lengths`: tokens of each example; `tasks`: the task of each, where tasks are permuted and not examples."""
         self.lengths, self.batch_size, self.micro = lengths, batch_size, micro
         self.rank, self.world, self.seed = rank, world, seed
+        self._units = _units(len(lengths), tasks)
         self.steps_per_epoch = -(-len(lengths) // batch_size)
 
     def micro_batches(self, step: int) -> list[list[Item]]:
@@ -48,16 +58,25 @@ class StepOrder:
 
     def _examples(self, step: int) -> list[int]:
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = _permutation(len(self.lengths), self.seed, epoch)
+        order = _permutation(self._units, self.seed, epoch)
         chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
         return sorted(chosen, key=lambda index: (-self.lengths[index], index))
 
 
+def _units(number: int, tasks: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
+    """Indices of the examples that stay together, in the order of the examples."""
+    members = defaultdict[Hashable, list[int]](list)
+    for index, task in enumerate(tasks or range(number)):
+        members[task].append(index)
+    return tuple(map(tuple, members.values()))
+
+
 @lru_cache(maxsize=1)  # for all steps of an epoch
-def _permutation(number: int, seed: int, epoch: int) -> list[int]:
+def _permutation(units: tuple[tuple[int, ...], ...], seed: int, epoch: int) -> list[int]:
     digest = hashlib.sha256(f"order|{seed}|{epoch}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return torch.randperm(number, generator=generator).tolist()
+    order = torch.randperm(len(units), generator=generator).tolist()
+    return [index for place in order for index in units[place]]
 
 
 @dataclass(frozen=True, kw_only=True)

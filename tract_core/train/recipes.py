@@ -52,7 +52,10 @@ def fit(
     loading.require_proof(seed_model)
     prompts = prompt_cache.prompt_ids(encoder, [x for x, _ in pairs])
     return training.train_adapter(
-        [encoder.training_example(x["id"], prompts[x["source"], x["id"]], cot, x["gold"]) for x, cot in pairs],
+        [
+            encoder.training_example(x["id"], prompts[x["source"], x["id"]], cot, x["gold"], x["group_id"])
+            for x, cot in pairs
+        ],
         how,
         seed_model=seed_model,
         encoder=encoder,

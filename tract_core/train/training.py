@@ -142,6 +142,7 @@ def _build_loop(
         rank=accelerator.process_index,
         world=accelerator.num_processes,
         seed=recipe.run_seed,
+        tasks=[example.task for example in examples] if recipe.train.order == "tasks" else None,
     )
     model = _model_to_train(examples, recipe, seed_model, start)
     loop = Loop(

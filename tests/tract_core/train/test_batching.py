@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -56,6 +58,28 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert epoch(order()) == first
     assert epoch(order(), 1) == second
     assert epoch(order(seed=4)) != first
+
+
+TASKS = ["a", "b", "a", "c", "b", "a", "c", "b", "c", "c", "d"]
+
+
+def test_where_tasks_are_permuted_their_examples_follow_each_other_in_every_epoch():
+    each = order(tasks=TASKS, batch_size=1)
+    orders = [tuple(each.examples_of(11 * number, 11 * (number + 1))) for number in range(8)]
+    for found in orders:
+        assert sorted(found) == list(range(11))
+        assert len(list(itertools.groupby(TASKS[index] for index in found))) == 4
+    assert len(set(orders)) > 4
+
+
+def test_a_task_of_the_size_of_a_batch_is_a_step_of_its_own():
+    each = order(lengths=[7] * 12, tasks=[*"aaaabbbbcccc"])
+    assert sorted(sorted_step(each, step) for step in range(3)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def sorted_step(ordered, step):
+    """Indices of the examples of a step."""
+    return sorted(ordered.examples_of(step, step + 1))
 
 
 @pytest.mark.parametrize(("micro", "world"), [(1, 1), (2, 1), (1, 2), (2, 2)])
