@@ -125,8 +125,8 @@ class Train(Section):
     Must be 1 for architectures whose layers carry something from one sequence into the next (training says so).
     """
     order: Literal["rows", "tasks"]
-    """What an epoch shuffles: rows, or tasks with their rows one after the other. The responses of one task then meet in a
-    step, which computes the question that they share once."""
+    """What an epoch shuffles: rows, or tasks with their rows one after the other. The responses of one task then meet
+    in a step, which computes the question that they share once."""
     scheduler: Literal["cosine", "linear", "constant_with_warmup"]
     warmup_ratio: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0)

@@ -22,10 +22,10 @@ class StepOrder:
     """Micro-batches of one rank, by optimizer steps. The global order depends on the seed and the epoch alone.
 
     Each optimizer step takes the next `batch_size` examples of a seeded permutation, of the examples or of their tasks,
-    whatever the number of ranks and the micro-batch size; the last step of an epoch takes what is left. Inside a step the longest come
-    first, so that ranks wait little for each other and too little memory shows at once: the step's sums do not depend
-    on how it is split. Ranks that would get fewer examples than others get fillers, since all ranks must take the
-    same number of micro-batches.
+    whatever the number of ranks and the micro-batch size; the last step of an epoch takes what is left. Inside a step
+    the longest come first, so that ranks wait little for each other and too little memory shows at once: the step's
+    sums do not depend on how it is split. Ranks that would get fewer examples than others get fillers, since all ranks
+    must take the same number of micro-batches.
     """
 
     def __init__(
