@@ -101,6 +101,17 @@ def test_a_step_has_the_sum_of_the_gradients_of_its_parts(examples, seed_model, 
     assert (step - total).norm() / total.norm() <= 1e-9
 
 
+def test_order_tasks_trains_on_one_task_a_step(examples, seed_model, tiny_encoder):
+    tasks = [dataclasses.replace(example, task=str(index % 2)) for index, example in enumerate(examples[:8])]
+    found = {}
+    for order in ("rows", "tasks"):
+        settings = recipe(batch_size=4, order=order)
+        steps = training._build_loop(tasks, settings, seed_model, tiny_encoder, None).order
+        found[order] = [{tasks[index].task for index in steps.examples_of(step, step + 1)} for step in range(4)]
+    assert all(len(names) == 1 for names in found["tasks"])
+    assert any(len(names) == 2 for names in found["rows"])
+
+
 @pytest.mark.timeout(180)
 def test_two_ranks_have_the_gradients_of_one(examples, seed_model, tiny_encoder, tmp_path):
     """Two CPU processes (gloo), micro-batch 1: the tail of 3 leaves one rank without an example."""
