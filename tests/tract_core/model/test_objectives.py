@@ -236,6 +236,22 @@ def test_bfloat16_logits_are_read_in_float32():
     assert low.total.item() == pytest.approx(exact.total.item(), rel=1e-5)
 
 
+def test_under_autocast_the_terms_of_the_score_are_those_of_float32():
+    """As on every GPU: p = (.00, .00, .01, .04, .95) has the expectation 4.94, which bfloat16 cannot hold."""
+    logits_BV = torch.full((1, 16), -30.0)
+    logits_BV[0, IDS] = torch.tensor([0.001, 0.001, 0.0098, 0.0402, 0.948]).log()
+    ids, values, gold = torch.tensor(IDS), torch.tensor(VALUES, dtype=torch.float32), torch.tensor([5.0])
+    plain = expected_score(logits_BV, ids, values)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = expected_score(logits_BV, ids, values)
+        error, ranked = squared_error(mixed.value_B, gold), ranked_probability_score(mixed.probs_BY, values, gold)
+    assert mixed.value_B.dtype == error.dtype == ranked.dtype == torch.float32
+    assert torch.equal(mixed.value_B, plain.value_B)
+    assert torch.equal(error, squared_error(plain.value_B, gold))
+    assert torch.equal(ranked, ranked_probability_score(plain.probs_BY, values, gold))
+
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.floats(-3, 3))
 def test_softmax_shift_and_gradient_sign(seed, shift):
