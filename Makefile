@@ -64,7 +64,7 @@ quick: env  ## unit tests: no pipeline, no real model; T=path narrows, here and 
 test: env  ## those, `dvc repro` of a tiny model, and the small real model: what to run after a change
 	$(PYTEST) -m "not faults and not every" $(T)
 
-test-all: env  ## everything: also every row of the paper on a tiny model, kills, full disks and mutated inputs
+test-all: env  ## everything: also every row of the paper, DVC's experiments, kills, full disks and mutated inputs
 	$(PYTEST) $(T)
 
 lock:  ## after a change of a direct pin: a fresh CPU environment from the direct pins alone, all its versions written down

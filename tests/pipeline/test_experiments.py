@@ -12,7 +12,7 @@ import pytest
 from tests.pipeline.clone import Clone
 from tests.pipeline.graph import ROOT
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.every, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
 
 PAGE = (ROOT / "docs/experiments.md").read_text()
 SECTIONS = {
