@@ -25,13 +25,16 @@ ROOMS = {
     "plan": ["base", "text", "model", "data", "train", "generate", "studies"],
 }
 """Each folder of tract_core, and the rooms that it may import."""
-_LOCKS = "tract_core/base/locks.py"
+_LOCKS, _VERDICTS = "tract_core/base/locks.py", "tract_core/text/verdicts.py"
+_TRAININGS = [stage for stage in STAGES if stage.startswith("train_")]
 UNUSED = {
     "prepare": {_LOCKS, "tract_core/data/checks.py"},
-    "check": {_LOCKS, "tract_core/model/objectives.py"},
+    "check": {_LOCKS, _VERDICTS, "tract_core/model/objectives.py"},
+    **{stage: {_VERDICTS} for stage in _TRAININGS},
     **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
     "meta_judge": {"tract_core/generate/generators.py"},
-    **{stage: {_LOCKS} for stage in ("perplexity", "robustness", "score", "compare", "report")},
+    **{stage: {_LOCKS, _VERDICTS} for stage in ("perplexity", "robustness")},
+    **{stage: {_LOCKS} for stage in ("score", "compare", "report")},
 }
 """Modules of a declared room that a script does not import: changing one reruns these stages for nothing."""
 
