@@ -91,7 +91,7 @@ def a_bad_benchmark_row(folder):
 def a_row_twice(folder):
     rows = folder.rows("train.jsonl")
     folder.write("train.jsonl", [*rows, rows[4]])
-    return f"row 161: repeats data/demo/train.jsonl, row 5 (id {rows[4]['id']})", 1
+    return f"row 161: repeats data/demo/train.jsonl, row 5 (id '{rows[4]['id']}')", 1
 
 
 def a_benchmark_row_in_training(folder):

@@ -116,5 +116,5 @@ def test_a_list_of_bad_rows_does_not_outlive_them(project):
 def test_one_instruction_is_no_training_set_beside_a_holdout(project):
     own_data.bring(project, [["Sum it up.", *row[1:]] for row in own_data.fifty_ratings()])
     message = refusal(project)
-    assert "no rows are left for training; holdout: 1 of 1 instructions, 50 of 50 training rows" in message
+    assert "data.holdout_fraction 0.2 keeps all 1 instruction(s) of the training data out of training" in message
     assert "The whole list" not in message
