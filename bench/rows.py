@@ -3,7 +3,7 @@
     python -m bench.rows [--repeats 3]
 
 Raw rows are made text of the size of Feedback Collection's (about 1,000 words a row, 20 rows a task); predictions are
-made, one CoT of 150 tokens each; `compare` draws 1,000 resamples of tasks with 5 responses. Each stage runs as a
+made, one CoT of 150 tokens each; tasks have 5 responses. Each stage runs as a
 process, as `dvc repro` starts it, so its imports count. Writes bench/results/rows.md and .json.
 """
 

@@ -2,7 +2,7 @@
 
     python -m bench.statistics [--examples 2000]
 
-12 rows x 4 benchmarks x 2,000 examples x 4 inference seeds, 1,000 resamples of tasks with 5 responses each. The
+12 rows x 4 benchmarks x 2,000 examples x 4 inference seeds, tasks with 5 responses each. The
 numbers judged are random; sizes, CoT lengths and files are those of a real run. Prints a table of seconds.
 """
 
@@ -57,7 +57,7 @@ def _make_run(num_examples: int) -> None:
     matrix = matrix_of(config.validated(params, ROOT).rows, ROWS, dict.fromkeys(STUDIES, ()))
     params["matrix"] = matrix.resolved()
     params["seeds"], params["infer"] = [42], {"num_samples": 1, "seeds": SEEDS}
-    params["statistics"] = {"level": 0.95, "resamples": 1000}
+    params["statistics"] = {"level": 0.95}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     Path("docs").symlink_to(ROOT / "docs")
     examples = {}

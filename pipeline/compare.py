@@ -9,7 +9,6 @@ from tract_core.base import config, places, process, tables
 from tract_core.base.rows import swept
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import corruption, results, verdict
-from tract_core.compare.statistics import Bootstrap
 from tract_core.score import collecting
 from tract_core.text import examples
 
@@ -17,28 +16,27 @@ from tract_core.text import examples
 def main() -> str:
     params = config.load()
     scale, rows, seeds = ScoreScale.create(params.scale.values, params.scale.labels), params.matrix.scored, params.seeds
-    bootstrap = Bootstrap(resamples=params.statistics.resamples, seed=0, level=params.statistics.level)
+    level = params.statistics.level
     benchmarks = {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}
     predictions = {row: collecting.runs(row, seeds) for row in rows}
     training = tables.read(places.TRAIN_EXAMPLES, "examples")
     looked_at = examples.sample(training, params.gap.max_rows)
     lambdas = {"tract": params.loss.lam, **swept(params.rows, params.matrix.on_a1)}
-    found = results.tables(predictions, training, benchmarks, seeds, scale, params.score, bootstrap)
+    found = results.tables(predictions, training, benchmarks, seeds, scale, params.score, level)
     curves = [*params.matrix.curve, *(f"b5_{protocol}" for protocol in params.matrix.curve_external)]
     gap = {row: collecting.gap(row, seeds) for row in params.matrix.gap}
     everything = {
         **found,
         "verdict": verdict.of(found["judge"], found["cells"]),
         "settings": {
-            "level": params.statistics.level,
-            "resamples": params.statistics.resamples,
+            "level": level,
             "benches": params.benches,
             "seeds": seeds,
             "infer_seeds": params.infer.seeds,
             "num_samples": params.infer.num_samples,
         },
         "ceiling": results.ceiling(benchmarks),
-        "table3": results.table3(gap, looked_at, seeds, scale, params.score, bootstrap),
+        "table3": results.table3(gap, looked_at, seeds, scale, params.score, level),
         "figure2": results.figure2(found["cells"], lambdas),
         "figure3": results.figure3(
             {row: collecting.runs(row, seeds, places.curve) for row in curves}, benchmarks, seeds, scale, params.score

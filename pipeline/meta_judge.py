@@ -32,12 +32,7 @@ def main() -> str:
             for example, cot in pairs
         ]
         ratings[source] = meta_judge.rate(prompts, ask, name=name, folder="work/meta_judge")
-    compared = meta_judge.compare(
-        ratings["annotator"].values,
-        ratings["a1"].values,
-        level=params.statistics.level,
-        resamples=params.statistics.resamples,
-    )
+    compared = meta_judge.compare(ratings["annotator"].values, ratings["a1"].values, level=params.statistics.level)
     found = {"annotator": compared["a"], "a1": compared["b"], "annotator minus a1": compared["difference"]}
     out, asked = places.meta_judge_file(seed), sum(rated.num_calls for rated in ratings.values())
     tables.write_json(out, {"judge": name, **found})

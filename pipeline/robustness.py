@@ -7,7 +7,6 @@ Writes: artifacts/results/robustness/ROW.json
 
 from tract_core.base import config, places, process, tables
 from tract_core.base.scale import ScoreScale
-from tract_core.compare.statistics import Bootstrap
 from tract_core.score import collecting
 from tract_core.studies import robustness
 
@@ -15,10 +14,9 @@ from tract_core.studies import robustness
 def main() -> str:
     params, row = config.load(), process.arguments("row").row
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
-    bootstrap = Bootstrap(resamples=params.statistics.resamples, seed=0, level=params.statistics.level)
     runs = collecting.all_runs(row, params.seeds, places.attacked)
     predictions = [found for run in runs.values() for found in run]
-    records = robustness.table(predictions, places.benchmark_examples(), scale, params.score, bootstrap)
+    records = robustness.table(predictions, places.benchmark_examples(), scale, params.score, params.statistics.level)
     out = places.robustness_file(row)
     tables.write_json(out, {"attacks": records})
     return f"shift of the expected score by each attack -> {out}\n{robustness.describe(row, records)}"

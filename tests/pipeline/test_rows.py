@@ -10,7 +10,6 @@ from tract_core.base import config, tables
 from tract_core.base.rows import FAMILIES
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import results
-from tract_core.compare.statistics import Bootstrap
 from tract_core.score import paper_lines
 from tract_core.studies.attacks import ATTACKS
 
@@ -84,9 +83,7 @@ def test_every_cell_is_traced_to_an_adapter(paper, statistics):
     runs = {SEED: tables.read(paper.folder / f"artifacts/results/predictions/tract/seed_{SEED}", "predictions")}
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     training = tables.read(paper.folder / "artifacts/examples/train", "examples")
-    again = results.tables(
-        {"tract": runs}, training, examples, [SEED], scale, params.score, Bootstrap(resamples=100, seed=0, level=0.95)
-    )
+    again = results.tables({"tract": runs}, training, examples, [SEED], scale, params.score, level=0.95)
     stored = [cell for cell in statistics["cells"] if cell["row"] == "tract"]
     assert json.loads(json.dumps(again["cells"])) == stored
 

@@ -217,7 +217,7 @@ class Statistics(Section):
     """Intervals and tests of the tables."""
 
     level: float = Field(gt=0, lt=1)
-    resamples: int = Field(ge=100)
+    """Probability inside an interval."""
 
 
 class Sampling(Section):
@@ -336,6 +336,7 @@ class Params(Section):
 _BASE = Path("presets/base.yaml")
 _MOST_ALIASES = 20
 _MOVED = {
+    "statistics.resamples": "not needed (intervals are not drawn any more): remove the line",
     "stage1.lambda": "rows.a1.lambda",
     "rows.baseline": "one line for each row under rows, as in presets/",
     "rows.stage2": "one line for each row under rows, as in presets/",

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 
 from tract_core.base.tables import Record
 from tract_core.compare import statistics
-from tract_core.compare.statistics import Array, Bootstrap, Draws, Panel, Run
+from tract_core.compare.statistics import Array, Estimates, Panel, Run
 from tract_core.score.paper_lines import MEAN
 from tract_core.text import examples
 
@@ -52,8 +52,8 @@ def compared(
     judge: tuple[str, str],
     others: Sequence[str],
     cells: Sequence[Record],
-    draws: Draws,
-    bootstrap: Bootstrap,
+    estimates: Estimates,
+    level: float,
 ) -> Record:
     """`baselines`: their r and RMSE as cells of statistics.json; `against`: the judge minus each of them.
 
@@ -61,11 +61,11 @@ def compared(
         training: what the baselines are fitted on, rows of the examples table.
         benchmarks: benchmark -> its rows of the examples table.
         values: the scores of Y, increasing.
-        judge: row and predictor; its cells and draws must be among those below.
+        judge: row and predictor; its cells and estimates must be among those below.
         others: rows that it is compared with as well, read by the expected score.
         cells: those of statistics.json.
-        draws: the resamples behind them; the baselines see the same ones.
-        bootstrap: what made the draws.
+        estimates: those behind the cells.
+        level: of the intervals.
     """
     panels = {bench: Panel.of_examples(judged) for bench, judged in benchmarks.items()}
     runs = {
@@ -74,25 +74,25 @@ def compared(
         for name, scores_N in predictions(training, judged).items()
     }
     pairs = [(name, _RAIL) for name in NAMES]
-    own = statistics.resample(panels, runs, pairs, values, bootstrap)
-    found = statistics.summarize(panels, runs, NAMES, (_RAIL,), values, own, bootstrap.level)
+    own = statistics.estimates(panels, runs, pairs, values)
+    found = statistics.summarize(panels, runs, NAMES, (_RAIL,), values, own, level)
     found = [cell for cell in found if cell["metric"] in _SHOWN]
     rows = [cell for cell in cells if cell["row"] in others and cell["predictor"] == _RAIL]
     of_judge = {(c["bench"], c["metric"]): c for c in cells if (c["row"], c["predictor"]) == judge}
     differences = [
-        _difference((of_judge[cell["bench"], cell["metric"]], cell), judge, {**draws, **own}, bootstrap.level)
+        _difference((of_judge[cell["bench"], cell["metric"]], cell), judge, {**estimates, **own}, level)
         for cell in [*(cell for cell in rows if cell["metric"] in _SHOWN), *found]
     ]
     return {"baselines": [*found, *_chance(training, benchmarks)], "against": differences}
 
 
-def _difference(pair: tuple[Record, Record], judge: tuple[str, str], draws: Draws, level: float) -> Record:
+def _difference(pair: tuple[Record, Record], judge: tuple[str, str], estimates: Estimates, level: float) -> Record:
     other = pair[1]
     key = {"baseline": other["row"], "bench": other["bench"], "metric": other["metric"]}
     if missing := [cell["reason"] for cell in pair if cell["value"] is None]:
         return {**key, **statistics.null_difference("; ".join(filter(None, missing)))}
     place = (other["bench"], other["metric"])
-    found = [draws[row, place[0], predictor, place[1]] for row, predictor in (judge, (other["row"], _RAIL))]
+    found = [estimates[row, place[0], predictor, place[1]] for row, predictor in (judge, (other["row"], _RAIL))]
     return {**key, **statistics.difference(pair, found, level)}
 
 
@@ -100,7 +100,7 @@ def _chance(training: Sequence[Record], benchmarks: Mapping[str, Sequence[Record
     """As cells; r is 0 by definition, and neither number is an estimate."""
     rmse = {bench: chance_rmse(training, judged) for bench, judged in benchmarks.items()}
     rmse[MEAN] = float(np.mean(list(rmse.values())))
-    empty: dict[str, Any] = dict.fromkeys(("low", "high", "sd_training", "sd_inference", "num_undefined", "reason"))
+    empty: dict[str, Any] = dict.fromkeys(("sd_training", "sd_inference")) | statistics.limits(None, None, 0.95)
     sizes = {bench: len(judged) for bench, judged in benchmarks.items()}
     sizes[MEAN] = sum(sizes.values())
     return [

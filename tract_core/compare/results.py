@@ -14,7 +14,7 @@ from tract_core.base.rows import UNTRAINED
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.compare import baselines, statistics
-from tract_core.compare.statistics import Array, Bootstrap, Panel, Run
+from tract_core.compare.statistics import Array, Panel, Run
 from tract_core.score import metrics, scoring
 from tract_core.score.paper_lines import LINES, MEAN, REFERENCE
 
@@ -36,7 +36,7 @@ def tables(
     seeds: Sequence[int],
     scale: ScoreScale,
     score: Score,
-    bootstrap: Bootstrap,
+    level: float,
 ) -> Record:
     """`cells` (all rows, predictors and metrics), `differences` (each line of the paper minus line 6), `judge`.
 
@@ -55,12 +55,12 @@ def tables(
         for predictor in PREDICTORS
     }
     pairs = [*((line.row, line.predictor) for line in LINES), *((row, "rail") for row in complete)]
-    draws = statistics.resample(panels, runs, pairs, scale.values, bootstrap)
+    found = statistics.estimates(panels, runs, pairs, scale.values)
     rows = list(dict.fromkeys([*predictions, *(line.row for line in LINES)]))
-    cells = statistics.summarize(panels, runs, rows, PREDICTORS, scale.values, draws, bootstrap.level)
-    incomplete = {row: _missing_seeds(found, seeds) for row, found in predictions.items() if found}
+    cells = statistics.summarize(panels, runs, rows, PREDICTORS, scale.values, found, level)
+    incomplete = {row: _missing_seeds(of_row, seeds) for row, of_row in predictions.items() if of_row}
     cells = [_with_missing_seeds(cell, incomplete.get(cell["row"], [])) for cell in cells]
-    compared = statistics.compare_lines(LINES, REFERENCE, cells, draws, bootstrap.level)
+    compared = statistics.compare_lines(LINES, REFERENCE, cells, found, level)
     # Rows that were not asked for have no cells at all: the page names them once.
     cells = [cell for cell in cells if cell["row"] in predictions]
     row = REFERENCE.row if REFERENCE.row in complete else next(iter(complete), None)
@@ -68,10 +68,10 @@ def tables(
     if row is not None:
         read = next((line.predictor for line in LINES if line.row == row), "rail")
         untrained = [UNTRAINED] if UNTRAINED in complete and row != UNTRAINED else []
-        found = baselines.compared(training, examples, scale.values, (row, read), untrained, cells, draws, bootstrap)
+        others = baselines.compared(training, examples, scale.values, (row, read), untrained, cells, found, level)
         constant = float(np.mean([example["gold"] for example in training]))
         sizes = _sizes(complete[row], examples)
-        judge = {"row": row, "predictor": read, "constant": constant, "benches": sizes, **found}
+        judge = {"row": row, "predictor": read, "constant": constant, "benches": sizes, **others}
     return {"cells": cells, "differences": compared, "judge": judge}
 
 
@@ -105,7 +105,7 @@ def table3(
     seeds: Sequence[int],
     scale: ScoreScale,
     score: Score,
-    bootstrap: Bootstrap,
+    level: float,
 ) -> Record:
     """`table3`: RMSE (RAIL) after training CoTs and after own CoTs, over training examples and training seeds.
 
@@ -115,10 +115,10 @@ def table3(
         seeds: the training seeds; a part that lacks one counts as not run.
         scale: Y.
         score: which CoTs count.
-        bootstrap: of the tasks; the training seeds of one example stay together.
+        level: of the intervals; the training seeds of one example stay together.
     """
     parts = [
-        _gap(row, {cots: _complete(runs, seeds) for cots, runs in by_cots.items()}, examples, scale, score, bootstrap)
+        _gap(row, {cots: _complete(runs, seeds) for cots, runs in by_cots.items()}, examples, scale, score, level)
         for row, by_cots in predictions.items()
     ]
     return {"cells": [cell for cells, _ in parts for cell in cells], "gaps": [gap for _, gap in parts]}
@@ -219,7 +219,7 @@ def _gap(
     examples: Sequence[Record],
     scale: ScoreScale,
     score: Score,
-    bootstrap: Bootstrap,
+    level: float,
 ) -> tuple[list[Record], Record]:
     ran = [runs for runs in by_cots.values() if runs]
     seeds = [seed for seed in ran[0] if all(seed in runs for runs in ran)] if ran else []
@@ -231,7 +231,7 @@ def _gap(
         return np.concatenate(parts) if parts else None
 
     return statistics.rmse_gap(
-        row, stacked("training"), stacked("own"), Panel.of_examples([*examples] * max(1, len(seeds))), bootstrap
+        row, stacked("training"), stacked("own"), Panel.of_examples([*examples] * max(1, len(seeds))), level
     )
 
 

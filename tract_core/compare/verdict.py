@@ -7,7 +7,7 @@ from tract_core.base.tables import Record
 from tract_core.score.paper_lines import MEAN
 
 FEW_TASKS = 10
-"""With fewer, an interval over tasks is too narrow (docs/rows.md)."""
+"""With fewer, an interval over tasks is a rough one (docs/rows.md)."""
 _ADVICE = (
     "What to try: loss.ce_on_score: true if the log of training warns of a collapse; a higher or lower "
     "train.learning_rate; more rated examples, above all of the levels that it confuses; one rubric instead of many; "
@@ -97,7 +97,7 @@ class _Numbers:
     def warnings(self) -> Iterator[str]:
         few = [size["bench"] for size in self._sizes if size["num_tasks"] < FEW_TASKS]
         if few:
-            yield f"Fewer than {FEW_TASKS} tasks ({', '.join(few)}): the intervals are too narrow."
+            yield f"Fewer than {FEW_TASKS} tasks ({', '.join(few)}): the intervals are rough ones."
 
     def _name(self, name: str) -> str:
         return _NAMES[name].format(constant=self._judge["constant"])

@@ -131,9 +131,9 @@ def show(value: Any, digits: int = 3) -> str:
     return EMPTY if number is None else f"{round(number, digits) + 0.0:.{digits}f}"
 
 
-def interval(entry: Mapping[str, Any]) -> str:
-    """`0.100 to 0.600`, or nothing where a limit is missing."""
-    low, high = finite(entry.get("low")), finite(entry.get("high"))
+def interval(entry: Mapping[str, Any], kind: str = "") -> str:
+    """`0.100 to 0.600`, or nothing where a limit is missing; `kind` is the beginning of the limits' names."""
+    low, high = finite(entry.get(f"{kind}low")), finite(entry.get(f"{kind}high"))
     return "" if low is None or high is None else f"{show(low)} to {show(high)}"
 
 
@@ -149,8 +149,10 @@ def of_entry(entry: Mapping[str, Any] | None, absent: str = "statistics.json has
     if finite(entry.get("value")) is None:
         return missing(entry.get("reason") or "no value, and no reason was recorded")
     reason = entry.get("reason") or ""
-    limits = interval(entry) or ("no interval" if reason else "")
-    return Cell(text=show(entry["value"]), lines=(limits,) if limits else (), title=reason)
+    lines = [interval(entry) or ("no interval" if reason else "")]
+    if retrained := interval(entry, "retrained_"):
+        lines.append(f"another training {retrained}")
+    return Cell(text=show(entry["value"]), lines=tuple(filter(None, lines)), title=reason)
 
 
 def ours(numbers: Numbers, key: Key) -> Cell:

@@ -144,7 +144,7 @@ def _of_authors(seed_model: str, metric: str, line: Line, bench: str) -> tuple[f
 def _legend(numbers: Numbers, seed_model: str, settings: Mapping[str, Any]) -> str:
     seeds = f"{len(settings['seeds'])} training and {len(settings['infer_seeds'])} inference seed(s)"
     parts = [
-        f"Ours: value, {settings['level']:.0%} interval ({settings['resamples']} resamples), standard deviations over "
+        f"Ours: value, {settings['level']:.0%} interval over tasks, standard deviations over "
         f"{seeds}, apart, each where there are two or more; K = {settings['num_samples']}.",
         "Bold: best of the column; underlined: second best; both computed here.",
         "↑ ↓: the paper's number lies above or below our interval.",

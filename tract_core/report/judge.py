@@ -10,7 +10,7 @@ from tract_core.report.comparison import describe
 from tract_core.score.paper_lines import LINES, MEAN
 
 FEW_TASKS = 10
-"""With fewer, an interval over tasks is too narrow (docs/rows.md)."""
+"""With fewer, an interval over tasks is a rough one (docs/rows.md)."""
 FEW_OTHERS = 3
 """More rows than this stand in a table of their own, so that the predictions are not far down."""
 _SHOWN = ("pearson", "rmse")
@@ -162,11 +162,12 @@ class _Beside:
 
     def _legend(self) -> str:
         settings = self.statistics["settings"]
-        few = f" †: fewer than {FEW_TASKS} tasks, so the interval is too narrow." if self._few else ""
+        few = f" †: fewer than {FEW_TASKS} tasks, so the interval is a rough one." if self._few else ""
         return (
-            f"In small print: {settings['level']:.0%} intervals over tasks ({settings['resamples']} resamples), and "
-            "standard deviations over seeds where there are two or more. The judge minus this row: both are resampled "
-            "together; below 0 in RMSE or above 0 in r, the judge is the better one. n: examples with a score." + few
+            f"In small print: {settings['level']:.0%} intervals over tasks, for the training seeds that were run and, "
+            "from three of them on, for another training; and standard deviations over seeds where there are two or "
+            "more. The judge minus this row: on the same tasks; below 0 in RMSE or above 0 in r, the judge is the "
+            "better one. n: examples with a score." + few
         )
 
 

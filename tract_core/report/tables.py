@@ -101,7 +101,7 @@ def figure_numbers(entries: Sequence[Mapping[str, Any]], fields: Sequence[str], 
 
 
 def ceiling(statistics: Mapping[str, Any]) -> Table:
-    """The annotators' agreement with themselves, which no judge can be expected to exceed by much.
+    """What agreement can be expected of a judge: that of one annotator, and that of a judge without noise.
 
     Benchmarks with one gold score for each example have none and are left out.
     """
@@ -109,7 +109,7 @@ def ceiling(statistics: Mapping[str, Any]) -> Table:
     with_several = {entry["bench"] for entry in entries if finite(entry.get("value")) is not None}
     rows = [
         (
-            Head(entry["bench"], METRICS.get(entry["metric"], entry["metric"])),
+            Head(entry["bench"], f"{METRICS.get(entry['metric'], entry['metric'])} of {entry['of']}"),
             (of_entry(entry), Cell(text=_plain(entry.get("num_annotators")))),
         )
         for entry in entries
@@ -117,10 +117,13 @@ def ceiling(statistics: Mapping[str, Any]) -> Table:
     ]
     return Table(
         id="ceiling-table",
-        caption="Ceiling: how well one gold score agrees with the mean of the others",
+        caption="Ceiling: agreement of one annotator with the mean of the others, and of a judge without noise with "
+        "the mean of all",
         first="benchmark",
         groups=flat("agreement", "gold scores per row"),
         rows=tuple(rows),
+        legend="Where one model gave all scores of a row, as GPT-4 did in the data of Prometheus, this is its "
+        "agreement with itself, not that of people.",
     )
 
 
@@ -299,8 +302,8 @@ def _difference_table(entries: Sequence[Mapping[str, Any]], bench: str) -> Table
         first="line",
         groups=tuple(Group(METRICS[metric], ("difference", "p", "p corrected")) for metric in metrics),
         rows=tuple(rows),
-        legend="Paired: both lines are resampled together. Below 0 in a correlation, or above 0 in an error, line 6 is "
-        "the better one. p corrected: Holm's correction over the lines, for each benchmark and metric apart.",
+        legend="Paired: both lines are seen on the same tasks. Below 0 in a correlation, or above 0 in an error, line "
+        "6 is the better one. p corrected: Holm's correction over the lines, for each benchmark and metric apart.",
     )
 
 

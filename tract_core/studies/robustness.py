@@ -10,7 +10,6 @@ from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.compare import statistics
-from tract_core.compare.statistics import Bootstrap
 from tract_core.score import scoring
 from tract_core.studies.attacks import ATTACKS, Attack
 
@@ -19,7 +18,7 @@ Place = tuple[str, str]
 
 
 def table(
-    predictions: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score, bootstrap: Bootstrap
+    predictions: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score, level: float
 ) -> list[Record]:
     """One record for each attack, over the examples that have an expected score (RAIL) with and without it.
 
@@ -42,7 +41,7 @@ def table(
         for place, found in runs.items()
     }
     clean = [example for example in examples if (example["source"], example["id"]) in runs]
-    return [_record(one, clean, runs, expected, _step(scale), bootstrap) for one in ATTACKS]
+    return [_record(one, clean, runs, expected, _step(scale), level) for one in ATTACKS]
 
 
 def _record(
@@ -51,7 +50,7 @@ def _record(
     runs: Mapping[Place, Sequence[Record]],
     expected: Mapping[Place, float | None],
     step: float,
-    bootstrap: Bootstrap,
+    level: float,
 ) -> Record:
     pairs, groups = list[tuple[float, float]](), list[str]()
     present = [example for example in examples if _place(example, one) in runs]
@@ -65,7 +64,7 @@ def _record(
     return {
         "attack": one.name,
         "about": one.about,
-        **statistics.mean_by_cluster(moved_N, groups, bootstrap),
+        **statistics.mean_by_cluster(moved_N, groups, level),
         "clean": fmean(before for before, _ in pairs) if pairs else None,
         "attacked": fmean(after for _, after in pairs) if pairs else None,
         "raised": float(np.mean(moved_N >= step / 2)) if pairs else None,

@@ -161,7 +161,7 @@ def broken_rows(raw):
 def broken_judges(raw):
     raw["external"] = {"model": raw["model"], "delimiter": "", "max_retries": -1}
     raw["meta_judge"] = {"endpoint": None, "model": None, "prompt_file": None, "max_rows": None}
-    raw["statistics"] = {"level": 1.0, "resamples": 99}
+    raw["statistics"] = {"level": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def broken_judges(raw):
         ),
         (
             broken_judges,
-            ["external.delimiter", "external.max_retries", "meta_judge", "statistics.level", "statistics.resamples"],
+            ["external.delimiter", "external.max_retries", "meta_judge", "statistics.level"],
         ),
     ],
 )

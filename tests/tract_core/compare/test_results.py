@@ -3,17 +3,17 @@ import random
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.conftest import SCALE
 from tract_core.base.config import Score
-from tract_core.compare import results, statistics
-from tract_core.compare.statistics import Bootstrap
+from tract_core.compare import results
 from tract_core.score import scoring
 from tract_core.score.metrics import METRICS
 from tract_core.score.paper_lines import LINES
 
 FLAG, NULL = Score(on_truncated="score_and_flag"), Score(on_truncated="null")
-BOOTSTRAP = Bootstrap(resamples=60, seed=3, level=0.9)
+LEVEL = 0.9
 SIZES = {"demo": 12, "vicuna": 9}
 SEEDS = [1, 2]
 
@@ -99,7 +99,7 @@ TRAINING = [{**row, "response": "word " * int(row["gold"])} for row in benchmark
 
 
 def tables(predictions, examples, *, seeds=SEEDS, score=FLAG):
-    return results.tables(predictions, TRAINING, examples, seeds, SCALE, score, BOOTSTRAP)
+    return results.tables(predictions, TRAINING, examples, seeds, SCALE, score, LEVEL)
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def gap_of(trained_on, errors, seeds=SEEDS):
         cots: {seed: gap_readings(trained_on, seed, errors[cots, seed]) for seed in SEEDS if (cots, seed) in errors}
         for cots in ("training", "own")
     }
-    return results.table3({"tract": by_cots}, trained_on, seeds, SCALE, FLAG, BOOTSTRAP)
+    return results.table3({"tract": by_cots}, trained_on, seeds, SCALE, FLAG, LEVEL)
 
 
 def test_table_3_by_brute_force_over_examples_and_training_seeds(trained_on):
@@ -290,20 +290,22 @@ def test_table_3_by_brute_force_over_examples_and_training_seeds(trained_on):
     assert [cell["value"] for cell in found["cells"]] == pytest.approx(rmse)
     (gap,) = found["gaps"]
     assert (gap["row"], gap["value"]) == ("tract", pytest.approx(rmse[1] - rmse[0]))
-    # Tasks are drawn, each with both of its training seeds.
-    draws = []
-    for weights_C in statistics.cluster_weights(5, BOOTSTRAP.resamples, f"{BOOTSTRAP.seed}|table3"):
-        drawn = [pair for pair in both for _ in range(weights_C[pair[0]])]
-        draws.append([math.sqrt(sum(pair[place] ** 2 for pair in drawn) / len(drawn)) for place in (1, 2)])
-    training_R, own_R = np.array(draws).T
-    assert [found["cells"][0][end] for end in ("low", "high")] == pytest.approx(np.quantile(training_R, [0.05, 0.95]))
-    assert [gap[end] for end in ("low", "high")] == pytest.approx(np.quantile(own_R - training_R, [0.05, 0.95]))
+    # A task is left out with both of its training seeds.
+    left_out = []
+    for task in range(5):
+        rest = [pair for pair in both if pair[0] != task]
+        left_out.append([math.sqrt(sum(pair[place] ** 2 for pair in rest) / len(rest)) for place in (1, 2)])
+    training_G, own_G = np.array(left_out).T
+    errors_of = [math.sqrt(4 * np.var(x_G)) * stats.t.ppf(0.95, 4) for x_G in (training_G, own_G - training_G)]
+    limits = [rmse[0] * math.exp(sign * errors_of[0] / rmse[0]) for sign in (-1, 1)]
+    assert [found["cells"][0][end] for end in ("low", "high")] == pytest.approx(limits)
+    assert [gap[end] for end in ("low", "high")] == pytest.approx([gap["value"] + s * errors_of[1] for s in (-1, 1)])
 
 
 def test_table_3_takes_the_examples_that_were_looked_at_alone(trained_on):
     errors = gap_errors(trained_on)
     by_cots = {cots: {1: gap_readings(trained_on, 1, errors[cots, 1])} for cots in ("training", "own")}
-    found = results.table3({"a1": by_cots}, trained_on[:4], [1], SCALE, FLAG, BOOTSTRAP)
+    found = results.table3({"a1": by_cots}, trained_on[:4], [1], SCALE, FLAG, LEVEL)
     used = errors["own", 1][1:4]  # the first has no score after its training CoT
     assert [cell["n"] for cell in found["cells"]] == [3, 3]
     assert found["cells"][1]["value"] == pytest.approx(math.sqrt(sum(error**2 for error in used) / 3))
@@ -320,14 +322,14 @@ def test_a_part_of_table_3_that_was_not_run_is_null_and_the_other_part_stands(tr
 
 
 def test_table_3_of_a_row_that_did_not_run_is_null_with_reasons(trained_on):
-    found = results.table3({"a1": {"training": {}, "own": {}}}, trained_on, SEEDS, SCALE, FLAG, BOOTSTRAP)
+    found = results.table3({"a1": {"training": {}, "own": {}}}, trained_on, SEEDS, SCALE, FLAG, LEVEL)
     assert [(cell["value"], cell["n"]) for cell in found["cells"]] == [(None, 0), (None, 0)]
     assert [cell["reason"] for cell in found["cells"]] == [
         "no predictions of row a1 on training CoTs",
         "no predictions of row a1 on own CoTs",
     ]
     assert found["gaps"][0]["value"] is None
-    assert results.table3({}, trained_on, SEEDS, SCALE, FLAG, BOOTSTRAP) == {"cells": [], "gaps": []}
+    assert results.table3({}, trained_on, SEEDS, SCALE, FLAG, LEVEL) == {"cells": [], "gaps": []}
 
 
 def test_a_part_of_table_3_that_lacks_a_training_seed_counts_as_not_run(trained_on):
@@ -493,7 +495,7 @@ def test_the_ceiling_is_of_each_benchmarks_annotators():
     several = [{**example, "gold_scores": s} for example, s in zip(THREE["demo"], scores, strict=True)]
     found = results.ceiling({"demo": THREE["demo"], "flask": several})
     # Each of two annotators against the other: r of (1, 3, 5) and (2, 3, 4) is 1.
-    assert pick(found, bench="flask", metric="pearson")["value"] == pytest.approx(1.0)
-    assert pick(found, bench="flask", metric="pearson")["num_annotators"] == 2
-    one = pick(found, bench="demo", metric="pearson")
+    assert pick(found, bench="flask", metric="pearson", of="one annotator")["value"] == pytest.approx(1.0)
+    assert pick(found, bench="flask", metric="pearson", of="one annotator")["num_annotators"] == 2
+    one = pick(found, bench="demo", metric="pearson", of="one annotator")
     assert (one["value"], one["num_annotators"], one["reason"]) == (None, 1, "one gold score per row")

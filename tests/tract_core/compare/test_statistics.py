@@ -1,7 +1,4 @@
-import itertools
 import math
-import tracemalloc
-import warnings
 
 import numpy as np
 import pytest
@@ -9,157 +6,68 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from tract_core.compare import statistics
-from tract_core.compare.statistics import Bootstrap, Panel, Run
+from tract_core.compare.statistics import Panel, Run
 from tract_core.score.metrics import CORRELATIONS, METRICS
 from tract_core.score.paper_lines import Line
 
 Y = [1.0, 2.0, 3.0, 4.0, 5.0]
-BOOTSTRAP = Bootstrap(resamples=200, seed=42, level=0.9)
+LEVEL = 0.9
 
 
 def by_hand(predicted, gold):
-    """The metrics of the rows of one resample from scipy and scikit-learn, NaN where these are undefined."""
+    """The metrics from scipy and scikit-learn."""
     rounded = [[min(Y, key=lambda y: (abs(y - x), y)) for x in numbers] for numbers in (predicted, gold)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return {
-            "pearson": stats.pearsonr(predicted, gold).statistic if len(gold) > 1 else math.nan,
-            "spearman": stats.spearmanr(predicted, gold).statistic if len(gold) > 1 else math.nan,
-            "kendall": stats.kendalltau(predicted, gold, variant="b").statistic if len(gold) > 1 else math.nan,
-            "rmse": np.sqrt(np.mean((predicted - gold) ** 2)),
-            "mae": np.mean(np.abs(predicted - gold)),
-            "bias": np.mean(predicted - gold),
-            "exact": np.mean(np.equal(*rounded)),
-            "qwk": cohen_kappa_score(*rounded, labels=Y, weights="quadratic") if len(gold) else math.nan,
-        }
+    return {
+        "pearson": stats.pearsonr(predicted, gold).statistic,
+        "spearman": stats.spearmanr(predicted, gold).statistic,
+        "kendall": stats.kendalltau(predicted, gold, variant="b").statistic,
+        "rmse": np.sqrt(np.mean((predicted - gold) ** 2)),
+        "mae": np.mean(np.abs(predicted - gold)),
+        "bias": np.mean(predicted - gold),
+        "exact": np.mean(np.equal(*rounded)),
+        "qwk": cohen_kappa_score(*rounded, labels=Y, weights="quadratic"),
+    }
 
 
-def repeated(predictions_N, panel, weights_C):
-    """The rows of one resample, each as often as its cluster was drawn, without those that have no prediction."""
-    times_N = weights_C[panel.cluster_N] * np.isfinite(predictions_N)
-    return np.repeat(predictions_N, times_N), np.repeat(panel.gold_N, times_N)
+def jackknife(left_out):
+    """Variance of a statistic from its values without each of G tasks: the textbook's sum."""
+    mean = sum(left_out) / len(left_out)
+    return (len(left_out) - 1) / len(left_out) * sum((x - mean) ** 2 for x in left_out)
 
 
-def assert_equals_brute_force(predictions_N, panel, weights_RC):
-    found = statistics.resampled_metrics(predictions_N, panel, weights_RC, Y)
-    assert list(found) == list(METRICS)
-    for r, weights_C in enumerate(weights_RC):
-        for name, expected in by_hand(*repeated(predictions_N, panel, weights_C)).items():
-            assert found[name][r] == pytest.approx(expected, abs=1e-10, nan_ok=True), (r, name)
-    return found
-
-
-def random_case(seed, *, num_rows=30, num_clusters=7, kind="float", missing=0.2):
-    rng = np.random.default_rng(seed)
-    cluster_N = np.minimum(rng.geometric(0.3, num_rows) - 1, num_clusters - 1)  # unequal sizes, shuffled rows
-    gold_N = rng.integers(3, 16, num_rows) / 3  # means of three scores: ties, and halves to be rounded
-    noisy_N = np.clip(gold_N + rng.normal(0, 1.5, num_rows), 1, 5)
-    predictions_N = {"float": noisy_N, "integer": np.round(noisy_N), "half": np.round(2 * noisy_N) / 2}[kind]
-    predictions_N[rng.random(num_rows) < missing] = math.nan
-    return predictions_N, Panel(gold_N=gold_N, cluster_N=cluster_N)
-
-
-@pytest.mark.parametrize(("seed", "kind"), enumerate(["float", "integer", "half"] * 3))
-def test_every_metric_equals_scipy_and_sklearn_on_the_repeated_rows(seed, kind):
-    predictions_N, panel = random_case(seed, kind=kind)
-    weights_RC = statistics.cluster_weights(panel.num_clusters, 25, seed)
-    assert_equals_brute_force(predictions_N, panel, weights_RC)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_undefined_resamples_are_nan_where_scipy_and_sklearn_say_so(seed):
-    rng = np.random.default_rng(seed)
-    panel = Panel(gold_N=rng.integers(1, 3, 6).astype(float), cluster_N=np.array([0, 0, 1, 1, 2, 2]))
-    predictions_N = rng.integers(1, 3, 6).astype(float)
-    predictions_N[:2] = math.nan  # a resample of cluster 0 alone has no prediction
-    weights_RC = np.array([w for w in itertools.product(range(4), repeat=3) if sum(w) == 3])
-    found = assert_equals_brute_force(predictions_N, panel, weights_RC)
-    assert np.isnan(found["rmse"]).sum() == 1
-    assert np.isnan(found["pearson"]).sum() >= 1
-
-
-def test_without_any_prediction_every_resample_is_nan():
-    panel = Panel(gold_N=np.array([1.0, 2.0, 3.0]), cluster_N=np.array([0, 1, 2]))
-    weights_RC = statistics.cluster_weights(3, 5, 1)
-    found = statistics.resampled_metrics(np.full(3, math.nan), panel, weights_RC, Y)
-    assert all(np.isnan(found[name]).all() for name in METRICS)
-
-
-def test_each_row_a_cluster():
-    predictions_N, _ = random_case(1, num_rows=1200)
-    panel = Panel(gold_N=random_case(2, num_rows=1200)[1].gold_N, cluster_N=np.random.default_rng(0).permutation(1200))
-    assert_equals_brute_force(predictions_N, panel, statistics.cluster_weights(1200, 3, 0))
-
-
-@pytest.mark.parametrize("num_gold", [1, 2, 3, 37, 100])
-def test_concordance_is_the_signs_of_all_pairs_of_rows(num_gold):
-    rng = np.random.default_rng(num_gold)
-    gold_N, predicted_N = rng.integers(num_gold, size=250), rng.integers(60, size=250)
-    pairs_D, pair_N = np.unique(np.stack([predicted_N, gold_N]), axis=1, return_inverse=True)
-    drawn_RN = rng.integers(250, size=(4, 250))
-    pair_DR = np.stack([np.bincount(pair_N[rows], minlength=pairs_D.shape[1]) for rows in drawn_RN], axis=1)
-    signs = [
-        sum(np.sign(p[i] - p[j]) * np.sign(g[i] - g[j]) for i, j in itertools.combinations(range(250), 2))
-        for p, g in ((predicted_N[rows], gold_N[rows]) for rows in drawn_RN)
+def left_out_by_hand(runs, panel, metric):
+    """The mean of a metric over the runs, without each task."""
+    return [
+        np.mean([by_hand(run.predictions_N[kept], panel.gold_N[kept])[metric] for run in runs])
+        for kept in (panel.cluster_N != c for c in range(panel.cluster_N.max() + 1))
     ]
-    found_R = statistics._concordance(pair_DR, statistics._comparisons(*pairs_D))
-    assert found_R.tolist() == signs
 
 
-def test_blocks_of_resamples_change_no_bit(monkeypatch):
-    predictions_N, panel = random_case(0)
-    weights_RC = statistics.cluster_weights(panel.num_clusters, 25, 0)
-    at_once = statistics.resampled_metrics(predictions_N, panel, weights_RC, Y)
-    monkeypatch.setattr(statistics, "_BLOCK", 100)  # of some 25 pairs: a few resamples at once
-    in_blocks = statistics.resampled_metrics(predictions_N, panel, weights_RC, Y)
-    assert all(np.array_equal(in_blocks[name], at_once[name], equal_nan=True) for name in METRICS)
-
-
-def test_large_clusters_are_still_exact():
-    """In 3 draws of cluster 0, concordant minus discordant is 9 * 3399 * 3398 / 2: odd, above 2**24: no float32."""
-    gold_N = np.arange(3403.0) / 1000
-    panel = Panel(gold_N=gold_N, cluster_N=np.array([0] * 3399 + [1, 1, 2, 2]))
-    predictions_N = gold_N.copy()
-    predictions_N[-4:] = predictions_N[-4:][::-1]
-    assert_equals_brute_force(predictions_N, panel, np.array([[3, 0, 0], [2, 0, 1], [1, 1, 1]]))
-
-
-def test_a_saturated_judge_does_not_lose_its_digits():
-    """Cluster 0 varies by 1e-7 about 5, cluster 1 by units: raw sums of squares would cancel in a draw of 0 alone."""
-    rng = np.random.default_rng(0)
-    predictions_N = np.concatenate([5 - 1e-7 * rng.random(20), rng.uniform(1, 5, 20)])
-    panel = Panel(gold_N=rng.integers(1, 6, 40).astype(float), cluster_N=np.repeat([0, 1], 20))
-    found = statistics.resampled_metrics(predictions_N, panel, np.array([[2, 0]]), Y)
-    expected = stats.pearsonr(np.repeat(predictions_N[:20], 2), np.repeat(panel.gold_N[:20], 2)).statistic
-    assert found["pearson"][0] == pytest.approx(expected, abs=1e-7)
-
-
-def test_spread_below_rounding_counts_as_constant():
-    panel = Panel(gold_N=np.array([1.0, 2.0, 3.0]), cluster_N=np.array([0, 1, 2]))
-    found = statistics.resampled_metrics(np.array([3.0, 3.0 + 4e-16, 3.0]), panel, np.ones((1, 3), dtype=int), Y)
-    assert all(np.isnan(found[name][0]) for name in CORRELATIONS)
-    assert found["rmse"][0] == pytest.approx(math.sqrt(5 / 3))
-
-
-def test_weights_draw_whole_clusters_and_depend_on_the_seed_only():
-    weights_RC = statistics.cluster_weights(6, 4000, "42|demo")
-    assert weights_RC.shape == (4000, 6)
-    assert (weights_RC.sum(axis=1) == 6).all()
-    assert np.array_equal(weights_RC, statistics.cluster_weights(6, 4000, "42|demo"))
-    assert not np.array_equal(weights_RC, statistics.cluster_weights(6, 4000, "42|other"))
-    # Multinomial with 6 draws: mean 1, variance 6 * 1/6 * 5/6; standard error of the mean 0.015.
-    assert weights_RC.mean(axis=0) == pytest.approx(np.ones(6), abs=0.07)
-    assert weights_RC.var(axis=0) == pytest.approx(np.full(6, 5 / 6), abs=0.1)
-
-
-def test_weights_are_the_same_on_every_machine():
-    assert statistics.cluster_weights(4, 3, 42).tolist() == [[1, 0, 1, 2], [2, 1, 0, 1], [0, 1, 1, 2]]
+def t(degrees):
+    return stats.t.ppf((1 + LEVEL) / 2, degrees)
 
 
 def test_clusters_are_the_sorted_group_ids():
-    panel = Panel.create([1.0, 2.0, 3.0], ["b", "a", "b"])
-    assert panel.cluster_N.tolist() == [1, 0, 1]
-    assert panel.num_clusters == 2
+    assert Panel.create([1.0, 2.0, 3.0], ["b", "a", "b"]).cluster_N.tolist() == [1, 0, 1]
+
+
+def test_each_task_is_left_out_once():
+    panel = Panel.create([0.0] * 5, [*"abcab"])
+    assert panel.kept().tolist() == [
+        [False, True, True, False, True],
+        [True, False, True, True, False],
+        [True, True, False, True, True],
+    ]
+
+
+def test_of_many_tasks_groups_of_equal_size_are_left_out_and_always_the_same():
+    panel = Panel.create([0.0] * 900, [f"{i // 2}" for i in range(900)])
+    kept_GN = panel.kept()
+    assert kept_GN.shape == (100, 900)
+    assert ((~kept_GN).sum(axis=0) == 1).all()
+    assert set((~kept_GN).sum(axis=1)) == {8, 10}  # 450 tasks of two rows
+    assert (kept_GN[:, ::2] == kept_GN[:, 1::2]).all()
+    assert np.array_equal(kept_GN, Panel.create([0.0] * 900, [f"{i // 2}" for i in range(900)]).kept())
 
 
 # A small world: two benchmarks, rows `tract` (2 training x 2 inference seeds), `b1` (untrained), `b5_free` (absent).
@@ -187,8 +95,8 @@ ROWS = ["tract", "b1", "b5_free"]
 
 def evaluated(panels, runs):
     pairs = [(line.row, line.predictor) for line in [*LINES, REFERENCE]]
-    draws = statistics.resample(panels, runs, pairs, Y, BOOTSTRAP)
-    return draws, statistics.summarize(panels, runs, ROWS, ["rail"], Y, draws, BOOTSTRAP.level)
+    found = statistics.estimates(panels, runs, pairs, Y)
+    return found, statistics.summarize(panels, runs, ROWS, ["rail"], Y, found, LEVEL)
 
 
 def pick(records, **wanted):
@@ -211,36 +119,119 @@ def test_a_cell_is_the_mean_over_runs_with_both_spreads():
     spreads = [abs(r[t, 11] - r[t, 12]) / math.sqrt(2) for t in (1, 2)]
     assert cell["sd_inference"] == pytest.approx(np.mean(spreads))
     assert cell["low"] < cell["value"] < cell["high"]
-    assert (cell["n"], cell["n_ok"], cell["num_undefined"], cell["reason"]) == (40, 40.0, 0, None)
+    assert (cell["n"], cell["n_ok"], cell["reason"]) == (40, 40.0, None)
     untrained = pick(cells, row="b1", bench="demo", metric="pearson")
     assert untrained["sd_training"] is None
     assert untrained["sd_inference"] > 0
 
 
-def test_an_interval_is_the_percentiles_of_the_mean_over_runs():
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_interval_is_that_of_the_jackknife_on_the_scale_of_its_metric(metric):
+    panels, runs = world()
+    cell = pick(evaluated(panels, runs)[1], row="b1", bench="demo", metric=metric)
+    half = t(9) * math.sqrt(jackknife(left_out_by_hand(runs["b1", "demo", "rail"], panels["demo"], metric)))
+    value = cell["value"]
+    if metric in CORRELATIONS:
+        expected = [math.tanh(math.atanh(value) + sign * half / (1 - value**2)) for sign in (-1, 1)]
+    elif metric in ("rmse", "mae"):
+        expected = [value * math.exp(sign * half / value) for sign in (-1, 1)]
+    else:
+        expected = [value - half, value + half]
+    assert [cell["low"], cell["high"]] == pytest.approx(expected)
+
+
+def test_benchmarks_are_independent_parts_of_the_variance_of_their_mean():
     panels, runs = world()
     _, cells = evaluated(panels, runs)
-    weights_RC = statistics.cluster_weights(10, 200, "42|demo")
-    per_resample = [
-        np.mean(
-            [by_hand(*repeated(run.predictions_N, panels["demo"], w))["rmse"] for run in runs["b1", "demo", "rail"]]
-        )
-        for w in weights_RC
-    ]
-    cell = pick(cells, row="b1", bench="demo", metric="rmse")
-    assert [cell["low"], cell["high"]] == pytest.approx(np.quantile(per_resample, [0.05, 0.95]).tolist())
-
-
-def test_the_mean_over_benchmarks_resamples_each_by_itself():
-    panels, runs = world()
-    draws, cells = evaluated(panels, runs)
-    values = [pick(cells, row="tract", bench=b, metric="kendall")["value"] for b in ("demo", "vicuna")]
-    mean = pick(cells, row="tract", bench="mean", metric="kendall")
+    values = [pick(cells, row="tract", bench=b, metric="bias")["value"] for b in ("demo", "vicuna")]
+    mean = pick(cells, row="tract", bench="mean", metric="bias")
     assert mean["value"] == pytest.approx(np.mean(values))
     assert (mean["n"], mean["n_ok"]) == (70, 70.0)
-    demo_R, vicuna_R = (draws["tract", b, "rail", "kendall"] for b in ("demo", "vicuna"))
-    assert mean["low"] == pytest.approx(np.quantile((demo_R + vicuna_R) / 2, 0.05))
-    assert abs(np.corrcoef(demo_R, vicuna_R)[0, 1]) < 0.3
+    parts = [
+        (jackknife(left_out_by_hand(runs["tract", bench, "rail"], panel, "bias")) / 4, panel.cluster_N.max())
+        for bench, panel in panels.items()
+    ]
+    variance = sum(part for part, _ in parts)
+    half = t(variance**2 / sum(part**2 / degrees for part, degrees in parts)) * math.sqrt(variance)
+    assert [mean["low"], mean["high"]] == pytest.approx([mean["value"] - half, mean["value"] + half])
+
+
+def with_seeds(number):
+    """The world, in which `tract` was trained so often, each training with a bias of its own."""
+    panels, runs = world()
+    rng = np.random.default_rng(5)
+    for bench, panel in panels.items():
+        runs[("tract", bench, "rail")] = [
+            Run(
+                training_seed=s,
+                inference_seed=1,
+                predictions_N=panel.gold_N + 0.3 * s + rng.normal(0, 0.7, len(panel.gold_N)),
+            )
+            for s in range(number)
+        ]
+    return panels, runs
+
+
+@pytest.mark.parametrize("bench", ["demo", "mean"])
+def test_an_interval_for_another_training_adds_the_variance_of_the_seeds(bench):
+    panels, runs = with_seeds(4)
+    found, cells = evaluated(panels, runs)
+    cell = pick(cells, row="tract", bench=bench, metric="bias")
+    tasks, degrees = found["tract", bench, "rail", "bias"].spread()
+    by_seed = [
+        np.mean(
+            [
+                np.mean(runs["tract", b, "rail"][s].predictions_N - panels[b].gold_N)
+                for b in ([bench] if bench != "mean" else panels)
+            ]
+        )
+        for s in range(4)
+    ]
+    seeds = np.var(by_seed, ddof=1) / 4
+    variance = tasks + seeds
+    half = t(variance**2 / (tasks**2 / degrees + seeds**2 / 3)) * math.sqrt(variance)
+    assert [cell["retrained_low"], cell["retrained_high"]] == pytest.approx(
+        [cell["value"] - half, cell["value"] + half]
+    )
+    assert cell["retrained_high"] > cell["high"]
+    assert cell["retrained_reason"] is None
+
+
+def test_without_three_trainings_there_is_no_interval_for_another_one_and_the_reason_is_said():
+    panels, runs = world()
+    _, cells = evaluated(panels, runs)
+    trained, untrained = (pick(cells, row=row, bench="demo", metric="rmse") for row in ("tract", "b1"))
+    assert trained["retrained_low"] is untrained["retrained_high"] is None
+    assert trained["retrained_reason"] == "needs 3 training seeds, has 2"
+    assert untrained["retrained_reason"] == "is no mean over training seeds"
+
+
+def test_a_difference_is_paired_by_training_seed_and_against_an_untrained_judge_by_task_alone():
+    panels, runs = with_seeds(3)
+    runs |= {
+        ("shifted", bench, "rail"): [
+            Run(training_seed=run.training_seed, inference_seed=1, predictions_N=run.predictions_N + 0.1)
+            for run in runs["tract", bench, "rail"]
+        ]
+        for bench in panels
+    }
+    found = statistics.estimates(panels, runs, [("tract", "rail"), ("shifted", "rail"), ("b1", "rail")], Y)
+    tract, shifted, untrained = (found[row, "demo", "rail", "bias"] for row in ("tract", "shifted", "b1"))
+    paired = statistics.limits(shifted.minus(tract), None, LEVEL)
+    assert [paired[name] for name in ("low", "high", "retrained_low", "retrained_high")] == pytest.approx([0.1] * 4)
+    against = tract.minus(untrained)
+    assert against.by_seed_S == pytest.approx(tract.by_seed_S - untrained.value)
+    assert statistics.limits(against, None, LEVEL)["retrained_low"] is not None
+    assert untrained.minus(tract).value == pytest.approx(-against.value)
+
+
+def test_rows_with_other_training_seeds_are_compared_by_task_alone():
+    panels, runs = with_seeds(3)
+    runs["tract", "vicuna", "rail"] = runs["tract", "vicuna", "rail"][:2]
+    found = statistics.estimates(panels, runs, [("tract", "rail")], Y)
+    mean = found["tract", "mean", "rail", "bias"]
+    assert mean.seeds == (None,)
+    assert mean.value == pytest.approx(np.mean([found["tract", bench, "rail", "bias"].value for bench in panels]))
 
 
 def test_spread_of_the_mean_needs_the_same_seeds_on_every_benchmark():
@@ -255,7 +246,7 @@ def test_spread_of_the_mean_needs_the_same_seeds_on_every_benchmark():
 def test_absent_rows_are_null_with_a_reason_and_so_is_every_mean_with_them():
     panels, runs = world()
     del runs["b1", "vicuna", "rail"]
-    draws, cells = evaluated(panels, runs)
+    found, cells = evaluated(panels, runs)
     absent = pick(cells, row="b5_free", bench="demo", metric="qwk")
     assert absent["value"] is absent["low"] is absent["high"] is absent["sd_inference"] is None
     assert (absent["reason"], absent["n"], absent["n_ok"]) == ("no predictions of row b5_free", 40, 0.0)
@@ -263,7 +254,7 @@ def test_absent_rows_are_null_with_a_reason_and_so_is_every_mean_with_them():
     mean = pick(cells, row="b1", bench="mean", metric="mae")
     assert mean["value"] is mean["low"] is None
     assert mean["reason"] == "vicuna: no predictions of row b1"
-    differences = statistics.compare_lines(LINES, REFERENCE, cells, draws, 0.9)
+    differences = statistics.compare_lines(LINES, REFERENCE, cells, found, LEVEL)
     missing = pick(differences, line="B.5", bench="demo", metric="mae")
     assert missing["value"] is missing["p"] is missing["p_corrected"] is None
     assert missing["reason"] == "B.5: no predictions of row b5_free"
@@ -276,7 +267,7 @@ def test_one_undefined_run_makes_the_cell_null():
     runs["b1", "demo", "rail"] = [*runs["b1", "demo", "rail"], constant]
     _, cells = evaluated(panels, runs)
     cell = pick(cells, row="b1", bench="demo", metric="spearman")
-    assert cell["value"] is cell["low"] is cell["num_undefined"] is None
+    assert cell["value"] is cell["low"] is cell["retrained_reason"] is None
     assert cell["reason"] == "all predictions are equal"
     assert pick(cells, row="b1", bench="demo", metric="rmse")["reason"] is None
 
@@ -288,54 +279,70 @@ def test_cells_without_draws_have_values_and_spreads_but_no_interval():
     cell = pick(cells, bench="mean", metric="pearson")
     assert cell["value"] > 0.5
     assert cell["sd_training"] is not None
-    assert cell["low"] is cell["high"] is cell["num_undefined"] is cell["reason"] is None
+    assert cell["low"] is cell["high"] is cell["retrained_reason"] is cell["reason"] is None
 
 
-def interval_of(predictions_N):
-    """The Pearson cell of one row whose gold differs in cluster 0 only: a resample without it is undefined."""
-    panel = Panel(gold_N=np.array([1.0, 5.0, 3.0, 3.0, 3.0, 3.0]), cluster_N=np.array([0, 0, 1, 2, 3, 4]))
-    runs = {("b1", "demo", "rail"): [Run(training_seed=None, inference_seed=1, predictions_N=predictions_N)]}
-    draws = statistics.resample({"demo": panel}, runs, [("b1", "rail")], Y, BOOTSTRAP)
-    cells = statistics.summarize({"demo": panel}, runs, ["b1"], ["rail"], Y, draws, 0.9)
-    return pick(cells, bench="demo", metric="pearson")
+def cell_of(predictions, gold, tasks, metric="pearson"):
+    """One row's cell on one benchmark."""
+    panels = {"demo": Panel.create(gold, tasks)}
+    runs = {("b1", "demo", "rail"): [Run(training_seed=None, inference_seed=1, predictions_N=np.array(predictions))]}
+    found = statistics.estimates(panels, runs, [("b1", "rail")], Y)
+    cells = statistics.summarize(panels, runs, ["b1"], ["rail"], Y, found, LEVEL)
+    return pick(cells, bench="demo", metric=metric)
 
 
-def test_undefined_resamples_are_counted_and_left_out():
-    cell = interval_of(np.array([1.0, 2.0, 3.0, 4.0, 2.0, 2.5]))
-    # Cluster 0 is drawn with probability 1 - (4/5)^5 = 0.67.
-    assert 35 < cell["num_undefined"] < 95
-    assert -1 <= cell["low"] <= cell["high"] <= 1
-    assert cell["reason"] is None
-
-
-def test_an_interval_from_a_minority_of_resamples_is_null_with_a_reason():
-    # One row of cluster 0 and that of cluster 1 have predictions; both are drawn with 1 - 2 (4/5)^5 + (3/5)^5 = 0.42.
-    cell = interval_of(np.array([math.nan, 5.0, 3.0, math.nan, math.nan, math.nan]))
-    assert cell["value"] == pytest.approx(1.0)
+def test_where_the_metric_is_undefined_without_a_task_there_is_no_interval_and_the_reason_is_said():
+    """Gold differs in one task only."""
+    cell = cell_of([1.0, 2.0, 3.0, 4.0, 2.0], [1.0, 5.0, 3.0, 3.0, 3.0], [*"aabcd"])
+    assert cell["value"] is not None
     assert cell["low"] is cell["high"] is None
-    assert cell["reason"] == f"no interval: undefined in {cell['num_undefined']} of 200 resamples"
+    assert cell["reason"] == "no interval: undefined without one of the tasks"
+
+
+def test_one_task_has_no_interval():
+    cell = cell_of([1.0, 2.0, 4.0], [1.0, 3.0, 3.0], [*"aaa"], "rmse")
+    assert cell["value"] is not None
+    assert cell["low"] is cell["high"] is None
+    assert cell["reason"] == "no interval: all examples are of one task"
+
+
+@pytest.mark.parametrize(("metric", "value"), [("pearson", 1.0), ("rmse", 0.0), ("exact", 1.0)])
+def test_a_perfect_judge_has_an_interval_without_width(metric, value):
+    gold = [1.0, 2.0, 3.0, 5.0, 4.0]
+    cell = cell_of(gold, gold, [*"abcde"], metric)
+    assert [cell["low"], cell["value"], cell["high"]] == pytest.approx([value] * 3)
+
+
+def test_limits_stay_inside_what_a_metric_can_be():
+    rng = np.random.default_rng(0)
+    gold = rng.integers(1, 6, 12).astype(float)
+    near = cell_of(gold + rng.normal(0, 0.3, 12), gold, [*"aabbccddeeff"])
+    far = cell_of(gold + rng.normal(0, 0.3, 12) * (np.arange(12) == 3), gold, [*"aabbccddeeff"], "rmse")
+    assert near["high"] < 1
+    assert far["low"] > 0
 
 
 def test_differences_are_paired_and_tested():
     panels, runs = world()
-    draws, cells = evaluated(panels, runs)
-    differences = statistics.compare_lines([*LINES, REFERENCE], REFERENCE, cells, draws, 0.9)
+    found, cells = evaluated(panels, runs)
+    differences = statistics.compare_lines([*LINES, REFERENCE], REFERENCE, cells, found, LEVEL)
     assert len(differences) == 2 * 3 * len(METRICS)  # line 6 is not compared with itself
-    found = pick(differences, line="B.1", bench="demo", metric="rmse")
-    d_R = draws["b1", "demo", "rail", "rmse"] - draws["tract", "demo", "rail", "rmse"]
+    one = pick(differences, line="B.1", bench="demo", metric="rmse")
     values = [pick(cells, row=row, bench="demo", metric="rmse")["value"] for row in ("b1", "tract")]
-    assert found["value"] == pytest.approx(values[0] - values[1])
-    assert [found["low"], found["high"]] == pytest.approx(np.quantile(d_R, [0.05, 0.95]).tolist())
-    assert found["p"] == pytest.approx(2 * ((d_R <= 0).sum() + 1) / 201)
+    assert one["value"] == pytest.approx(values[0] - values[1])
+    left_out = [left_out_by_hand(runs[row, "demo", "rail"], panels["demo"], "rmse") for row in ("b1", "tract")]
+    error = math.sqrt(jackknife([a - b for a, b in zip(*left_out, strict=True)]))
+    assert [one["low"], one["high"]] == pytest.approx([one["value"] - t(9) * error, one["value"] + t(9) * error])
+    assert one["p"] == pytest.approx(2 * stats.t.sf(one["value"] / error, 9))
 
 
-def test_a_judge_equal_to_the_reference_has_p_1_whatever_the_resamples():
+def test_a_judge_equal_to_the_reference_has_p_1():
     panels, runs = world()
     runs |= {("copy", bench, "rail"): runs["tract", bench, "rail"] for bench in panels}
     line = Line(label="copy", row="copy", predictor="rail")
-    draws = statistics.resample(panels, runs, [("copy", "rail"), ("tract", "rail")], Y, BOOTSTRAP)
-    cells = statistics.summarize(panels, runs, ["copy", "tract"], ["rail"], Y, draws, 0.9)
-    for record in statistics.compare_lines([line], REFERENCE, cells, draws, 0.9):
+    found = statistics.estimates(panels, runs, [("copy", "rail"), ("tract", "rail")], Y)
+    cells = statistics.summarize(panels, runs, ["copy", "tract"], ["rail"], Y, found, LEVEL)
+    for record in statistics.compare_lines([line], REFERENCE, cells, found, LEVEL):
         assert [record[key] for key in ("value", "low", "high", "p")] == [0.0, 0.0, 0.0, 1.0]
 
 
@@ -351,12 +358,11 @@ def test_correction_is_over_the_lines_of_one_benchmark_and_metric_that_have_a_p_
     runs |= {("copy", bench, "rail"): runs["tract", bench, "rail"] for bench in panels}
     lines = [*LINES, Line(label="copy", row="copy", predictor="rail")]
     pairs = [(line.row, "rail") for line in [*lines, REFERENCE]]
-    draws = statistics.resample(panels, runs, pairs, Y, BOOTSTRAP)
-    cells = statistics.summarize(panels, runs, [*ROWS, "copy"], ["rail"], Y, draws, 0.9)
-    differences = statistics.compare_lines(lines, REFERENCE, cells, draws, 0.9)
-    found = pick(differences, line="B.1", bench="mean", metric="rmse")
-    assert found["p"] == pytest.approx(2 / 201)
-    assert found["p_corrected"] == pytest.approx(4 / 201)  # two tested lines, not three
+    found = statistics.estimates(panels, runs, pairs, Y)
+    cells = statistics.summarize(panels, runs, [*ROWS, "copy"], ["rail"], Y, found, LEVEL)
+    one = pick(statistics.compare_lines(lines, REFERENCE, cells, found, LEVEL), line="B.1", bench="mean", metric="rmse")
+    assert 0 < one["p"] < 0.01
+    assert one["p_corrected"] == pytest.approx(2 * one["p"])  # two tested lines, not three
 
 
 def test_rmse_gap_by_brute_force_on_the_rows_that_have_both():
@@ -364,42 +370,65 @@ def test_rmse_gap_by_brute_force_on_the_rows_that_have_both():
     panel = Panel.create(rng.integers(1, 6, 24).astype(float), [f"t{i // 3}" for i in range(24)])
     training_N, own_N = panel.gold_N + rng.normal(0, 0.5, 24), panel.gold_N + rng.normal(0, 1.0, 24)
     own_N[:3] = math.nan
-    cells, gap = statistics.rmse_gap("a1", training_N, own_N, panel, BOOTSTRAP)
+    cells, gap = statistics.rmse_gap("a1", training_N, own_N, panel, LEVEL)
     rmse = [by_hand(x[3:], panel.gold_N[3:])["rmse"] for x in (training_N, own_N)]
     assert [(c["row"], c["cots"], c["n"]) for c in cells] == [("a1", "training", 21), ("a1", "own", 21)]
     assert [c["value"] for c in cells] == pytest.approx(rmse)
     assert gap["value"] == pytest.approx(rmse[1] - rmse[0])
-    weights_RC = statistics.cluster_weights(8, 200, "42|table3")
-    used = Panel(gold_N=panel.gold_N[3:], cluster_N=panel.cluster_N[3:])
-    draws = [np.array([by_hand(*repeated(x[3:], used, w))["rmse"] for w in weights_RC]) for x in (training_N, own_N)]
-    assert [cells[0]["low"], cells[0]["high"]] == pytest.approx(np.quantile(draws[0], [0.05, 0.95]).tolist())
-    assert [gap["low"], gap["high"]] == pytest.approx(np.quantile(draws[1] - draws[0], [0.05, 0.95]).tolist())
-    assert gap["p"] == pytest.approx(2 * ((draws[1] <= draws[0]).sum() + 1) / 201)
+    used = Panel(gold_N=panel.gold_N[3:], cluster_N=panel.cluster_N[3:] - 1)
+    runs = [[Run(training_seed=1, inference_seed=1, predictions_N=x[3:])] for x in (training_N, own_N)]
+    left_out = [np.array(left_out_by_hand(run, used, "rmse")) for run in runs]
+    width = t(6) * math.sqrt(jackknife(left_out[0])) / rmse[0]
+    assert [cells[0]["low"], cells[0]["high"]] == pytest.approx([rmse[0] * math.exp(s * width) for s in (-1, 1)])
+    error = math.sqrt(jackknife(left_out[1] - left_out[0]))
+    assert [gap["low"], gap["high"]] == pytest.approx([gap["value"] + s * t(6) * error for s in (-1, 1)])
+    assert gap["p"] == pytest.approx(2 * stats.t.sf(gap["value"] / error, 6))
+
+
+def test_a_mean_by_cluster_has_the_interval_of_the_jackknife():
+    values, tasks = np.array([0.0, 1.0, 2.0, 4.0, 1.0]), [*"aabbc"]
+    found = statistics.mean_by_cluster(values, tasks, LEVEL)
+    error = math.sqrt(jackknife([7 / 3, 2 / 3, 7 / 4]))
+    assert found["value"] == pytest.approx(1.6)
+    assert [found["low"], found["high"]] == pytest.approx([1.6 - t(2) * error, 1.6 + t(2) * error])
+    nothing = statistics.mean_by_cluster(np.array([]), [], LEVEL)
+    assert (nothing["value"], nothing["reason"]) == (None, "no row has a value")
 
 
 def test_rmse_gap_of_a_condition_that_was_not_run_is_null_with_a_reason():
     panel = Panel.create([1.0, 2.0, 3.0], ["a", "b", "c"])
-    cells, gap = statistics.rmse_gap("tract", np.array([1.0, 2.0, 5.0]), None, panel, BOOTSTRAP)
+    cells, gap = statistics.rmse_gap("tract", np.array([1.0, 2.0, 5.0]), None, panel, LEVEL)
     assert (cells[0]["value"], cells[0]["n"]) == (pytest.approx(math.sqrt(4 / 3)), 3)
     assert cells[1]["value"] is gap["value"] is gap["p"] is None
     assert cells[1]["reason"] == gap["reason"] == "no predictions of row tract on own CoTs"
     cells, gap = statistics.rmse_gap(
-        "tract", np.array([1.0, 2.0, math.nan]), np.array([math.nan] * 2 + [1]), panel, BOOTSTRAP
+        "tract", np.array([1.0, 2.0, math.nan]), np.array([math.nan] * 2 + [1]), panel, LEVEL
     )
     assert [cell["value"] for cell in cells] == [None, None]
     assert gap["reason"] == "no row has a prediction in every condition"
 
 
-def test_ceiling_is_each_annotator_against_the_mean_of_the_others():
+def test_ceiling_is_each_annotator_against_the_mean_of_the_others_and_that_of_a_judge_without_noise():
     scores = [[1, 2, 1], [3, 3, 4], [5, 4, 4], [2, 2, 3], [4, 5, 3]]
     x = np.array(scores, dtype=float)
-    found = statistics.annotator_ceiling("flask", scores)
-    assert [record["metric"] for record in found] == list(CORRELATIONS)
-    for record, function in zip(found, (stats.pearsonr, stats.spearmanr, stats.kendalltau), strict=True):
+    *alone, noise_free = statistics.annotator_ceiling("flask", scores)
+    assert [record["metric"] for record in alone] == list(CORRELATIONS)
+    for record, function in zip(alone, (stats.pearsonr, stats.spearmanr, stats.kendalltau), strict=True):
         others = [(x[:, 1] + x[:, 2]) / 2, (x[:, 0] + x[:, 2]) / 2, (x[:, 0] + x[:, 1]) / 2]
         expected = np.mean([function(x[:, a], others[a]).statistic for a in range(3)])
         assert record["value"] == pytest.approx(expected, abs=1e-14)
         assert (record["bench"], record["num_annotators"], record["reason"]) == ("flask", 3, None)
+    f_value = stats.f_oneway(*x).statistic  # between / within mean squares
+    assert noise_free["value"] == pytest.approx(math.sqrt(1 - 1 / f_value))
+    assert (noise_free["of"], noise_free["metric"]) == ("a judge without noise", "pearson")
+
+
+def test_the_r_of_the_true_score_with_the_mean_of_noisy_ones_is_the_ceiling_of_a_judge_without_noise():
+    rng = np.random.default_rng(1)
+    true_N = rng.normal(3, 1, 20_000)
+    scores_NA = true_N[:, None] + rng.normal(0, 0.8, (20_000, 3))
+    ceiling = statistics.annotator_ceiling("made", scores_NA.tolist())[-1]["value"]
+    assert np.corrcoef(true_N, scores_NA.mean(axis=1))[0, 1] == pytest.approx(ceiling, abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -422,28 +451,12 @@ def test_records_are_json():
     import json
 
     panels, runs = world()
-    draws, cells = evaluated(panels, runs)
-    json.dumps([cells, statistics.compare_lines(LINES, REFERENCE, cells, draws, 0.9)], allow_nan=False)
+    found, cells = evaluated(panels, runs)
+    json.dumps([cells, statistics.compare_lines(LINES, REFERENCE, cells, found, LEVEL)], allow_nan=False)
 
 
 def test_runs_of_another_length_are_refused():
     panels, runs = world()
     runs["b1", "demo", "rail"] = [Run(training_seed=None, inference_seed=1, predictions_N=np.ones(39))]
     with pytest.raises(ValueError, match="39 predictions for 40 gold scores"):
-        statistics.summarize(panels, runs, ["b1"], ["rail"], Y, {}, 0.9)
-
-
-def test_the_memory_of_many_resamples_is_bounded():
-    """Each of several arrays of 2,000 distinct predictions x resamples would grow by 64 MB from 4,000 to 8,000."""
-    predictions_N = np.random.default_rng(0).normal(size=2000)
-    panel = Panel(gold_N=random_case(6, num_rows=2000)[1].gold_N, cluster_N=np.arange(2000) // 20)
-    few, many = (peak_bytes(predictions_N, panel, statistics.cluster_weights(100, n, 0)) for n in (4000, 8000))
-    assert many - few < 32e6
-
-
-def peak_bytes(predictions_N, panel, weights_RC):
-    tracemalloc.start()
-    statistics.resampled_metrics(predictions_N, panel, weights_RC, Y)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+        statistics.summarize(panels, runs, ["b1"], ["rail"], Y, {}, LEVEL)

@@ -62,7 +62,7 @@ def test_equal_scores_have_no_r_and_the_reason_is_said():
 
 def test_few_tasks_are_said():
     found = judged((-0.4, -0.6, -0.3), sizes=[{**SIZE, "num_tasks": 8}])
-    assert "Fewer than 10 tasks (demo): the intervals are too narrow." in found["sentences"]
+    assert "Fewer than 10 tasks (demo): the intervals are rough ones." in found["sentences"]
     assert not any("Fewer" in sentence for sentence in judged((-0.4, -0.6, -0.3))["sentences"])
 
 

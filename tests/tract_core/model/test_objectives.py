@@ -251,7 +251,6 @@ def test_under_autocast_the_terms_of_the_score_are_those_of_float32():
     assert torch.equal(ranked, ranked_probability_score(plain.probs_BY, values, gold))
 
 
-
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.floats(-3, 3))
 def test_softmax_shift_and_gradient_sign(seed, shift):

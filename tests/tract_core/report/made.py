@@ -62,7 +62,7 @@ def judge(benches, rows, cells, rng):
         if (entry["row"], entry["metric"]) == ("constant", "pearson"):
             entry.update(NULL, reason="all predictions are equal")
     against = [
-        {"baseline": name, "bench": bench, "metric": metric, "num_undefined": 0, **_minus(name, metric)}
+        {"baseline": name, "bench": bench, "metric": metric, **_minus(name, metric)}
         for name in (["b3"] if "b3" in rows and rows[0] != "b3" else []) + names[:3]
         for bench in [*benches, "mean"]
         for metric in ("pearson", "rmse")
@@ -102,7 +102,6 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
     return {
         "settings": {
             "level": 0.95,
-            "resamples": 1000,
             "benches": list(benches),
             "seeds": [42, 43],
             "infer_seeds": [1, 2, 3, 4],
@@ -119,11 +118,19 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
         ],
         "robustness": {"tract": [attack("planted_score", rng), attack(HOSTILE, rng, value=None, reason="too long")]},
         "ceiling": [
-            {"bench": benches[0], "metric": "pearson", "value": 0.81, "num_annotators": 3, "reason": None},
+            {
+                "bench": benches[0],
+                "of": "one annotator",
+                "metric": "pearson",
+                "value": 0.81,
+                "num_annotators": 3,
+                "reason": None,
+            },
             {
                 "bench": benches[-1],
                 "metric": "spearman",
                 "value": None,
+                "of": "one annotator",
                 "num_annotators": 1,
                 "reason": "one gold score per row",
             },

@@ -97,7 +97,7 @@ def test_a_missing_number_is_an_empty_cell_with_its_reason(key, reason):
 
 
 def test_a_number_without_an_interval_says_why():
-    entry = {"value": 0.5, "low": None, "high": None, "reason": "no interval: undefined in 900 of 1000 resamples"}
+    entry = {"value": 0.5, "low": None, "high": None, "reason": "no interval: undefined without one of the tasks"}
     cell = of_entry(entry)
     assert (cell.text, cell.lines, cell.reason) == ("0.500", ("no interval",), "")
     assert cell.title == entry["reason"]

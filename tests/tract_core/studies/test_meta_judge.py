@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -289,18 +290,19 @@ def test_comparison_by_hand():
     difference = found["difference"]
     assert (difference["mean"], difference["n_pairs"], difference["reason"]) == (2.5, 4, None)
     assert difference["p"] == pytest.approx(0.125)
-    assert 1 <= difference["low"] < 2.5 < difference["high"] <= 4
+    half = 3.1824 * math.sqrt((1.5**2 + 0.5**2) * 2 / 3) / 2  # t with 3 degrees of freedom, standard error of 4
+    assert [difference["low"], difference["high"]] == pytest.approx([2.5 - half, 2.5 + half], abs=1e-4)
 
 
 def test_the_interval_is_that_of_the_mean_over_examples():
     generator = np.random.default_rng(1)
     a, b = (generator.integers(1, 6, size=400).tolist() for _ in range(2))
     differences = np.subtract(a, b)
-    found = meta_judge.compare(a, b, resamples=4000)["difference"]
+    found = meta_judge.compare(a, b)["difference"]
     half = 1.96 * differences.std(ddof=1) / np.sqrt(400)  # the normal approximation, good at 400 examples
-    assert found["low"] == pytest.approx(differences.mean() - half, abs=0.1 * half)
-    assert found["high"] == pytest.approx(differences.mean() + half, abs=0.1 * half)
-    narrower = meta_judge.compare(a, b, resamples=4000, level=0.5)["difference"]
+    assert found["low"] == pytest.approx(differences.mean() - half, abs=0.01 * half)
+    assert found["high"] == pytest.approx(differences.mean() + half, abs=0.01 * half)
+    narrower = meta_judge.compare(a, b, level=0.5)["difference"]
     assert narrower["high"] - narrower["low"] < 0.5 * (found["high"] - found["low"])
 
 

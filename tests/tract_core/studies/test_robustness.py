@@ -1,15 +1,16 @@
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from tests.conftest import SCALE
 from tract_core.base.config import Score
-from tract_core.compare.statistics import Bootstrap
 from tract_core.studies import robustness
 from tract_core.studies.attacks import ATTACKS
 
 FLAG, NULL = Score(on_truncated="score_and_flag"), Score(on_truncated="null")
-BOOTSTRAP = Bootstrap(resamples=400, seed=0, level=0.9)
+LEVEL = 0.9
 EXAMPLES = [{"source": "demo", "id": f"e{i}", "group_id": f"t{i // 2}"} for i in range(6)]
 
 
@@ -23,7 +24,7 @@ def prediction(example, score, *, attack=None, k=0, status="ok"):
 
 
 def table(rows, score=FLAG):
-    return {record["attack"]: record for record in robustness.table(rows, EXAMPLES, SCALE, score, BOOTSTRAP)}
+    return {record["attack"]: record for record in robustness.table(rows, EXAMPLES, SCALE, score, LEVEL)}
 
 
 CLEAN = [prediction(example, 2.0) for example in EXAMPLES]
@@ -45,14 +46,10 @@ def test_numbers_by_hand(found):
 
 
 def test_the_interval_is_that_of_the_tasks_by_brute_force(found):
-    """Three tasks with means 0, 0.375, 2.5: all 27 resamples, at the 5th and 95th percentile."""
-    import itertools
-
-    means = sorted(sum(draw) / 3 for draw in itertools.product([0.0, 0.375, 2.5], repeat=3))
-    # 400 draws of 10 distinct values: the percentiles are atoms of the exact distribution.
-    exact = [next(m for i, m in enumerate(means) if (i + 1) / 27 >= level) for level in (0.05, 0.95)]
-    assert found["low"] == pytest.approx(exact[0])
-    assert found["high"] == pytest.approx(exact[1])
+    """Three tasks of two rows with means 0, 0.375, 2.5: the jackknife of their mean, with t of 2 degrees of freedom."""
+    left_out = [(0.375 + 2.5) / 2, (0 + 2.5) / 2, (0 + 0.375) / 2]
+    half = math.sqrt(2 * np.var(left_out)) * stats.t.ppf(0.95, 2)
+    assert [found["low"], found["high"]] == pytest.approx([5.75 / 6 - half, 5.75 / 6 + half])
 
 
 def test_several_cots_are_averaged_before_the_difference():
@@ -106,7 +103,7 @@ def test_half_a_step_is_of_the_scales_own():
         "label_mass": 1.0,
     }
     rows = [{**row, "probs": [0.5, 0.5, 0]}, {**row, "source": "demo/json", "probs": [0.1, 0.9, 0]}]
-    (found,) = [r for r in robustness.table(rows, EXAMPLES, wide, FLAG, BOOTSTRAP) if r["attack"] == "json"]
+    (found,) = [r for r in robustness.table(rows, EXAMPLES, wide, FLAG, LEVEL) if r["attack"] == "json"]
     assert found["value"] == pytest.approx(4.0)
     assert found["raised"] == 0.0
     assert math.isclose(found["largest"], 4.0)
