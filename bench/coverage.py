@@ -3,8 +3,8 @@
     python -m bench.coverage [--simulations 2000] [--processes 2]
 
 A task has a level of its own, and so has the judge's error on it; a benchmark has 4 replies to each of C tasks. The
-truth is the statistic of 400,000 tasks. In the second table each training has a slope, a bias and errors of its own, and
-the truth is the mean over 400 trainings. Prints both in Markdown.
+truth is the statistic of 400,000 tasks. In the second table each training has a slope, a bias and errors of its own,
+and the truth is the mean over 400 trainings. Prints both in Markdown.
 """
 
 import argparse
