@@ -181,7 +181,9 @@ def test_the_judge_scores_rows_without_gold(clone):
     (clone.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     adapter = "artifacts/adapters/tract/seed_42"
     result = clone.run("python", "-m", "pipeline.judge", adapter, "rows.jsonl", "--samples", "2")
-    assert "2 rows x 2 CoTs -> rows.scores.jsonl" in result.stdout
+    assert re.search(
+        r"judge: 0 of 2 verdicts are ok; .*; median label mass 0\.\d+ -> rows\.scores\.jsonl", result.stdout
+    )
     verdicts = [json.loads(line) for line in (clone.folder / "rows.scores.jsonl").read_text().splitlines()]
     assert [verdict["id"] for verdict in verdicts] == ["r0", "r1"]
     assert all(len(verdict["probs"]) == 5 and verdict["sd_cots"] is not None for verdict in verdicts)

@@ -1,8 +1,15 @@
+import json
+import re
+import sys
+
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline import judge as command
 from pipeline import preset
 from tests.conftest import SCALE, X
-from tract_core.base import tables
+from tract_core import judge as judging
+from tract_core.base import config, tables
 from tract_core.base.errors import UserError
 from tract_core.judge import Judge
 from tract_core.model import models
@@ -42,7 +49,7 @@ def adapter(tiny_folder, tmp_path_factory):
 
 @pytest.fixture
 def judge(adapter, tmp_path):
-    return Judge(adapter, PRESET.sampling, PRESET.engine, work=tmp_path)
+    return Judge(adapter, PRESET.sampling, PRESET.engine, PRESET.score, work=tmp_path)
 
 
 def test_each_row_gets_a_verdict_in_order(judge):
@@ -56,6 +63,7 @@ def test_each_row_gets_a_verdict_in_order(judge):
         assert verdict["sd_cots"] > 0
         assert verdict["num_samples"] == 2
         assert verdict["num_ok"] == 0  # a random model never writes the delimiter
+        assert set(verdict["cot_statuses"]) <= {"truncated", "no_delimiter", "empty"}
 
 
 def test_one_cot_has_no_spread_over_cots(judge):
@@ -65,7 +73,7 @@ def test_one_cot_has_no_spread_over_cots(judge):
 
 def test_the_same_seed_gives_the_same_verdict_and_another_one_another(adapter, tmp_path):
     def verdict(seed, work):
-        return Judge(adapter, PRESET.sampling, PRESET.engine, work=work).score([ROW], seed=seed)[0]
+        return Judge(adapter, PRESET.sampling, PRESET.engine, PRESET.score, work=work).score([ROW], seed=seed)[0]
 
     assert verdict(0, tmp_path / "a") == verdict(0, tmp_path / "b")
     assert verdict(0, tmp_path / "a")["cot"] != verdict(1, tmp_path / "a")["cot"]
@@ -85,28 +93,164 @@ def test_bad_rows_and_long_rows_are_named(judge):
 
 def test_a_judge_without_cot_reads_one_score_right_after_the_prompt(tiny_folder, tmp_path):
     adapter = untrained_adapter(tmp_path / "adapter", tiny_folder, cot=False)
-    judge = Judge(adapter, PRESET.sampling, PRESET.engine, work=tmp_path)
+    judge = Judge(adapter, PRESET.sampling, PRESET.engine, PRESET.score, work=tmp_path)
     first, second = judge.score([{**ROW, "id": "a"}, {**ROW, "id": "b", "response": "Magic."}])
     assert (first["id"], second["id"]) == ("a", "b")
     assert first["expected_score"] == pytest.approx(scoring.rail(first["probs"], SCALE.values))
     assert (first["cot"], first["sd_cots"], first["num_samples"], first["num_ok"]) == ("", None, 1, 1)
     assert first["probs"] != second["probs"]
     with_cot = Judge(
-        untrained_adapter(tmp_path / "other", tiny_folder, cot=True), PRESET.sampling, PRESET.engine, work=tmp_path
+        untrained_adapter(tmp_path / "other", tiny_folder, cot=True),
+        PRESET.sampling,
+        PRESET.engine,
+        PRESET.score,
+        work=tmp_path,
     )
     assert with_cot.score([ROW])[0]["probs"] != first["probs"]
 
 
 def test_more_samples_of_a_judge_without_cot_are_refused(tiny_folder, tmp_path):
     adapter = untrained_adapter(tmp_path / "adapter", tiny_folder, cot=False)
-    judge = Judge(adapter, PRESET.sampling, PRESET.engine, work=tmp_path)
+    judge = Judge(adapter, PRESET.sampling, PRESET.engine, PRESET.score, work=tmp_path)
     with pytest.raises(UserError, match=r"writes no CoT.*num_samples = 1"):
         judge.score([ROW], num_samples=2)
 
 
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"manifest\.json: missing"):
-        Judge(tmp_path, PRESET.sampling, PRESET.engine)
+        Judge(tmp_path, PRESET.sampling, PRESET.engine, PRESET.score)
     tables.write(tmp_path / "t", "cots", [], {})
     with pytest.raises(UserError, match="not an adapter folder"):
-        Judge(tmp_path / "t", PRESET.sampling, PRESET.engine)
+        Judge(tmp_path / "t", PRESET.sampling, PRESET.engine, PRESET.score)
+
+
+PROBS = [0.1, 0.2, 0.3, 0.2, 0.199]
+
+
+def cot(status="ok", probs=PROBS, **changes):
+    return {"id": "a", "cot": "Fine.", "status": status, "finish_reason": "x", "probs": probs, **changes}
+
+
+def verdict(judge, *cots, on_truncated="score_and_flag"):
+    judge._score = config.Score(on_truncated=on_truncated)
+    return judge._verdict(cots)
+
+
+def test_a_verdict_is_ok_or_says_why_not(judge):
+    good = verdict(judge, cot(), cot())
+    assert (good["status"], good["reason"]) == ("ok", None)
+    cut = verdict(judge, cot(), cot("truncated"))
+    assert (cut["status"], cut["reason"]) == ("truncated", "a CoT is cut off at sampling.max_new_tokens")
+    failed = verdict(judge, cot("error", None, finish_reason="error: too long"))
+    assert (failed["status"], failed["reason"], failed["expected_score"]) == ("error", "error: too long", None)
+    assert verdict(judge, cot(), cot("error", None))["status"] == "ok"  # the score rests on the other one
+
+
+def test_a_random_judge_is_not_ok_and_its_renormalised_score_is_on_the_scale(judge):
+    found = verdict(judge, cot(probs=[0.0005, 0.0002, 0.0005, 0.0003, 0.0005]))
+    assert found["expected_score"] == pytest.approx(0.0061)
+    assert found["expected_score_renormalized"] == pytest.approx(3.05)
+    assert found["status"] == "low_label_mass"
+    assert found["reason"] == "the labels of the scale have together a probability of 0.002"
+
+
+def test_a_score_after_a_cut_cot_counts_as_score_on_truncated_says(judge):
+    other = [0.0, 0.0, 0.0, 0.0, 1.0]
+    flagged = verdict(judge, cot(), cot("truncated", other))
+    assert flagged["expected_score"] == pytest.approx((scoring.rail(PROBS, SCALE.values) + 5) / 2)
+    left_out = verdict(judge, cot(), cot("truncated", other), on_truncated="null")
+    assert left_out["expected_score"] == pytest.approx(scoring.rail(PROBS, SCALE.values))
+    assert (left_out["status"], left_out["num_ok"], left_out["num_samples"]) == ("ok", 1, 2)
+    alone = verdict(judge, cot("truncated", other), on_truncated="null")
+    assert (alone["status"], alone["expected_score"], alone["label_mass"]) == ("truncated", None, None)
+
+
+def test_the_health_of_verdicts_is_one_line_and_low_mass_a_warning_with_a_remedy(judge):
+    good = [verdict(judge, cot()) for _ in range(118)]
+    cut = [verdict(judge, cot("truncated")) for _ in range(2)]
+    assert judging.health([*good, *cut]) == "118 of 120 verdicts are ok; 2 cut CoTs; median label mass 0.999"
+    assert judging.warning([*good, *cut]) is None
+    low = verdict(judge, cot(probs=[0.001] * 5))
+    line = "1 of 2 verdicts are ok; 1 verdict with a low label mass; median label mass 0.502"
+    assert judging.health([good[0], low]) == line
+    assert re.search(
+        r"in 1 of 2 verdicts .* below 0\.95, the least 0\.005.*train\.epochs", judging.warning([good[0], low])
+    )
+    failed = verdict(judge, cot("error", None), cot("empty", None))
+    assert judging.health([failed]) == "0 of 1 verdicts are ok; 1 empty CoT; 1 failed CoT"
+
+
+def test_bad_and_long_rows_are_skipped_where_that_is_asked_for(judge):
+    rows = [
+        {**ROW, "id": "bad", "criteria": None},
+        {**ROW, "id": "good"},
+        {**ROW, "id": "long", "response": "word " * 3000},
+        {**ROW, "id": "good"},
+        {**ROW, "id": "\ud800"},
+        {**ROW, "id": 7, "response": 7},
+    ]
+    verdicts = judge.score(rows, skip_bad=True)
+    assert [verdict["id"] for verdict in verdicts] == ["bad", "good", "long", "good", "\\ud800", "7"]
+    skipped = [verdict for verdict in verdicts if verdict["status"] == "skipped"]
+    assert [verdict["expected_score"] for verdict in skipped] == [None] * 5
+    reasons = [r"row 1, id 'bad': field 'criteria'", r"row 3: \d+ tokens .*model\.max_length", "row 4: repeats row 2"]
+    for found, expected in zip(skipped, [*reasons, "row 5.* field 'id'", "row 6.* field 'response'"], strict=True):
+        assert re.match(expected, found["reason"])
+        assert list(found) == list(verdicts[1])
+    assert verdicts[1]["probs"] == judge.score([rows[1]])[0]["probs"]
+    assert judging.health(verdicts).startswith("0 of 6 verdicts are ok; ")
+    assert "5 skipped rows" in judging.health(verdicts)
+
+
+def test_rows_that_are_all_skipped_need_no_model(judge, monkeypatch):
+    monkeypatch.setattr(judge._generator, "_open", lambda: pytest.fail("the engine starts"))
+    (found,) = judge.score([{**ROW, "criteria": ""}], skip_bad=True)
+    assert found["status"] == "skipped"
+    assert judging.health([found]) == "0 of 1 verdicts are ok; 1 skipped row"
+
+
+def run_command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["judge", *map(str, arguments)])
+    return command.main()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("rows.jsonl", "is the file of the rows to judge; name another file"),
+        ("link.jsonl", "is the file of the rows to judge; name another file"),
+        ("there.jsonl", "exists already; remove it, or name another file with --out"),
+        ("dangling.jsonl", "exists already"),
+        ("rows.jsonl/out.jsonl", r"cannot be written \(Not a directory\); name a file in another folder"),
+        (f"{'x' * 300}.jsonl", r"cannot be written \(File name too long\)"),
+    ],
+    ids=["input", "link to the input", "there", "link to nowhere", "in a file", "long name"],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_model_loads(tmp_path, monkeypatch, out, message):
+    monkeypatch.setattr(judging, "Judge", lambda *_: pytest.fail("the model loads"))
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW))
+    (tmp_path / "there.jsonl").write_text("kept")
+    (tmp_path / "link.jsonl").symlink_to("rows.jsonl")
+    (tmp_path / "dangling.jsonl").symlink_to("nowhere")
+    with pytest.raises(UserError, match=message):
+        run_command(monkeypatch, "adapter", tmp_path / "rows.jsonl", "--out", tmp_path / out)
+    assert (tmp_path / "there.jsonl").read_text() == "kept"
+    assert (tmp_path / "rows.jsonl").read_text() == json.dumps(ROW)
+
+
+def test_the_command_writes_verdicts_of_all_rows_and_ends_with_their_health(adapter, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "load", lambda: PRESET)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in [{**ROW, "id": "a"}, {**ROW, "id": "b", "response": None}]))
+    with pytest.raises(UserError, match=r"1 row\(s\) cannot be judged"):
+        run_command(monkeypatch, adapter, file)
+    line = run_command(monkeypatch, adapter, file, "--skip-bad")
+    assert re.match(r"0 of 2 verdicts are ok; .*; median label mass 0\.\d+ -> .*rows\.scores\.jsonl", line)
+    written = [json.loads(text) for text in (tmp_path / "rows.scores.jsonl").read_text().splitlines()]
+    assert [(verdict["id"], verdict["expected_score"] is None) for verdict in written] == [("a", False), ("b", True)]
+    assert "read expected_score_renormalized" in caplog.text
+    with pytest.raises(UserError, match="exists already"):
+        run_command(monkeypatch, adapter, file, "--skip-bad")
+    run_command(monkeypatch, adapter, file, "--skip-bad", "--out", "o.parquet")
+    assert pq.read_table("o.parquet")["status"].to_pylist()[1] == "skipped"

@@ -8,6 +8,7 @@ from tract_core.base.errors import UserError, list_some
 from tract_core.base.tables import Record
 from tract_core.text import prompt_cache
 from tract_core.text.encoding import Encoder
+from tract_core.text.examples import judge_input
 
 
 class Lengths(NamedTuple):
@@ -64,3 +65,14 @@ def length(encoder: Encoder, row: Record, prompt_ids: Sequence[int], max_new_tok
     annotator = len(encoder.cot_ids(row["annotator_cot"])) if row["annotator_cot"] else 0
     tail = len(encoder.score_tokens.delimiter_ids) + 2
     return len(prompt_ids) + max(annotator, max_new_tokens) + tail
+
+
+def unfit(encoder: Encoder, row: Record, *, max_length: int, max_new_tokens: int) -> str | None:
+    """Why one row cannot be a sequence of this model: it is too long, or its text cannot be encoded; None if it can."""
+    try:
+        found = length(encoder, row, encoder.prompt_ids(judge_input(row)), max_new_tokens)
+    except UserError as error:
+        return str(error)
+    if found <= max_length:
+        return None
+    return f"{found} tokens with room for a CoT of {max_new_tokens}, more than model.max_length ({max_length})"

@@ -94,24 +94,37 @@ def unscored_rows(records: Sequence[RawRecord], scale: ScoreScale, *, source: st
     Raises:
         UserError: rows break the rules or have one id; all offenders are listed.
     """
+    rows, problems = sorted_unscored(records, scale, source=source)
+    if problems:
+        raise UserError(f"{len(problems)} row(s) cannot be judged:\n{list_some(list(problems.values()))}")
+    return list(rows.values())
+
+
+def sorted_unscored(
+    records: Sequence[RawRecord], scale: ScoreScale, *, source: str
+) -> tuple[dict[int, Record], dict[int, str]]:
+    """The same by position: rows that can be judged, and why the others cannot.
+
+    Raises:
+        UserError: a field that all rows need stands in none of them.
+    """
     if problem := missing_fields("the rows to judge", records, UNSCORED):
         raise UserError(problem)
     reader = RowReader(scale=scale, delimiter="", missing_delimiter="append", training=False, source=source)
-    problems, rows, place_of = [], {}, dict[str, str]()
-    for record in records:
+    rows, problems, place_of = dict[int, Record](), dict[int, str](), dict[str, str]()
+    for number, record in enumerate(records):
         try:
             row = reader.unscored(record)
         except BadRowError as error:
-            problems.append(f"{_place(record)}: {error}")
+            problems[number] = f"{_place(record)}: {error}"
             continue
-        if row["id"] in rows:
-            problems.append(
+        if row["id"] in place_of:
+            problems[number] = (
                 f"{record.place}: repeats {place_of[row['id']]}{_own_id(record)}; remove it or give it an id of its own"
             )
-        rows[row["id"]], place_of[row["id"]] = row, record.place
-    if problems:
-        raise UserError(f"{len(problems)} row(s) cannot be judged:\n{list_some(problems)}")
-    return list(rows.values())
+            continue
+        rows[number], place_of[row["id"]] = row, record.place
+    return rows, problems
 
 
 def _place(record: RawRecord) -> str:

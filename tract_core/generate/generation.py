@@ -31,13 +31,14 @@ from tract_core.text.encoding import Encoder
 logger = logging.getLogger(__name__)
 
 _FAILED = "%d request(s) failed; their rows have status `error` and no score, and a rerun of the stage asks again:\n%s"
-_IN_WORDS = {
+IN_WORDS = {
     "ok": "ok",
     "truncated": "cut off at sampling.max_new_tokens",
     "no_delimiter": "ended without the score sentence",
     "empty": "empty",
     "error": "failed",
 }
+"""What a CoT of each status is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,7 +328,7 @@ def with_gold(cots: Sequence[Record], examples: Sequence[Record]) -> list[Record
 
 def describe(cots: Sequence[Record]) -> str:
     """For the stage's output: how many there are, how long, and in which state; without CoT, of their scores."""
-    counts = [f"{count} {_IN_WORDS[status]}" for status, count in tables.count_statuses(cots).items() if count]
+    counts = [f"{count} {IN_WORDS[status]}" for status, count in tables.count_statuses(cots).items() if count]
     mean = sum(cot["num_tokens"] for cot in cots) / max(1, len(cots))
     what = f"CoTs of {mean:.0f} tokens on average" if mean else "scores read"
     return f"{len(cots)} {what}: {', '.join(counts) or 'none'}"
