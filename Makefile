@@ -7,8 +7,11 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: env rows plots repro repro-tiny world world-claims world-vary quick test test-all check preset format plan lock audit
-env: $(READY)
+.PHONY: help env rows plots repro repro-tiny world world-claims world-vary quick test test-all check preset format plan lock audit
+help:  ## this list
+	@awk -F':[^#]*## +' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
+
+env: $(READY)  ## the environment in .venv; every target below that needs it makes it
 
 $(READY): $(REQUIREMENTS)
 	tools/make_env.sh
@@ -52,7 +55,7 @@ check: env  ## lint, format, types
 	ruff format --check .
 	mypy
 
-format: env
+format: env  ## what ruff can mend by itself
 	ruff check --fix .
 	ruff format .
 

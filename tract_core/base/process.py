@@ -3,16 +3,14 @@
 import argparse
 import logging
 import os
-import select
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tract_core.base import terminal
+from tract_core.base import starting, terminal
 from tract_core.base.errors import LibraryError, SignalError, UserError, is_disk_full
 
 LOGS = Path("work/logs")
@@ -38,28 +36,6 @@ def arguments(*names: str, optional: Sequence[str] = (), flags: Sequence[str] = 
     return parser.parse_args()
 
 
-def _end_with_dvc() -> None:
-    """SIGTERM to this stage when the `dvc` that started it ends: a killed one says nothing. Linux only."""
-    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
-        return
-    dvc = os.pidfd_open(_dvc_process())
-
-    def watch() -> None:
-        select.select([dvc], [], [])
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _dvc_process() -> int:
-    """The first ancestor that does not run for this stage; a shell or a launcher can be in between."""
-    process, stage = os.getpid(), f"DVC_STAGE={os.environ['DVC_STAGE']}".encode()
-    while stage in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"):
-        status = Path(f"/proc/{process}/stat").read_text()
-        process = int(status.rpartition(")")[2].split()[1])
-    return process
-
-
 def _stop_at_signals() -> None:
     """SIGTERM and SIGINT end the stage as an error does: drafts are removed, and what is finished is kept."""
 
@@ -80,7 +56,7 @@ def run(main: Callable[[], str]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     name, rank = os.environ.get("DVC_STAGE") or Path(sys.argv[0]).stem, int(os.environ.get("RANK", "0"))
     _start_logging(LOGS / f"{name.replace('/', '_')}{f'.rank_{rank}' if rank else ''}.log")
-    _end_with_dvc()
+    starting.end_with_dvc()
     _stop_at_signals()
     try:
         line = main()
