@@ -1,14 +1,18 @@
-"""One process at a time on a folder of unfinished work, and nothing left of one that was killed there."""
+"""Unfinished work in a folder: each part is one process's at a time, and nothing is left of one that was killed."""
 
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from tract_core.base.errors import UserError
+
+_PATIENCE = 10
+"""Seconds; others hold a folder for some milliseconds while they claim their part of it."""
 
 
 @contextmanager
@@ -23,20 +27,76 @@ def held(folder: Path, doing: str) -> Iterator[None]:
     Raises:
         UserError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder.with_suffix(".lock")
-    try:
-        # Where the kernel has no locks, the library's own ones would outlive a process that is killed.
-        lock = FileLock(file, blocking=False, fallback_to_soft=False, on_acquired=_sign).acquire()
-    except Timeout:
-        raise UserError(f"{folder}: process {file.read_text().strip()} {doing}; wait for it or stop it") from None
-    with lock:
-        for left in folder.glob(".*.draft-*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    with _locked(folder, doing, seconds=0):
+        _remove_drafts(folder)
         yield
 
 
-def _sign(descriptor: int) -> None:
-    """The holder's process id is the lock file's content."""
+@contextmanager
+def claimed(folder: Path, names: Collection[str], doing: str) -> Iterator[None]:
+    """Make a folder and hold some names in it, while other processes may hold others.
+
+    Drafts of a process that was killed are removed by the next one that is alone in the folder.
+
+    Raises:
+        UserError: another process holds one of the names.
+    """
+    file = folder / f"{os.getpid()}-{secrets.token_hex(4)}.lock"
+    with _locked(folder, doing, seconds=_PATIENCE):
+        others = list(_claims(folder))
+        for process, theirs in others:
+            if not theirs.isdisjoint(names):
+                raise _busy(folder, process, doing)
+        if not others:
+            _remove_drafts(folder)
+        lock = _lock(file, lambda descriptor: _write(descriptor, [str(os.getpid()), *names])).acquire(blocking=False)
+    try:
+        with lock:
+            yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _claims(folder: Path) -> Iterator[tuple[str, set[str]]]:
+    """The processes that hold names in a folder, and which; the claims of processes that have ended are removed."""
+    for file in folder.glob("*.lock"):
+        try:
+            with _lock(file).acquire(blocking=False):
+                file.unlink(missing_ok=True)
+        except Timeout:
+            with suppress(FileNotFoundError):  # it has just ended
+                process, *names = file.read_text().split()
+                yield process, set(names)
+
+
+@contextmanager
+def _locked(folder: Path, doing: str, *, seconds: float) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder.with_suffix(".lock")
+    try:
+        # The holder's process id is the content.
+        lock = _lock(file, lambda descriptor: _write(descriptor, [str(os.getpid())])).acquire(timeout=seconds)
+    except Timeout:
+        raise _busy(folder, file.read_text().strip(), doing) from None
+    with lock:
+        yield
+
+
+def _lock(file: Path, on_acquired: Callable[[int], None] = lambda descriptor: None) -> FileLock:
+    # Where the kernel has no locks, the library's own ones would outlive a process that is killed.
+    return FileLock(file, fallback_to_soft=False, on_acquired=on_acquired)
+
+
+def _busy(folder: Path, process: str, doing: str) -> UserError:
+    return UserError(f"{folder}: process {process} {doing}; wait for it or stop it")
+
+
+def _remove_drafts(folder: Path) -> None:
+    for left in folder.glob(".*.draft-*"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _write(descriptor: int, lines: Collection[str]) -> None:
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
+    with os.fdopen(os.dup(descriptor), "w") as file:
+        file.write("\n".join(lines) + "\n")

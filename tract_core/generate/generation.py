@@ -148,9 +148,10 @@ class Generator:
     def _answer(self, batches: Sequence[Sequence[Request]], *, score: bool) -> dict[str, dict[str, Any]]:
         """Sample what the store does not hold. Failed requests are returned, not kept, so that a rerun asks again."""
         failed = dict[str, dict[str, Any]]()
-        if not self._missing(batches):
+        wanted = [request.key for batch in self._missing(batches) for request in batch]
+        if not wanted:
             return failed
-        with self.store.held():
+        with self.store.held(wanted):
             missing = self._missing(batches)  # without what another process sampled in the meantime
             waiting = {request.key for batch in missing for request in batch}
             with terminal.bar(total=len(waiting), unit="CoT", desc="CoTs") as progress:

@@ -4,14 +4,14 @@ A shard is one JSON file with a sha256 over itself, written atomically, with the
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tract_core.base import tables
 from tract_core.base.errors import UserError
-from tract_core.base.locks import held
+from tract_core.base.locks import claimed
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +35,15 @@ class Store:
         self._read_new()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """For one process at a time, with what others have finished since.
+    def held(self, names: Collection[str]) -> Iterator[None]:
+        """To sample those of the names that are not there when the block begins: others may have finished some.
+
+        Other names can be sampled by other processes at the same time.
 
         Raises:
-            UserError: another process is at it; the message names it.
+            UserError: another process samples one of them; the message names it.
         """
-        with held(self.folder, "is sampling the same CoTs"):
+        with claimed(self.folder, names, "is sampling the same CoTs"):
             self._read_new()
             try:
                 yield

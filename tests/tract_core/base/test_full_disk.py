@@ -71,7 +71,7 @@ def filled_torch(folder):
 
 def filled_store(folder):
     store = Store({"a": 1}, folder)
-    with store.held():
+    with store.held(["name"]):
         store.add({"name": {"cot": "x" * 10**6}})
 
 

@@ -653,6 +653,26 @@ def test_a_second_run_on_one_store_is_refused_and_names_the_holder(make, encoder
     assert fake.asked == []
 
 
+def test_another_stage_and_other_examples_of_one_judge_can_be_sampled_at_the_same_time(make, encoder):
+    """A judge beside `dvc repro`, and two judges of two files: one model, other draws."""
+    fake = FakeEngine(encoder)
+    generator, _ = make(fake)
+    original, others = fake.generate, []
+
+    def generate(batches, *, score):
+        for stage, rows in (("judge", examples(2)), ("infer", examples(4)[2:])):
+            other, _ = make(FakeEngine(encoder), stage=stage)
+            others.append(infer(other, rows))
+        yield from original(batches, score=score)
+
+    fake.generate = generate
+    assert len(infer(generator, examples(2))) == 4
+    assert [len(rows) for rows in others] == [4, 4]
+    generator, fake = make()
+    infer(generator, examples(4))
+    assert fake.asked == []  # all draws were kept
+
+
 def test_what_another_process_sampled_in_the_meantime_is_not_sampled_again(make):
     first, _ = make()
     second, fake = make()  # opened before the first has sampled anything; this fake answers both
