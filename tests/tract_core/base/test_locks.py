@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tests.pipeline.graph import ROOT
-from tract_core.base.errors import UserError
 from tract_core.base import locks
+from tract_core.base.errors import UserError
 from tract_core.base.locks import claimed, held
 
 HOLDER = """
