@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tract_core.base import starting, terminal
+from tract_core.base import plain, starting, terminal
 from tract_core.base.errors import LibraryError, SignalError, UserError, is_disk_full
 
 LOGS = Path("work/logs")
@@ -70,13 +70,23 @@ def run(main: Callable[[], str]) -> None:
         terminal.say(terminal.out(), f"{name}: {line}")
 
 
+class _Visible(logging.Formatter):
+    """Messages name ids and texts of users' files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain.visible(super().format(record))
+
+
 def _start_logging(file: Path) -> None:
     """Ours to the terminal; all to the file, or where there is none, to stderr."""
     diverted = terminal.divert(file)
     terminal.hide_secrets(sys.stdout, sys.stderr)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO)
     for ours in ("tract_core", "pipeline") if diverted else ():
         logging.getLogger(ours).addHandler(logging.StreamHandler(terminal.err()))
+    for name in (None, "tract_core", "pipeline"):
+        for handler in logging.getLogger(name).handlers:
+            handler.setFormatter(_Visible())
 
 
 def _ending(error: BaseException) -> tuple[int, str]:

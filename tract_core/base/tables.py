@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tract_core.base import plain
 from tract_core.base.errors import DiskFullError, UserError, is_disk_full, list_some
 
 Record = dict[str, Any]
@@ -292,12 +293,12 @@ def _size(path: Path) -> int:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal columns as CSV, atomically; an empty list makes an empty file."""
+    """Rows of equal columns as CSV, atomically, their texts as `plain.cell` has them; no rows make an empty file."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: plain.cell(value) for name, value in row.items()} for row in rows)
     write_text(path, text.getvalue())
 
 

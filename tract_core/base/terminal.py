@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from tract_core.base import plain
 from tract_core.base.secrets import without_secrets
 
 _copies: dict[int, TextIO] = {}
@@ -33,7 +34,7 @@ def err() -> TextIO:
 def say(stream: TextIO, text: str) -> None:
     """Write a line or more; that nobody reads it any more is no error, since the work is done."""
     with contextlib.suppress(BrokenPipeError):
-        stream.write(f"{text}\n")
+        stream.write(f"{plain.visible(text)}\n")
         stream.flush()
 
 
@@ -63,7 +64,7 @@ def divert(log: Path) -> bool:
     with file:
         for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             stream.flush()
-            _copies[number] = os.fdopen(os.dup(number), "w", 1, stream.encoding, stream.errors)
+            _copies[number] = os.fdopen(os.dup(number), "w", 1, stream.encoding, "backslashreplace")
             os.dup2(file.fileno(), number)
     hide_secrets(*_copies.values())
     faulthandler.enable(err())  # of a crash of native code only the log would know

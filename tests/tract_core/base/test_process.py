@@ -90,6 +90,21 @@ def test_a_user_error_is_its_message_alone_and_one_of_a_library_has_its_last_lin
     assert "Traceback" not in done.err
 
 
+def test_escape_sequences_in_messages_errors_and_results_are_written_out(stage):
+    ours = "logging.getLogger('tract_core.x').warning('id \\x1b[2Ja')"
+    done = stage(f"{ours}; raise UserError('id \\x1b[2Jb')")
+    assert r"id \x1b[2Ja" in done.err
+    assert r"id \x1b[2Jb" in done.err
+    assert "\x1b" not in done.err
+    assert stage("return 'id \\x1b[2Jc'").out == "stub: id \\x1b[2Jc\n"
+    assert stage("print('\\x1b[2Jd'); raise RuntimeError('x')").err.count("\x1b") == 0  # the log's last lines
+
+
+def test_a_terminal_that_cannot_show_a_letter_fails_no_stage(stage):
+    done = stage("return 'é'", PYTHONIOENCODING="ascii")
+    assert (done.code, done.out) == (0, "stub: \\xe9\n")
+
+
 def test_secrets_are_hidden_on_the_terminal_and_in_the_log(stage):
     done = stage("raise RuntimeError('401 for ' + os.environ['MY_TOKEN'])", MY_TOKEN=SECRET)
     (log,) = done.logs.values()
