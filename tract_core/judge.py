@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from tract_core.base import tables
 from tract_core.base.config import Engine, Model, Prompt, Sampling, Scale, Score
@@ -56,13 +57,20 @@ class Judge:
         settings = tables.origin(adapter)
         if "objective" not in settings:
             raise UserError(f"{adapter}: not an adapter folder made by this project (its manifest names no objective)")
-        self._model = Model.model_validate(settings["model"])
+        try:
+            self._model = Model.model_validate(settings["model"])
+            prompt, scale = Prompt.model_validate(settings["prompt"]), Scale.model_validate(settings["scale"])
+        except ValidationError as error:
+            raise UserError(
+                f"{Path(adapter) / 'manifest.json'}: its settings are not those of this version "
+                f"({error.errors()[0]['msg']}); judge with the version that trained it, or train again"
+            ) from None
         self._sampling, self._score, self._work = sampling, score, work
         seed_model = models.resolve(self._model, work)
         self._encoder = Encoder.create(
             models.load_tokenizer(seed_model),
-            Prompt.model_validate(settings["prompt"]),
-            Scale.model_validate(settings["scale"]),
+            prompt,
+            scale,
             cot=settings.get("cot", True),  # adapters of older versions all write a CoT
         )
         self._generator = Generator(

@@ -29,11 +29,11 @@ _LOCKS, _VERDICTS = "tract_core/base/locks.py", "tract_core/text/verdicts.py"
 _TRAININGS = [stage for stage in STAGES if stage.startswith("train_")]
 UNUSED = {
     "prepare": {_LOCKS, "tract_core/data/checks.py"},
-    "check": {_LOCKS, _VERDICTS, "tract_core/model/objectives.py"},
-    **{stage: {_VERDICTS} for stage in _TRAININGS},
+    "check": {_VERDICTS, "tract_core/model/objectives.py"},
+    **{stage: {_VERDICTS} for stage in (*_TRAININGS, "perplexity")},
     **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
     "meta_judge": {"tract_core/generate/generators.py"},
-    **{stage: {_LOCKS, _VERDICTS} for stage in ("perplexity", "robustness")},
+    "robustness": {_LOCKS, _VERDICTS},
     **{stage: {_LOCKS} for stage in ("score", "compare", "report")},
 }
 """Modules of a declared room that a script does not import: changing one reruns these stages for nothing."""

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import sys
 
 import pyarrow.parquet as pq
@@ -122,6 +123,24 @@ def test_a_folder_that_is_no_adapter_is_refused(tmp_path):
     tables.write(tmp_path / "t", "cots", [], {})
     with pytest.raises(UserError, match="not an adapter folder"):
         Judge(tmp_path / "t", PRESET.sampling, PRESET.engine, PRESET.score)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": None}, r"manifest\.json: its settings are not those of this version \(Input should be"),
+        ({"scale": {"values": "all"}}, r"manifest\.json: its settings are not those of this version"),
+        ({"model": "gone"}, r"manifest\.json: says nothing of `model`"),
+    ],
+)
+def test_an_adapter_with_the_settings_of_another_version_is_refused(adapter, tmp_path, changes, message):
+    folder = shutil.copytree(adapter, tmp_path / "adapter")
+    manifest = tables.read_manifest(folder)
+    origin = {**manifest["origin"], **changes}
+    kept = {name: value for name, value in origin.items() if value != "gone"}
+    tables.write_json(folder / "manifest.json", {**manifest, "origin": kept})
+    with pytest.raises(UserError, match=message):
+        Judge(folder, PRESET.sampling, PRESET.engine, PRESET.score)
 
 
 PROBS = [0.1, 0.2, 0.3, 0.2, 0.199]

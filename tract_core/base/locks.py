@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tract_core.base import tables
 from tract_core.base.errors import UserError
 
 _PATIENCE = 10
@@ -16,18 +17,19 @@ _PATIENCE = 10
 
 
 @contextmanager
-def held(folder: Path, doing: str) -> Iterator[None]:
+def held(folder: Path, doing: str, *, seconds: float = 0) -> Iterator[None]:
     """Make a folder and hold it until the block ends; drafts of a process that was killed in it are removed.
 
     Args:
         folder: what is held. The lock is a file beside it, which the kernel releases when the process ends, however
             it ends.
         doing: what the message says of the holder, as in "process 7 is training this".
+        seconds: how long to wait for another holder.
 
     Raises:
         UserError: another process holds it.
     """
-    with _locked(folder, doing, seconds=0):
+    with _locked(folder, doing, seconds=seconds):
         _remove_drafts(folder)
         yield
 
@@ -71,7 +73,7 @@ def _claims(folder: Path) -> Iterator[tuple[str, set[str]]]:
 
 @contextmanager
 def _locked(folder: Path, doing: str, *, seconds: float) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
+    tables.make_folder(folder)
     file = folder.with_suffix(".lock")
     try:
         # The holder's process id is the content.

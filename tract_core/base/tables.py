@@ -7,6 +7,7 @@ enters, so that the same content is the same bytes and DVC stops there.
 """
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ Record = dict[str, Any]
 """One entry of a table, or of a list in a JSON file: the value of each column or key."""
 _BLOCK = 4096
 """The least that a file takes."""
+_REMEDY = "remove it and run `dvc repro` or `dvc pull`"
 
 
 def _field(name: str, kind: pa.DataType, *, null: bool = False) -> pa.Field:
@@ -136,9 +138,15 @@ def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> lis
 
 
 def origin(folder: str | Path) -> dict[str, Any]:
-    """What the writer of a table or adapter said of its origin."""
-    found: dict[str, Any] = read_manifest(folder)["origin"]
-    return found
+    """What the writer of a table or adapter said of its origin.
+
+    Raises:
+        UserError: there is no manifest, it was altered, or it says none; also where a name is looked up that it lacks.
+    """
+    found = read_manifest(folder)["origin"]
+    if not isinstance(found, dict):
+        raise UserError(f"{Path(folder) / 'manifest.json'}: `origin` is no object; {_REMEDY}")
+    return _Content(Path(folder) / "manifest.json", found)
 
 
 def manifest_hash(folder: str | Path) -> str:
@@ -158,22 +166,26 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of a table or adapter.
 
     Raises:
-        UserError: there is none, or it is not what was written.
+        UserError: there is none, it is not what was written, or it is no manifest.
     """
-    return read_json(Path(folder) / "manifest.json")
+    content = read_json(Path(folder) / "manifest.json")
+    files = content["files"]
+    if not isinstance(files, dict) or not all(isinstance(file, dict) and "sha256" in file for file in files.values()):
+        raise UserError(f"{Path(folder) / 'manifest.json'}: `files` does not give each file its sha256; {_REMEDY}")
+    return content
 
 
 def verify_manifest(folder: str | Path) -> None:
     """Compare every file with the manifest; DVC itself does not notice an altered cache or remote."""
-    expected = read_manifest(folder)["files"]
+    expected, found = read_manifest(folder)["files"], set(_files(Path(folder)))
     problems = [
         f"{Path(folder) / name}: not one of the files that were written"
-        for name in _files(Path(folder))
+        for name in sorted(found)
         if name not in expected
     ]
     for name, written in expected.items():
         file = Path(folder) / name
-        if not file.exists():
+        if name not in found:  # nor is a file outside of the folder opened
             problems.append(f"{file}: missing")
         elif file_sha256(file) != written["sha256"]:
             problems.append(f"{file}: its sha256 is not the one recorded when it was written")
@@ -203,23 +215,37 @@ def read_json(path: str | Path) -> dict[str, Any]:
         UserError: missing, no JSON, or altered since it was written.
     """
     file = Path(path)
-    remedy = "remove it and run `dvc repro` or `dvc pull`"
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+        found = content_hash({k: v for k, v in content.items() if k != "sha256"}) if isinstance(content, dict) else ""
     except FileNotFoundError:
         raise UserError(f"{file}: missing; `dvc repro` makes it, or `dvc pull` fetches it") from None
-    except ValueError as error:  # not UTF-8 or not JSON
-        raise UserError(f"{file}: not readable ({error}); {remedy}") from None
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not JSON, NaN, lists in lists without end
+        raise UserError(f"{file}: not readable ({error}); {_REMEDY}") from None
     if not isinstance(content, dict) or "sha256" not in content:
-        raise UserError(f"{file}: holds no sha256 of its own, so it is of an older version, or altered; {remedy}")
-    if content.pop("sha256") != content_hash(content):
-        raise UserError(f"{file}: altered since it was written (its sha256 is not that of its content); {remedy}")
-    return content
+        raise UserError(f"{file}: holds no sha256 of its own, so it is of an older version, or altered; {_REMEDY}")
+    if content.pop("sha256") != found:
+        raise UserError(f"{file}: altered since it was written (its sha256 is not that of its content); {_REMEDY}")
+    return _Content(file, content)
+
+
+class _Content(dict[str, Any]):
+    """Of a JSON file: to look up what it lacks is the user's error, as with a file of another version."""
+
+    def __init__(self, file: Path, content: Mapping[str, Any]) -> None:
+        super().__init__(content)
+        self._file = file
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"{self._file}: says nothing of `{name}`; {_REMEDY}")
 
 
 @contextmanager
 def atomic_folder(target: str | Path) -> Iterator[Path]:
     """A draft folder beside the target that takes its place when the block ends without an error.
+
+    All of it is on the disk before that, and the new name when this ends. Where two processes make one target, the
+    later one stays.
 
     Raises:
         DiskFullError: there is no room; what was at the target is whole.
@@ -228,30 +254,77 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
     draft = _draft(target)
     try:
         with naming_a_full_disk(target, lambda: max(_size(draft), _size(target))):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(draft, ignore_errors=True)
+            make_folder(target.parent)
+            _remove(draft)
             draft.mkdir()
             yield draft
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(draft, target)
+            for path in (*draft.rglob("*"), draft):
+                _sync(path)
+            _take_place(draft, target)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _remove(draft)
 
 
 @contextmanager
 def atomic_file(target: str | Path) -> Iterator[Path]:
-    """The same for one file: its draft is on the disk before it takes the target's place."""
+    """The same for one file."""
     target = Path(target)
     draft = _draft(target)
     try:
         with naming_a_full_disk(target, lambda: max(_size(draft), _size(target))):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             yield draft
-            with draft.open("rb") as file:
-                os.fsync(file.fileno())
+            _sync(draft)
             os.replace(draft, target)
+            _sync(target.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, their names on the disk; one that is there stays as it is."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _take_place(draft: Path, target: Path) -> None:
+    """Rename a folder to the target; what was there is moved aside, and removed only then."""
+    aside = draft.with_name(f"{draft.name}-old")
+    while True:
+        with suppress(FileNotFoundError):
+            os.rename(target, aside)
+        try:
+            os.replace(draft, target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _remove(aside)  # another process put its own there in the meantime
+        else:
+            break
+    _sync(target.parent)
+    _remove(aside)
+
+
+def _sync(path: Path) -> None:
+    """What was written to a file, or which names a folder has, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not every file system can
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """A folder with all that is in it, or a link; as far as that is possible."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

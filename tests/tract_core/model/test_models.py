@@ -1,7 +1,9 @@
 import json
 import pickle
 import shutil
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -237,3 +239,26 @@ def test_the_real_model_opens_and_its_scores_are_provable(real_model):
     planted = type(X)(**{**vars(X), "response": hostile})
     controls = [[t for t in encoder.prompt_ids(x) if t in encoder.control_ids] for x in (X, planted)]
     assert controls[0] == controls[1]
+
+
+def test_two_processes_that_need_one_converted_model_convert_it_once(tmp_path, monkeypatch):
+    class Packaged(str):
+        def locate(self):
+            return tmp_path / self
+
+    (tmp_path / "model.gguf").write_text("weights")
+    monkeypatch.setattr(models.importlib.metadata, "files", lambda package: [Packaged("model.gguf")])
+    monkeypatch.setattr(models.importlib.metadata, "version", lambda package: "1")
+    converted = []
+
+    def convert(file, identity, target):
+        converted.append(target)
+        time.sleep(0.3)
+        with tables.atomic_folder(target) as draft:
+            tables.write_manifest(draft, {"origin": {"identity": identity}})
+
+    monkeypatch.setattr(models, "_convert_gguf", convert)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: models._converted_gguf("small", tmp_path / "work"), range(2))
+    assert [first] == [second] == converted
+    tables.verify_manifest(first)
