@@ -1,19 +1,18 @@
 """What a run found, in words and a small table: `python -m pipeline.show`. Reads artifacts/statistics.json."""
 
 import json
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tract_core.base import places
+from tract_core.base import places, terminal
 
 _BASELINES = {"words": "bag of words", "length": "length alone", "constant": "constant", "chance": "chance"}
 
 
 def main() -> None:
     if not places.STATISTICS.exists():
-        sys.stdout.write("no numbers yet: run `dvc repro`\n")
+        terminal.say(terminal.out(), "no numbers yet: run `dvc repro`")
         return
     found = json.loads(places.STATISTICS.read_text(encoding="utf-8"))
     benches = found["settings"]["benches"]
@@ -21,7 +20,7 @@ def main() -> None:
     for bench in [*benches, *(["mean"] if len(benches) > 1 else [])]:
         lines += ["", f"{bench:<20}{'r':>6} {'interval':<16}{'RMSE':>7} {'interval':<16}", *_table(found, bench)]
     lines += ["", "The report: artifacts/report/index.html. All numbers: metrics/ROW.json."]
-    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    terminal.say(terminal.out(), "\n" + "\n".join(lines))
 
 
 def _table(found: Mapping[str, Any], bench: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 from collections.abc import Sequence
 
 _FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "unexpected pos")
@@ -36,6 +37,39 @@ def is_disk_full(error: BaseException) -> bool:
     if isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return True
     return any(text in str(error) for text in _FULL)
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Whether it says that a file would become larger than the system allows; torch's text is that of a full disk."""
+    if (isinstance(error, OSError) and error.errno == errno.EFBIG) or os.strerror(errno.EFBIG) in str(error):
+        return True
+    limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+    return limited and "unexpected pos" in str(error)
+
+
+TOO_LARGE = "a file may not become this large here; raise `ulimit -f`, or take a file system without that limit"
+_OF_A_PLACE = {
+    errno.EROFS: "it lies on a disk that is read-only; make it writable, or work in another folder",
+    errno.EACCES: "this user may not read or write it; change its permissions, or work in another folder",
+    errno.EPERM: "the system forbids that; change its permissions, or work in another folder",
+    errno.ENOTDIR: "a part of its path is a file; move that away",
+    errno.EISDIR: "a folder lies where a file belongs; move it away",
+    errno.ENAMETOOLONG: "its name is too long; choose a shorter one",
+}
+
+
+def of_a_place(error: BaseException) -> str | None:
+    """What the user can do where the system refuses a file, with its name; None for other errors."""
+    if is_disk_full(error) and not is_too_large(error):
+        return f"{_name(error)}: the disk or its quota is full"
+    if is_too_large(error):
+        return f"{_name(error)}: {TOO_LARGE}"
+    known = _OF_A_PLACE.get(error.errno or 0) if isinstance(error, OSError) else None
+    return None if known is None else f"{_name(error)}: {known}"
+
+
+def _name(error: BaseException) -> str:
+    return str(getattr(error, "filename", None) or "a file")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

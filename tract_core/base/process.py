@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from tract_core.base import plain, starting, terminal
-from tract_core.base.errors import LibraryError, SignalError, UserError, is_disk_full
+from tract_core.base.errors import LibraryError, SignalError, UserError, of_a_place
 
 LOGS = Path("work/logs")
 
@@ -54,7 +54,7 @@ def run(main: Callable[[], str]) -> None:
     # Nothing but hub ids needs the network, and a hub call that hangs would hold up a finished stage.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    name, rank = os.environ.get("DVC_STAGE") or Path(sys.argv[0]).stem, int(os.environ.get("RANK", "0"))
+    name, rank = os.environ.get("DVC_STAGE") or Path(sys.argv[0]).stem, _rank()
     _start_logging(LOGS / f"{name.replace('/', '_')}{f'.rank_{rank}' if rank else ''}.log")
     starting.end_with_dvc()
     _stop_at_signals()
@@ -68,6 +68,17 @@ def run(main: Callable[[], str]) -> None:
         terminal.hide_secrets_in_log()
     if rank == 0:
         terminal.say(terminal.out(), f"{name}: {line}")
+
+
+def _rank() -> int:
+    """The number of this process among those of one training, as launchers say it; ends where that is none."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        value = os.environ.get(name, "0")
+        if not (value.isascii() and value.isdigit()):
+            terminal.hide_secrets(sys.stderr)
+            terminal.say(sys.stderr, f"{name} in the environment is {value!r}, not a number; unset it or correct it")
+            sys.exit(2)
+    return int(os.environ.get("RANK", "0"))
 
 
 class _Visible(logging.Formatter):
@@ -95,6 +106,6 @@ def _ending(error: BaseException) -> tuple[int, str]:
         return 128 + error.number, str(error)
     if isinstance(error, UserError):
         return 2, f"{error}{terminal.last_words() if isinstance(error, LibraryError) else ''}"
-    if isinstance(error, OSError) and is_disk_full(error):  # outside of what `tables` writes, as in a library's cache
-        return 2, f"{error.filename or 'a file'}: the disk or its quota is full"
+    if isinstance(error, OSError) and (words := of_a_place(error)):  # also what a library writes, as into its cache
+        return 2, words
     return 1, f"{''.join(traceback.format_exception(error)).rstrip()}{terminal.last_words()}"

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tract_core.base import plain
-from tract_core.base.errors import DiskFullError, UserError, is_disk_full, list_some
+from tract_core.base.errors import TOO_LARGE, DiskFullError, UserError, is_disk_full, is_too_large, list_some
 
 Record = dict[str, Any]
 """One entry of a table, or of a list in a JSON file: the value of each column or key."""
@@ -344,10 +344,13 @@ def naming_a_full_disk(place: Path, needed: Callable[[], int]) -> Iterator[None]
 
     Raises:
         DiskFullError: there is no room.
+        UserError: a file would be larger than the system allows.
     """
     try:
         yield
     except Exception as error:
+        if is_too_large(error):
+            raise UserError(f"{place}: {TOO_LARGE}; nothing was changed there") from None
         if not is_disk_full(error):
             raise
         raise DiskFullError(

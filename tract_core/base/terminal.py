@@ -31,11 +31,22 @@ def err() -> TextIO:
     return _copies.get(2, sys.stderr)
 
 
-def say(stream: TextIO, text: str) -> None:
-    """Write a line or more; that nobody reads it any more is no error, since the work is done."""
-    with contextlib.suppress(BrokenPipeError):
+def say(stream: TextIO | None, text: str) -> None:
+    """Write a line or more; that nobody reads it any more, or that it cannot be kept, is no error: the work is done.
+
+    Args:
+        stream: None where Python found none, as behind `>&-`.
+        text: secrets are hidden and control characters written out.
+    """
+    if stream is None:
+        return
+    try:
         stream.write(f"{plain.visible(text)}\n")
         stream.flush()
+    except OSError:
+        # What could not be written is still waiting, and Python would complain of it at its end.
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def bar(iterable: Iterable[Any] | None = None, **settings: Any) -> Any:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import subprocess
 import sys
 import textwrap
@@ -119,6 +120,21 @@ def test_what_stood_there_before_stays(tmp_path, number, monkeypatch, record_pro
     tables.verify_manifest(tmp_path / "table")
     assert (tmp_path / "text").read_text() == "first"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table", "text"]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_file_that_would_be_larger_than_the_system_allows_is_named(tmp_path, write, record_property):
+    record_property("faults_injected", 1)
+    folder = tmp_path / "disk"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"/disk/.*may not become this large here; raise `ulimit -f`") as error:
+            write(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not isinstance(error.value, DiskFullError)
+    assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
 
 
 def test_another_error_of_the_system_is_no_full_disk(tmp_path):

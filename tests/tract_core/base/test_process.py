@@ -1,5 +1,6 @@
 """What a stage prints, from a stub whose library writes to every door: Python's streams, descriptors, a child."""
 
+import errno
 import os
 import pty
 import subprocess
@@ -135,6 +136,50 @@ def test_streams_that_are_closed_fail_no_stage(stage, closing):
     done = stage("noise('more')", launch=["bash", "-c", closing, "bash"])
     assert done.code == 0, done.err
     assert [door for door in DOORS if f"more {door}" not in done.logs["stub.log"]] == []
+
+
+@pytest.mark.parametrize("closing", ['"$@" >/dev/full', '"$@" 2>/dev/full >&2', '"$@" | true; exit ${PIPESTATUS[0]}'])
+def test_a_result_that_cannot_be_written_is_no_error_and_leaves_no_complaint(stage, closing):
+    done = stage(launch=["bash", "-c", closing, "bash"])
+    assert done.code == 0
+    assert "Exception" not in done.err + done.out
+
+
+@pytest.mark.parametrize("closing", ['"$@" >&-', '"$@" >/dev/full', '"$@" | true; exit ${PIPESTATUS[0]}'])
+def test_show_too_needs_nobody_who_reads(tmp_path, closing):
+    command = ["bash", "-c", closing, "bash", sys.executable, "-m", "pipeline.show"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EROFS, "artifacts/a: it lies on a disk that is read-only; make it writable"),
+        (errno.EACCES, "artifacts/a: this user may not read or write it"),
+        (errno.EFBIG, "artifacts/a: a file may not become this large here; raise `ulimit -f`"),
+        (errno.ENOTDIR, "artifacts/a: a part of its path is a file"),
+    ],
+)
+def test_a_place_that_the_system_refuses_is_named_without_a_traceback(stage, number, message):
+    done = stage(f"raise OSError({number}, os.strerror({number}), 'artifacts/a')")
+    assert done.code == 2
+    assert f"\nstub: {message}" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_error_of_the_system_that_nobody_foresaw_has_its_traceback(stage):
+    done = stage(f"raise OSError({errno.ECONNRESET}, 'reset')")
+    assert (done.code, "Traceback" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
+@pytest.mark.parametrize("value", ["abc", "", "-1", "1.5", "\x1b[2J"])
+def test_a_rank_that_is_no_number_is_refused(stage, name, value):
+    done = stage(**{name: value})
+    assert (done.code, done.out) == (2, "")
+    assert done.err == f"{name} in the environment is {value!r}, not a number; unset it or correct it\n"
 
 
 def test_without_a_place_for_the_log_all_stays_on_the_terminal(stage, tmp_path):
