@@ -2,13 +2,15 @@
 
 A run's folder is keyed by the fingerprint of everything that determines its result, so another lambda or another
 table starts clean, and the same run after a kill goes on. A checkpoint exists when its manifest does: it is written
-last into a draft folder, which then gets its name.
+last into a draft folder, which then gets its name. The folder of a finished run waits for DVC to record the stage: if
+`dvc` dies before, the stage runs again and ends where it had ended.
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 6
 """Part of every fingerprint; raise it when the code computes other weights or writes other files."""
+_FINISHED, _REMOVED = "finished", ".removed"
+_DVC_LOCK = Path("dvc.lock")
 _KEPT = 2
 _STEP = "step_"
 
@@ -71,8 +75,16 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def discard(self) -> None:
-        """The run is finished and its adapter is in place."""
-        shutil.rmtree(self.folder)
+        """The run is finished and its adapter is in place; a later start removes what DVC may still need."""
+        if "DVC_STAGE" not in os.environ:
+            _remove(self.folder, self.folder.parent)
+            return
+        place = _finished(self.folder)
+        tables.make_folder(place.parent)
+        if place.exists():
+            _remove(place, self.folder.parent)
+        self.folder.rename(place)
+        os.utime(place)
 
     def _all(self) -> list[Path]:
         return [path for path in self.folder.glob(f"{_STEP}*") if path.is_dir()]
@@ -96,4 +108,35 @@ def opened(home: Path, fingerprint: Mapping[str, Any], *, lock: bool = True) -> 
     """
     folder = home / tables.content_hash({**fingerprint, "format": FORMAT})[:16]
     with held(folder, "is training this") if lock else nullcontext():
+        if lock:
+            _remove_recorded(home)
+            if (place := _finished(folder)).exists() and not list(folder.iterdir()):
+                place.replace(folder)
         yield Checkpoints(folder)
+
+
+def _finished(folder: Path) -> Path:
+    """Where the folder of a run is until DVC has recorded its stage."""
+    return folder.parent / _FINISHED / folder.name
+
+
+def _remove_recorded(home: Path) -> None:
+    """What finished before DVC wrote its lock, as it does after each stage; and what a kill left of a removal.
+
+    Where DVC is not at work nobody will ask for a finished run again.
+    """
+    recorded = _DVC_LOCK.stat().st_mtime_ns if _DVC_LOCK.exists() else 0
+    for place in (home / _FINISHED).glob("*"):
+        with suppress(FileNotFoundError):  # another training starts, too
+            if "DVC_STAGE" not in os.environ or place.stat().st_mtime_ns <= recorded:
+                _remove(place, home)
+    for left in home.glob(f".*{_REMOVED}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove(folder: Path, home: Path) -> None:
+    """Under another name, since a part of it would be taken for checkpoints that are damaged."""
+    left = home / f".{folder.name}{_REMOVED}"
+    shutil.rmtree(left, ignore_errors=True)
+    folder.rename(left)
+    shutil.rmtree(left)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -396,6 +397,72 @@ def test_only_files_with_a_manifest_are_checkpoints(tmp_path):
         assert store.newest() == store.folder / "step_00000001"
         store.discard()
     assert not store.folder.exists()
+
+
+@pytest.fixture
+def under_dvc(tmp_path, monkeypatch):
+    """As a stage of `dvc repro`: says that DVC has recorded it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", "train_stage1@a1-42")
+
+    def record():
+        time.sleep(0.01)
+        (tmp_path / "dvc.lock").write_text("schema: '2.0'")
+
+    record()
+    time.sleep(0.01)
+    return record
+
+
+def test_a_finished_run_that_dvc_did_not_record_is_not_trained_again(
+    under_dvc, examples, seed_model, encoder, tmp_path, uninterrupted
+):
+    """`dvc` died in between; as the stage runs again it has removed the stage's outputs."""
+    train(examples, seed_model, encoder, tmp_path)
+    shutil.rmtree(tmp_path / "adapter")
+    (tmp_path / "log.csv").unlink()
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == []
+    assert contents(tmp_path) == uninterrupted
+
+
+def test_a_recorded_run_is_trained_anew_and_its_checkpoints_go_at_the_next_start(
+    under_dvc, examples, seed_model, encoder, tmp_path
+):
+    """Since the code may be another one now, or `--force` asked for it."""
+    train(examples, seed_model, encoder, tmp_path)
+    (kept,) = (tmp_path / "work/finished").iterdir()
+    under_dvc()
+    with checkpoints.opened(tmp_path / "work", {"another": "run"}):
+        assert not kept.exists()
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == list(range(1, LAST + 1))
+
+
+@pytest.mark.parametrize("dvc", [True, False])
+def test_a_kill_while_checkpoints_are_removed_does_not_block_the_next_run(
+    request, dvc, examples, seed_model, encoder, tmp_path, monkeypatch, uninterrupted, record_property
+):
+    record_property("faults_injected", 1)
+    if dvc:
+        record = request.getfixturevalue("under_dvc")
+        train(examples, seed_model, encoder, tmp_path)
+        record()
+
+    def half(folder, **_):
+        if folder.exists():
+            next(folder.rglob("state.pt")).unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.shutil, "rmtree", half)
+        with pytest.raises(Killed):
+            train(examples, seed_model, encoder, tmp_path)
+    train(examples, seed_model, encoder, tmp_path)
+    assert contents(tmp_path) == uninterrupted
+    assert list((tmp_path / "work").glob(".*")) == []
 
 
 def train_on_two_ranks(seed_model, home, *, kill_at=0):
