@@ -31,6 +31,7 @@ from tract_core.score import scoring
 from tract_core.text.encoding import Encoder
 
 SOURCE = "judge"
+_FLAG = Score(on_truncated="score_and_flag")
 LOW_MASS, SKIPPED = "low_label_mass", "skipped"
 """Statuses of a verdict beside those of its CoTs (tables.STATUSES)."""
 _COUNTED = {
@@ -47,7 +48,13 @@ class Judge:
     """An adapter with everything it was trained with: base model, prompt, scale."""
 
     def __init__(
-        self, adapter: str | Path, sampling: Sampling, engine: Engine, score: Score, *, work: str | Path = "work"
+        self,
+        adapter: str | Path,
+        sampling: Sampling,
+        engine: Engine,
+        score: Score = _FLAG,
+        *,
+        work: str | Path = "work",
     ) -> None:
         """Load the tokenizer and verify the adapter; the engine starts at the first score.
 

@@ -35,7 +35,7 @@ class Store:
         self._read_new()
 
     @contextmanager
-    def held(self, names: Collection[str]) -> Iterator[None]:
+    def held(self, names: Collection[str] = ()) -> Iterator[None]:
         """To sample those of the names that are not there when the block begins: others may have finished some.
 
         Other names can be sampled by other processes at the same time.

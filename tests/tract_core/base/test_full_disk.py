@@ -72,7 +72,7 @@ def filled_torch(folder):
 
 def filled_store(folder):
     store = Store({"a": 1}, folder)
-    with store.held(["name"]):
+    with store.held():
         store.add({"name": {"cot": "x" * 10**6}})
 
 
