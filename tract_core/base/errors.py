@@ -53,6 +53,7 @@ _OF_A_PLACE = {
     errno.EACCES: "this user may not read or write it; change its permissions, or work in another folder",
     errno.EPERM: "the system forbids that; change its permissions, or work in another folder",
     errno.ENOTDIR: "a part of its path is a file; move that away",
+    errno.EEXIST: "a file lies where a folder belongs; move it away",
     errno.EISDIR: "a folder lies where a file belongs; move it away",
     errno.ENAMETOOLONG: "its name is too long; choose a shorter one",
 }

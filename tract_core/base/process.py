@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tract_core.base import plain, starting, terminal
 from tract_core.base.errors import LibraryError, SignalError, UserError, of_a_place
@@ -92,12 +92,15 @@ def _start_logging(file: Path) -> None:
     """Ours to the terminal; all to the file, or where there is none, to stderr."""
     diverted = terminal.divert(file)
     terminal.hide_secrets(sys.stdout, sys.stderr)
-    logging.basicConfig(level=logging.INFO)
+    logging.basicConfig(level=logging.INFO, handlers=[_handler(sys.stderr)])
     for ours in ("tract_core", "pipeline") if diverted else ():
-        logging.getLogger(ours).addHandler(logging.StreamHandler(terminal.err()))
-    for name in (None, "tract_core", "pipeline"):
-        for handler in logging.getLogger(name).handlers:
-            handler.setFormatter(_Visible())
+        logging.getLogger(ours).addHandler(_handler(terminal.err()))
+
+
+def _handler(stream: TextIO) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Visible())
+    return handler
 
 
 def _ending(error: BaseException) -> tuple[int, str]:

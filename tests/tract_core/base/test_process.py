@@ -169,6 +169,13 @@ def test_a_place_that_the_system_refuses_is_named_without_a_traceback(stage, num
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize("folder", ["file", "file/below"])
+def test_a_file_where_a_folder_belongs_is_named(stage, folder):
+    done = stage(f"open('file', 'w'); from tract_core.base import tables; tables.write('{folder}/t', 'cots', [], {{}})")
+    assert done.code == 2
+    assert "stub: file: a file lies where a folder belongs; move it away" in done.err
+
+
 def test_an_error_of_the_system_that_nobody_foresaw_has_its_traceback(stage):
     done = stage(f"raise OSError({errno.ECONNRESET}, 'reset')")
     assert (done.code, "Traceback" in done.err) == (1, True)
