@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,9 +18,15 @@ TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), f
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+def used_by_children():
+    """Seconds of processors, which do not depend on what else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_the_docstring_and_runs_and_imports_nothing(command, tmp_path):
-    began = time.monotonic()
+    before = used_by_children()
     shown = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", f"pipeline.{command}", "--help"],
         cwd=tmp_path,
@@ -27,7 +34,7 @@ def test_help_is_the_docstring_and_runs_and_imports_nothing(command, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert time.monotonic() - began < 1
+    assert used_by_children() - before < 1
     docstring = ast.get_docstring(ast.parse((ROOT / f"pipeline/{command}.py").read_text()))
     assert (shown.returncode, shown.stdout) == (0, f"{docstring}\n")
     assert not re.search(r"\| +(torch|transformers|pyarrow|numpy|pydantic)$", shown.stderr, flags=re.MULTILINE)
