@@ -66,7 +66,9 @@ class Judge:
             raise UserError(f"{adapter}: not an adapter folder made by this project (its manifest names no objective)")
         try:
             self._model = Model.model_validate(settings["model"])
-            prompt, scale = Prompt.model_validate(settings["prompt"]), Scale.model_validate(settings["scale"])
+            # Adapters of older versions name neither a date nor variables of the template.
+            prompt = Prompt.model_validate({"date": None, "template_arguments": {}, **settings["prompt"]})
+            scale = Scale.model_validate(settings["scale"])
         except ValidationError as error:
             raise UserError(
                 f"{Path(adapter) / 'manifest.json'}: its settings are not those of this version "

@@ -22,6 +22,8 @@ VALUES = {
     "scale.labels": ["A", "B", "C", "D", "E"],
     "prompt.format_text": "authors",
     "prompt.use_reference": False,
+    "prompt.date": "2025-01-31",
+    "prompt.template_arguments": {"enable_thinking": False},
     "model.source": "work/models/other",
     "model.revision": "x",
     "model.dtype": "bfloat16",

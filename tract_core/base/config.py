@@ -7,6 +7,7 @@ params.yaml sees every value that determines a result.
 
 import json
 import os
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -43,6 +44,17 @@ class Prompt(Section):
     system: str | None
     delimiter: str = Field(min_length=1)
     """What stands between the CoT and the score."""
+    date: str | None
+    """What a chat template that writes the date takes for today, as in 2025-01-31; null where the template has none."""
+    template_arguments: dict[str, bool | int | float | str]
+    """Variables of the chat template, as in `enable_thinking: false`."""
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _is_a_day(cls, given: Any) -> Any:
+        if given is not None and not _is_day(given):
+            raise ValueError('must be a day in quotes, as in "2025-01-31", or null')
+        return given
 
 
 class Scale(Section):
@@ -426,7 +438,14 @@ def _default(where: str) -> str:
         if not isinstance(value, dict) or part not in value:
             return ""
         value = value[part]
-    return "" if isinstance(value, dict) else f"; {_BASE} has {json.dumps(value)}"
+    return "" if isinstance(value, dict) and value else f"; {_BASE} has {json.dumps(value)}"
+
+
+def _is_day(given: Any) -> bool:
+    try:
+        return isinstance(given, str) and date.fromisoformat(given).isoformat() == given
+    except ValueError:
+        return False
 
 
 def _is_number(text: str) -> bool:

@@ -19,7 +19,15 @@ def meta_judge_model(params: Params) -> tuple[Ask, str]:
     assert judge.model is not None
     model = models.resolve(judge.model)
     # The question is the whole prompt, as a data set's own prompt would be.
-    style = Prompt(source="dataset", format_text="authors", use_reference=True, system=None, delimiter=" [RESULT] ")
+    style = Prompt(
+        source="dataset",
+        format_text="authors",
+        use_reference=True,
+        system=None,
+        delimiter=" [RESULT] ",
+        date=params.prompt.date,
+        template_arguments=params.prompt.template_arguments,
+    )
     source = Generator(
         Encoder.create(models.load_tokenizer(model), style, params.scale),
         model=judge.model,

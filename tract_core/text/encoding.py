@@ -11,7 +11,7 @@ control token.
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from tract_core.base.errors import UserError
 from tract_core.base.scale import ScoreScale, ScoreTokens, prove_score_tokens
 from tract_core.base.tables import content_hash
 from tract_core.text import prompts
+from tract_core.text.chat_template import ChatTemplate
 from tract_core.text.prompts import JudgeInput, PromptStyle
 
 # Text is encoded after an anchor, as it stands in a sequence, and the anchor's ids are taken off again.
@@ -52,20 +53,38 @@ class Encoded:
 class Encoder:
     """The one renderer of training, sampling and scoring, for one tokenizer, prompt style and scale."""
 
-    def __init__(self, tokenizer: Any, style: PromptStyle, scale: ScoreScale, system: str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        style: PromptStyle,
+        scale: ScoreScale,
+        system: str | None = None,
+        *,
+        date: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         """Prove the score tokens and take the chat template apart.
 
+        Args:
+            tokenizer: of the model.
+            style: what the user turn looks like.
+            scale: Y.
+            system: the system text; None: what the chat template adds by itself.
+            date: the chat template's today, as 2025-01-31.
+            arguments: variables of the chat template.
+
         Raises:
-            UserError: a score is not provable, the tokenizer has no end token, or the chat template
-                refuses the system text.
+            UserError: a score is not provable, the tokenizer has no end token, or the chat template refuses the
+                system text, or writes the date and is given none.
         """
-        self.tokenizer, self.style, self.scale, self._system = tokenizer, style, scale, system
+        self.tokenizer, self.style, self.scale = tokenizer, style, scale
+        self._template = ChatTemplate(tokenizer, system, date=date, arguments=arguments or {})
         self._control = _control_tokens(tokenizer)
         self.control_ids = frozenset(self._control.values())
         """Ids that never stand in content, nor in a CoT that was drawn."""
         names = [re.escape(name) for name in self._control if len(name) > 1]
         self._spelled = re.compile(f"(?={'|'.join(names)})" if names else "(?!)")
-        self._frame = _chat_frame(tokenizer, system, self._control) if tokenizer.chat_template else None
+        self._frame = _chat_frame(tokenizer, self._template, self._control) if tokenizer.chat_template else None
         self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, self._before_score())
         # Tokenizers differ in whether text after a control token counts as the start of a text.
         self._starts_alone = self._frame is None or self._matches_template(alone=True)
@@ -83,7 +102,8 @@ class Encoder:
             labels=score_scale.labels,
             cot=cot,
         )
-        return cls(tokenizer, style, score_scale, prompt.system)
+        arguments = prompt.template_arguments
+        return cls(tokenizer, style, score_scale, prompt.system, date=prompt.date, arguments=arguments)
 
     @property
     def stop_ids(self) -> list[int]:
@@ -201,15 +221,13 @@ class Encoder:
 
     def _matches_template(self, *, alone: bool) -> bool:
         benign = "Rate this, please."
-        messages = _messages(self._system, benign)
-        expected = _apply_template(self.tokenizer, messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        expected = self._template.render(benign, add_generation_prompt=True, return_dict=True)["input_ids"]
         return self._framed(benign, alone=alone) == list(expected)
 
     def _find_end_id(self) -> int:
         """The first control token after an assistant turn, or the end-of-text token."""
         if self._frame is not None:
-            messages = [*_messages(self._system, "x"), {"role": "assistant", "content": _SENTINEL}]
-            tail = _apply_template(self.tokenizer, messages, tokenize=False).rpartition(_SENTINEL)[2]
+            tail = self._template.render("x", answer=_SENTINEL, tokenize=False).rpartition(_SENTINEL)[2]
             places = {name: tail.find(name) for name in self._control if name in tail}
             if places:
                 return self._control[min(places, key=lambda name: (places[name], -len(name)))]
@@ -285,10 +303,6 @@ class _Frame:
     ids_after: list[int]
 
 
-def _messages(system: str | None, user: str) -> list[dict[str, str]]:
-    return [*([{"role": "system", "content": system}] if system is not None else []), {"role": "user", "content": user}]
-
-
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
     """Text -> id of special tokens, and of added tokens that are more than white space or one character.
 
@@ -303,17 +317,8 @@ def _control_tokens(tokenizer: Any) -> dict[str, int]:
     return {text: index for text, index in control.items() if index not in unknown}
 
 
-def _apply_template(tokenizer: Any, messages: list[dict[str, str]], **how: bool) -> Any:
-    """The tokenizer's own rendering. A template is a program of the model's, run in Jinja's sandbox."""
-    try:
-        return tokenizer.apply_chat_template(messages, **how)
-    except Exception as error:  # Jinja errors have no common base here
-        system = next((message["content"] for message in messages if message["role"] == "system"), None)
-        raise UserError(f"the model's chat template refuses the prompt (prompt.system = {system!r}): {error}") from None
-
-
-def _chat_frame(tokenizer: Any, system: str | None, control: dict[str, int]) -> _Frame:
-    text = _apply_template(tokenizer, _messages(system, _SENTINEL), tokenize=False, add_generation_prompt=True)
+def _chat_frame(tokenizer: Any, template: ChatTemplate, control: dict[str, int]) -> _Frame:
+    text = template.render(_SENTINEL, tokenize=False, add_generation_prompt=True)
     if text.count(_SENTINEL) != 1:
         raise UserError("the model's chat template does not place the user turn exactly once; use another model")
     before, _, after = text.partition(_SENTINEL)

@@ -20,7 +20,7 @@ import tokenizers
 
 from tract_core.base import tables
 from tract_core.base.tables import Record, content_hash
-from tract_core.text import encoding, prompts
+from tract_core.text import chat_template, encoding, prompts
 from tract_core.text.encoding import Encoder
 from tract_core.text.examples import judge_input
 from tract_core.text.prompts import JudgeInput
@@ -58,7 +58,7 @@ def prompt_ids(encoder: Encoder, rows: Sequence[Record], work: str | Path = "wor
 def _version(encoder: Encoder) -> str:
     """A name for everything but the row that decides a prompt's ids."""
     backend = getattr(encoder.tokenizer, "backend_tokenizer", None)
-    code = [tables.file_sha256(str(module.__file__)) for module in (encoding, prompts)]
+    code = [tables.file_sha256(str(module.__file__)) for module in (encoding, prompts, chat_template)]
     rules = None if backend is None else backend.to_str()
     return content_hash([encoder.fingerprint(), rules, tokenizers.__version__, code])[:16]
 

@@ -1,3 +1,4 @@
+import datetime
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,20 @@ def test_a_secret_in_an_endpoint_is_refused_and_not_shown(tmp_path, name, value,
     with pytest.raises(UserError, match=rf"meta_judge\.endpoint\.{name}: must be .*; secrets belong into") as caught:
         config.load(write(tmp_path, lambda raw: change(raw, **{name: value})))
     assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["31 Jan 2025", "2025-02-30", "20250131", datetime.date(2025, 1, 31), ""])
+def test_the_date_of_prompts_is_a_day_in_quotes(tmp_path, given):
+    with pytest.raises(UserError, match=r"prompt\.date: must be a day in quotes, as in \"2025-01-31\", or null"):
+        config.load(write(tmp_path, lambda raw: raw["prompt"].update(date=given)))
+
+
+@pytest.mark.parametrize("given", ["2025-01-31", None])
+def test_a_day_and_none_are_dates_of_prompts(tmp_path, given):
+    assert config.load(write(tmp_path, lambda raw: raw["prompt"].update(date=given))).prompt.date == given
+
+
+def test_a_file_without_the_newest_keys_of_prompt_is_told_the_lines_to_add(tmp_path):
+    with pytest.raises(UserError, match=r"prompt\.date: missing; presets/base\.yaml has null") as caught:
+        config.load(write(tmp_path, lambda raw: [raw["prompt"].pop(k) for k in ("date", "template_arguments")]))
+    assert "prompt.template_arguments: missing; presets/base.yaml has {}" in str(caught.value)

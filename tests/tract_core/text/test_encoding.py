@@ -162,7 +162,13 @@ def test_gold_outside_the_scale_is_refused(encoder):
 
 
 PROMPT = config.Prompt(
-    source="template", format_text="aligned", use_reference=True, system=None, delimiter=STYLE.delimiter
+    source="template",
+    format_text="aligned",
+    use_reference=True,
+    system=None,
+    delimiter=STYLE.delimiter,
+    date=None,
+    template_arguments={},
 )
 FIVE = config.Scale(values=[1, 2, 3, 4, 5], labels=None)
 
