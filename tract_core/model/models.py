@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from tract_core.base import tables
 from tract_core.base.config import Lora, Model
@@ -81,9 +81,16 @@ def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
     Raises:
         UserError: the files are broken, or the architecture exists only as code in the folder.
     """
+    Nothing of its generation_config.json is read: how CoTs are sampled stands in params.yaml alone, and transformers
+    refuses to save again some of what it reads there.
+
     with _opening(seed.folder, "model"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            seed.folder, dtype=_DTYPES[dtype], trust_remote_code=False, use_safetensors=True
+            seed.folder,
+            dtype=_DTYPES[dtype],
+            trust_remote_code=False,
+            use_safetensors=True,
+            generation_config=GenerationConfig(),
         )
     return model
 

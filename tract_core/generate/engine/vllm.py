@@ -217,6 +217,7 @@ class VllmEngine:
             "top_p": sampling.top_p,
             "repetition_penalty": sampling.repetition_penalty,
             "seed": seed,
+            "ignore_eos": True,  # vLLM adds the ends of the folder's generation_config.json; ours are all in `stop_ids`
         }
 
     def _sample(self, request: Request, output: Any) -> Sample:
