@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _CONVERSION = 600
 """Seconds to wait for another process that converts the same model."""
+_SET_BY_PEFT = {"fan_in_fan_out", "rank_pattern", "alpha_pattern", "target_parameters"}
+"""What peft sets by the model: layers with transposed weights (GPT-2), experts in one parameter (Mixtral). Numbers and
+names of the model's own parameters, which open nothing."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -78,12 +81,12 @@ def load_tokenizer(seed: SeedModel) -> Any:
 def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
     """The seed model's weights in `float32` or `bfloat16`, from safetensors only; remote code is never run.
 
-    Raises:
-        UserError: the files are broken, or the architecture exists only as code in the folder.
-    """
     Nothing of its generation_config.json is read: how CoTs are sampled stands in params.yaml alone, and transformers
     refuses to save again some of what it reads there.
 
+    Raises:
+        UserError: the files are broken, or the architecture exists only as code in the folder.
+    """
     with _opening(seed.folder, "model"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             seed.folder,
@@ -136,10 +139,28 @@ def save_adapter(peft_model: Any, folder: Path) -> None:
     config_file = folder / "adapter_config.json"
     config = json.loads(config_file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None  # the manifest names the base by its identity
-    if isinstance(config.get("target_modules"), list):
-        config["target_modules"].sort()  # a set inside peft: its order changes from run to run
+    for name in ("target_modules", "target_parameters"):
+        if isinstance(config.get(name), list):
+            config[name].sort()  # a set inside peft: its order changes from run to run
     tables.write_text(config_file, tables.to_json(config))
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+
+
+def prove_adapter(peft_model: Any) -> None:
+    """Write an adapter as it will be when it is trained, and read it as the later stages do.
+
+    Raises:
+        UserError: they would refuse it.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        save_adapter(peft_model, Path(name))
+        try:
+            _require_plain_lora(Path(name) / "adapter_config.json")
+        except UserError as error:
+            raise UserError(
+                f"an adapter of this model could not be used after its training: {error}; change lora.targets or "
+                "model.source"
+            ) from None
 
 
 def check_adapter(folder: str | Path, seed: SeedModel) -> Adapter:
@@ -321,7 +342,7 @@ def _require_plain_lora(file: Path) -> None:
     plain = {"peft_type": "LORA", **{k: v for k, v in LoraConfig().to_dict().items() if k != "peft_type"}}
     varying = {"r", "lora_alpha", "lora_dropout", "target_modules", "task_type", "inference_mode", "peft_version"}
     for name, value in _json_object(file).items():
-        if name not in varying and value != plain.get(name):
+        if name not in varying | _SET_BY_PEFT and value != plain.get(name):
             raise UserError(
                 f"{file}: {name} is {value!r}; only plain LoRA adapters, as this project writes, are loaded"
             )

@@ -189,6 +189,7 @@ def _model_to_train(
     if start is None:
         model = models.add_lora(base, recipe.lora, recipe.run_seed)
     else:
+    models.prove_adapter(model)
         model = models.continue_lora(base, start, seed_model, recipe.lora, recipe.run_seed)
     packing.use(base)
     if recompute:
