@@ -11,7 +11,7 @@ Writes: artifacts/results/perplexity/seed_N.json
 from typing import Any
 
 from tract_core.base import config, places, process, tables
-from tract_core.model import loading, models
+from tract_core.model import attention, loading, models
 from tract_core.studies import perplexity
 from tract_core.text import examples, prompt_cache
 
@@ -33,6 +33,7 @@ def main() -> str:
     }
     prompts = prompt_cache.prompt_ids(encoder, looked_at)
     model = models.load_model(seed_model, params.model.dtype)
+    attention.settle(model, params.model.max_length)
     found = {
         name: perplexity.perplexity(
             model,

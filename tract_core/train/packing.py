@@ -8,7 +8,8 @@ What all sequences begin with, as one rubric for all examples, can stand in fron
 it and to itself. Nothing behind a token enters what is computed for it, so this is the same computation, done once.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +18,12 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tract_core.base.errors import UserError
+from tract_core.model import attention
 
 _NAME = "tract_packed"
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.1}
-"""Of the largest logit. A sequence that sees its neighbour moves by more."""
+_OUTPUTS = {"use_cache", "output_attentions", "output_hidden_states", "output_router_logits"}
+_KNOWN = {"dropout", "scaling", "is_causal", "position_ids"} | _OUTPUTS
+"""What layers pass on that SDPA knows, or that no attention needs."""
 
 
 def attend(
@@ -30,7 +33,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    lengths: Sequence[int],
+    lengths: Sequence[int] | None = None,
     shared: int = 0,
     sliding_window: int | None = None,
     **kwargs: Any,
@@ -48,16 +51,45 @@ def attend(
         lengths: tokens of each sequence, without the shared ones.
         shared: tokens in front that all sequences begin with.
         sliding_window: how far back a token looks, itself included.
-        kwargs: of the layer, passed on.
+        kwargs: of the layer, passed on to the kernels, or to the model's own code where they do not know all of them.
+
+    Raises:
+        UserError: the layer makes a mask of its own, or does not pass on what its model is given.
     """
-    assert attention_mask is None
+    if lengths is None or attention_mask is not None:
+        what = "does not pass on the lengths of sequences" if lengths is None else "makes a mask of its own"
+        raise UserError(f"{type(module).__name__} {what}, so its model cannot be trained here; choose another")
+    kernel = _kernel(module, kwargs)
     sizes = [shared, *lengths] if shared else list(lengths)
     pieces = list(zip(*(torch.split(whole, sizes, dim=2) for whole in (query, key, value)), strict=True))
     if shared:
         front, *rest = pieces
         pieces = [front, *((q, torch.cat([front[1], k], 2), torch.cat([front[2], v], 2)) for q, k, v in rest)]
-    outputs = [sdpa_attention_forward(module, q, k, v, _mask(q, k, sliding_window), **kwargs)[0] for q, k, v in pieces]
+    outputs = [kernel(module, q, k, v, _mask(q, k, sliding_window), **kwargs)[0] for q, k, v in pieces]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None  # cat copies a single one, too
+
+
+def _kernel(module: torch.nn.Module, given: Mapping[str, Any]) -> Callable[..., tuple[Tensor, Any]]:
+    """SDPA, or the model's own code where the layer gives what SDPA would drop: sinks, a cap on the logits."""
+    if not _unknown(given):
+        sdpa: Callable[..., tuple[Tensor, Any]] = sdpa_attention_forward
+        return sdpa
+    own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if own is None:
+        raise UserError(
+            f"{type(module).__name__}: its attention takes {_unknown(given)}, which SDPA drops; choose another model"
+        )
+
+    def by_own_code(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **given: Any) -> Any:
+        seen = _seen(query, key, None) if mask is None else mask
+        added = torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, torch.finfo(query.dtype).min)
+        return own(module, query, key, value, added, **given)
+
+    return by_own_code
+
+
+def _unknown(given: Mapping[str, Any]) -> list[str]:
+    return sorted({name for name, value in given.items() if value is not None} - _KNOWN)
 
 
 def _mask(query: Tensor, key: Tensor, sliding_window: int | None) -> Tensor | None:
@@ -65,6 +97,11 @@ def _mask(query: Tensor, key: Tensor, sliding_window: int | None) -> Tensor | No
     queries, keys = query.shape[2], key.shape[2]
     if queries == keys and (sliding_window is None or keys <= sliding_window):
         return None
+    return _seen(query, key, sliding_window)
+
+
+def _seen(query: Tensor, key: Tensor, sliding_window: int | None) -> Tensor:
+    queries, keys = query.shape[2], key.shape[2]
     tokens = torch.arange(keys, device=query.device)
     back = tokens[keys - queries :, None] - tokens
     return ((back >= 0) & (back < (sliding_window or keys)))[None, None]
@@ -84,15 +121,32 @@ def use(model: PreTrainedModel) -> None:
     model.set_attn_implementation(_NAME)
 
 
-def prove(model: Any) -> None:
-    """Two packed sequences, and two behind shared tokens, must come out as each alone: convolutions and recurrences
-    would run from one into the next.
+def prove(model: Any, max_length: int, *, together: bool) -> None:
+    """One sequence must come out as by the model's own attention, and packed sequences as each alone.
 
     Args:
         model: after `use`.
+        max_length: longest sequence.
+        together: whether several sequences are packed.
 
     Raises:
-        UserError: they do not, so micro-batches must hold one sequence.
+        UserError: the model cannot be trained here, or not with several sequences in a micro-batch.
+    """
+    length = attention.length_beyond_windows(model.config, max_length)
+    difference = attention.difference_to_eager(model, length, lengths=(length,))
+    if not difference <= attention.TOLERANCE[model.dtype]:
+        raise UserError(
+            f"{attention.name(model)} has an attention that training does not compute: in a sequence of {length} "
+            f"tokens its logits are off by {difference:.0%}; lower model.max_length below the chunks that it attends "
+            "in, if it has such, or choose another model.source"
+        )
+    if together:
+        _prove_packs(model)
+
+
+def _prove_packs(model: Any) -> None:
+    """Two packed sequences, and two behind shared tokens: convolutions and recurrences would run from one into the
+    next.
     """
     device, training = model.device, model.training
     ids = torch.arange(2, 34, device=device)[None]
@@ -109,7 +163,7 @@ def prove(model: Any) -> None:
     model.train(training)
     found = torch.cat([packed, shared[:8], shared[16:]]) - alone.repeat(2, 1)
     difference = (found.abs().max() / alone.abs().max()).item()
-    if difference > _TOLERANCE[alone.dtype]:
+    if difference > attention.TOLERANCE[alone.dtype]:
         raise UserError(
             f"the layers of {type(model).__name__} carry something from one sequence of a micro-batch into the next "
             f"(logits move by {difference:.0%}); set train.micro_batch_size: 1"

@@ -155,8 +155,7 @@ def _build_loop(
         store=store,
     )
     torch.manual_seed(recipe.run_seed)  # of dropout; LoRA's first weights were drawn from it as well
-    if recipe.train.micro_batch_size > 1:
-        packing.prove(model)
+    packing.prove(model, recipe.model.max_length, together=recipe.train.micro_batch_size > 1)
     return loop
 
 
@@ -189,8 +188,8 @@ def _model_to_train(
     if start is None:
         model = models.add_lora(base, recipe.lora, recipe.run_seed)
     else:
-    models.prove_adapter(model)
         model = models.continue_lora(base, start, seed_model, recipe.lora, recipe.run_seed)
+    models.prove_adapter(model)
     packing.use(base)
     if recompute:
         model.enable_input_require_grads()

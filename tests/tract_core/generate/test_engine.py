@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
+from tests.architectures import make_model
 from tests.conftest import SCALE, STYLE, X
 from tract_core.base import config
 from tract_core.base.errors import UserError, is_out_of_memory
@@ -403,3 +404,16 @@ def test_a_cpu_that_has_no_memory_left_says_so_in_the_words_that_are_looked_for(
     with pytest.raises(RuntimeError) as error:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(error.value)
+
+
+def test_a_cap_on_the_logits_of_attention_is_no_other_model_in_this_engine(chat_tokenizer):
+    """SDPA drops it, and transformers takes SDPA for Gemma 2 all the same."""
+    encoder = Encoder(chat_tokenizer, STYLE, SCALE)
+    sizes = {"vocab_size": len(chat_tokenizer), "pad_token_id": 0}
+    model, own = make_model("gemma2", **sizes), make_model("gemma2", **sizes)
+    own.set_attn_implementation("eager")
+    asked = requests(encoder, n=1, cot_ids=encoder.cot_ids("Clear and right."))
+    (sample,) = answers(engine((model, encoder)), asked, score=True)
+    context = encoder.scoring_context(asked[0].prompt_ids, asked[0].cot_ids)
+    expected = own(torch.tensor([context])).logits[0, -1].double().softmax(-1)[list(encoder.score_tokens.label_ids)]
+    assert sample.score.probs == pytest.approx(expected.tolist(), rel=1e-4)

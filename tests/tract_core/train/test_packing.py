@@ -11,6 +11,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from tests.architectures import make_model
 from tests.tract_core.train.conftest import in_float64
 from tract_core.base.errors import UserError
 from tract_core.train import packing
@@ -114,7 +115,7 @@ def test_models_that_keep_sequences_apart_are_proved():
     for make in (llama, windowed):
         model = make()
         packing.use(model)
-        packing.prove(model)
+        packing.prove(model, 512, together=True)
 
 
 def test_a_recurrence_that_runs_into_the_next_sequence_is_caught():
@@ -122,10 +123,55 @@ def test_a_recurrence_that_runs_into_the_next_sequence_is_caught():
     model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4))
     packing.use(model)
     with pytest.raises(UserError, match=r"carry something from one sequence .* train\.micro_batch_size: 1"):
-        packing.prove(model)
+        packing.prove(model, 512, together=True)
 
 
 def test_an_architecture_without_replaceable_attention_is_refused():
     model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=2))
     with pytest.raises(UserError, match="BloomForCausalLM: its attention cannot be replaced"):
         packing.use(model)
+
+
+@pytest.mark.parametrize(
+    "family", ["gemma2", "gemma3", "gemma3_text", "gemma4", "gpt2", "gpt_oss", "mixtral", "opt", "qwen2", "qwen3_moe"]
+)
+def test_each_architecture_attends_as_by_its_own_code_also_in_packs(family):
+    """Sinks (gpt_oss) and a cap on the logits (gemma2) are nothing that SDPA knows."""
+    model = make_model(family)
+    packing.use(model)
+    packing.prove(model, 512, together=True)
+
+
+@pytest.mark.parametrize("given", [{"s_aux": torch.zeros(4)}, {"softcap": 2.0}, {"position_bias": torch.zeros(1)}])
+def test_what_sdpa_would_drop_is_refused_where_a_model_has_no_code_of_its_own(given):
+    heads = torch.zeros(1, 4, 8, 2)
+    with pytest.raises(UserError, match=rf"its attention takes \['{next(iter(given))}'\], which SDPA drops"):
+        packing.attend(torch.nn.Linear(1, 1), heads, heads, heads, None, lengths=(8,), scaling=1.0, **given)
+
+
+def test_an_argument_without_a_value_is_no_argument():
+    heads = torch.ones(1, 4, 8, 2)
+    packing.attend(torch.nn.Linear(1, 1), heads, heads, heads, None, lengths=(8,), softcap=None)
+
+
+def test_chunked_attention_is_refused_where_a_sequence_can_be_longer_than_a_chunk():
+    model = make_model("llama4_text")  # chunks of 16
+    packing.use(model)
+    packing.prove(model, 16, together=True)
+    with pytest.raises(UserError, match=r"Llama4ForCausalLM has an attention .* off by .*; lower model\.max_length"):
+        packing.prove(model, 512, together=False)
+
+
+@pytest.mark.parametrize(
+    ("family", "what"),
+    [
+        ("doge", "DogeAttention makes a mask of its own"),
+        ("nemotron", "NemotronAttention does not pass on the lengths of sequences"),
+        ("stablelm", "StableLmAttention does not pass on the lengths of sequences"),
+    ],
+)
+def test_a_layer_that_keeps_sequences_from_its_attention_is_refused_by_name(family, what):
+    model = make_model(family)
+    packing.use(model)
+    with pytest.raises(UserError, match=f"{what}, so its model cannot be trained here"):
+        packing.prove(model, 512, together=False)

@@ -22,6 +22,7 @@ from transformers import (
 from tract_core.base.config import Sampling
 from tract_core.base.errors import UserError, is_out_of_memory
 from tract_core.generate.engine.base import Decoding, Request, Sample, failure, finish, given, score_seed, with_score
+from tract_core.model import attention
 from tract_core.model.objectives import expected_score
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class TransformersEngine:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model: Any = model.to(device).eval()
         self.decoding, self.device = decoding, device
+        attention.settle(self.model, decoding.max_length)
 
     def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Sample]]:
         """See Engine; answers come batch by batch. Padding changes a sample's last bits, so batches stay."""
