@@ -1,13 +1,13 @@
 """Prove labels, template and lengths with the tokenizer, before anything is trained.
 
 Run:    dvc repro check
-Reads:  artifacts/examples, the seed model's tokenizer
+Reads:  artifacts/examples, the seed model's tokenizer and config
 Writes: artifacts/check/proof.json
 """
 
 from tract_core.base import config, places, process, tables
 from tract_core.data import checks
-from tract_core.model import loading
+from tract_core.model import loading, models, sizes
 
 
 def main() -> str:
@@ -19,6 +19,14 @@ def main() -> str:
         {"train": tables.read(places.TRAIN_EXAMPLES, "examples"), **benchmarks},
         max_length=params.model.max_length,
         max_new_tokens=params.sampling.max_new_tokens,
+    )
+    model = models.load_config(seed_model)
+    checks.check_model(
+        encoder,
+        lengths,
+        vocabulary=sizes.vocabulary(model),
+        readable=sizes.longest(model),
+        max_length=params.model.max_length,
     )
     tables.write_json(places.PROOF, {**checks.proof(encoder), "base": seed_model.identity})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())

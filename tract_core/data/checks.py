@@ -12,10 +12,11 @@ from tract_core.text.examples import judge_input
 
 
 class Lengths(NamedTuple):
-    """Tokens of the longest sequence of a table."""
+    """Tokens of the longest sequence of a table, and the largest token id in prompts and the annotator's CoTs."""
 
     num_rows: int
     longest: int
+    largest_id: int
 
 
 def proof(encoder: Encoder) -> dict[str, Any]:
@@ -45,13 +46,16 @@ def check_lengths(
     too_long, longest = list[str](), {}
     for name, rows in tables.items():
         prompts = prompt_cache.prompt_ids(encoder, rows, work)
-        lengths = [length(encoder, row, prompts[row["source"], row["id"]], max_new_tokens) for row in rows]
+        cots = [_annotator_ids(encoder, row) for row in rows]
+        given = [prompts[row["source"], row["id"]] for row in rows]
+        lengths = [_length(encoder, *ids, max_new_tokens) for ids in zip(given, cots, strict=True)]
         too_long += [
             f"{name}, id {row['id']}: {found} tokens"
             for row, found in zip(rows, lengths, strict=True)
             if found > max_length
         ]
-        longest[name] = Lengths(num_rows=len(rows), longest=max(lengths, default=0))
+        largest = max((token for ids in [*given, *cots] for token in ids), default=0)
+        longest[name] = Lengths(num_rows=len(rows), longest=max(lengths, default=0), largest_id=largest)
     if too_long:
         raise UserError(
             f"{len(too_long)} sequence(s) are longer than model.max_length ({max_length}); raise it, lower "
@@ -60,11 +64,48 @@ def check_lengths(
     return longest
 
 
+def check_model(
+    encoder: Encoder, lengths: Mapping[str, Lengths], *, vocabulary: int, readable: int | None, max_length: int
+) -> None:
+    """What the tokenizer makes must be what the model reads.
+
+    Args:
+        encoder: the renderer.
+        lengths: from `check_lengths`.
+        vocabulary: rows of the model's embedding.
+        readable: tokens of the longest sequence that the model was made for, where its config says so.
+        max_length: `model.max_length`.
+
+    Raises:
+        UserError: a token has no row in the embedding, or `max_length` is more than the model can read.
+    """
+    own = [*encoder.score_tokens.label_ids, *encoder.score_tokens.delimiter_ids, *encoder.stop_ids]
+    largest = max([*own, *(found.largest_id for found in lengths.values())])
+    if largest >= vocabulary:
+        raise UserError(
+            f"token {encoder.tokenizer.convert_ids_to_tokens(largest)!r} has the id {largest}, but the model's "
+            f"embedding has {vocabulary} rows: the tokenizer in model.source is not that of its weights; put the right "
+            "one there"
+        )
+    if readable is not None and max_length > readable:
+        raise UserError(
+            f"model.max_length ({max_length}) is more than the {readable} tokens that the model can read "
+            "(max_position_embeddings in its config.json); lower it"
+        )
+
+
 def length(encoder: Encoder, row: Record, prompt_ids: Sequence[int], max_new_tokens: int) -> int:
     """Tokens of an example's longest sequence: prompt, a generated CoT or the annotator's, delimiter, score, end."""
-    annotator = len(encoder.cot_ids(row["annotator_cot"])) if row["annotator_cot"] else 0
+    return _length(encoder, prompt_ids, _annotator_ids(encoder, row), max_new_tokens)
+
+
+def _length(encoder: Encoder, prompt_ids: Sequence[int], annotator: Sequence[int], max_new_tokens: int) -> int:
     tail = len(encoder.score_tokens.delimiter_ids) + 2
-    return len(prompt_ids) + max(annotator, max_new_tokens) + tail
+    return len(prompt_ids) + max(len(annotator), max_new_tokens) + tail
+
+
+def _annotator_ids(encoder: Encoder, row: Record) -> list[int]:
+    return encoder.cot_ids(row["annotator_cot"]) if row["annotator_cot"] else []
 
 
 def unfit(encoder: Encoder, row: Record, *, max_length: int, max_new_tokens: int) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from tract_core.base import tables
 from tract_core.base.config import Lora, Model
@@ -76,6 +76,16 @@ def load_tokenizer(seed: SeedModel) -> Any:
     """
     with _opening(seed.folder, "tokenizer"):
         return AutoTokenizer.from_pretrained(seed.folder, trust_remote_code=False)
+
+
+def load_config(seed: SeedModel) -> Any:
+    """The seed model's config, without its weights.
+
+    Raises:
+        UserError: the file is broken, or the architecture exists only as code in the folder.
+    """
+    with _opening(seed.folder, "config"):
+        return AutoConfig.from_pretrained(seed.folder, trust_remote_code=False)
 
 
 def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:

@@ -13,12 +13,15 @@ from typing import Any
 import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from tract_core.base.config import Train
+from tract_core.model import sizes
 from tract_core.text.encoding import Encoded
 
 logger = logging.getLogger(__name__)
 GIB = 2.0**30
+_LINEAR = (torch.nn.Linear, Conv1D)  # the second is GPT-2's, with transposed weights
 _MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
 """By what the peak may exceed `training_bytes`. Measured on a CPU: 1.5 to 1.8, since glibc keeps holes between tensors
 (docs/performance.md says how to avoid them). On a GPU an assumption."""
@@ -44,22 +47,27 @@ class Shape:
 
     @classmethod
     def create(cls, config: Any) -> "Shape":
-        """From a transformers config; the weights are counted on a model without storage."""
+        """From a transformers config; the weights are counted on a model without storage.
+
+        Raises:
+            UserError: the config names no sizes.
+        """
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         head = model.get_output_embeddings()
-        linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear) and module is not head]
-        head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        linear = [module for module in model.modules() if isinstance(module, _LINEAR) and module is not head]
+        inputs = [module.weight.shape[isinstance(module, torch.nn.Linear)] for module in linear]
+        found = sizes.widths(config)
         return cls(
             body=sum(module.weight.numel() for module in linear),
-            head=head.weight.numel(),
+            head=head.weight.numel() if head is not None else found.width * sizes.vocabulary(config),
             total=sum(parameter.numel() for parameter in model.parameters()),
-            num_layers=config.num_hidden_layers,
-            width=config.hidden_size,
-            query_width=config.num_attention_heads * head_width,
-            kv_width=(getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head_width,
-            mlp_width=config.intermediate_size,
-            lora_widths=sum(module.in_features + module.out_features for module in linear),
+            num_layers=found.num_layers,
+            width=found.width,
+            query_width=found.query,
+            kv_width=found.keys,
+            mlp_width=found.mlp or max(inputs),  # the MLP's second half reads the most
+            lora_widths=sum(sum(module.weight.shape) for module in linear),
         )
 
 
@@ -98,6 +106,8 @@ def free_bytes() -> float:
 def recomputes(examples: Sequence[Encoded], train: Train, *, folder: Path, dtype: str, rank: int) -> bool:
     """What `train.gradient_checkpointing` comes to, asked before the model is loaded; `auto` is logged with its reason.
 
+    Where the memory cannot be estimated, activations are recomputed, which has the same result.
+
     Args:
         examples: all that are trained on.
         train: the setting, and how many examples a micro-batch has.
@@ -112,7 +122,11 @@ def recomputes(examples: Sequence[Encoded], train: Train, *, folder: Path, dtype
     number = 2 if dtype == "bfloat16" and not on_cpu else 4
     longest = sorted(examples, key=lambda example: -len(example.input_ids))[: train.micro_batch_size]
     prompt, whole = sum(one.num_prompt for one in longest), sum(len(one.input_ids) for one in longest)
-    shape = Shape.create(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    try:
+        shape = Shape.create(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    except Exception as error:  # whatever a config or a model's code lacks; an estimate is no reason to stop
+        logger.info("activations are recomputed: the memory of this model cannot be estimated (%s)", error)
+        return True
     kept, free = training_bytes(shape, whole, whole - prompt, rank=rank, number=number, recompute=False), free_bytes()
     chosen = exceeds(kept, free, on_cpu=on_cpu)
     logger.info(

@@ -1,6 +1,7 @@
 """Both engines on a tiny model, and on the small real one (marker `real`)."""
 
 import dataclasses
+import logging
 import math
 from collections import Counter
 
@@ -282,6 +283,13 @@ def test_the_cache_holds_the_tokens_asked_for_but_takes_at_most_half_of_what_is_
     assert cache_bytes(tiny_folder, "float32", 1000, free=10**9) == 1000 * token * 4
     assert cache_bytes(tiny_folder, "bfloat16", 1000, free=10**9) == 1000 * token * 2
     assert cache_bytes(tiny_folder, "float32", 1000, free=10**6) == 500_000
+
+
+def test_a_cache_whose_size_cannot_be_told_takes_half_of_what_is_free(tmp_path, caplog):
+    (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
+    with caplog.at_level(logging.INFO):
+        assert cache_bytes(tmp_path, "float32", 1000, free=10**6) == 500_000
+    assert "cannot be estimated (the config of mamba has no num_attention_heads)" in caplog.text
 
 
 @pytest.mark.real

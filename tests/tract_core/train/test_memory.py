@@ -1,8 +1,13 @@
 """The memory of a training against figures of Mistral-7B, and when it is too much."""
 
+import logging
+
 import pytest
 
+from pipeline import preset
+from tests.architectures import CONFIGS, make_model
 from tests.pipeline.graph import ROOT, all_imports
+from tract_core.text.encoding import Encoded
 from tract_core.train import memory
 from tract_core.train.memory import GIB, Shape
 
@@ -63,3 +68,26 @@ def test_activations_are_too_much_from_the_margin_on(on_cpu, margin):
     assert kept / GIB == pytest.approx(24.0, abs=0.05)
     assert not memory.exceeds(kept, margin * kept, on_cpu=on_cpu)
     assert memory.exceeds(kept, margin * kept * (1 - 1e-12), on_cpu=on_cpu)
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_the_shape_of_each_architecture_counts_the_layers_that_lora_reaches(family):
+    from peft import LoraConfig, get_peft_model
+
+    model = make_model(family)
+    shape = Shape.create(model.config)
+    assert shape.total == sum(parameter.numel() for parameter in model.parameters())
+    assert (shape.num_layers, shape.width) == (2, 32)
+    assert min(shape.body, shape.head, shape.query_width, shape.kv_width, shape.mlp_width) > 0
+    if family not in ("gemma3", "gemma4", "mixtral", "qwen3_moe"):  # images, and experts that are no layers
+        lora = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
+        assert 3 * shape.lora_widths == sum(p.numel() for n, p in lora.named_parameters() if "lora_" in n)
+
+
+def test_a_memory_that_cannot_be_estimated_is_a_line_and_activations_are_recomputed(tmp_path, caplog):
+    settings = preset.load("tiny").train.model_copy(update={"gradient_checkpointing": "auto"})
+    example = Encoded(id="a", input_ids=[1, 2, 3], num_prompt=1, score_position=2, gold=1.0)
+    (tmp_path / "config.json").write_text('{"model_type": "mamba", "num_hidden_layers": 1, "hidden_size": 16}')
+    with caplog.at_level(logging.INFO):
+        assert memory.recomputes([example], settings, folder=tmp_path, dtype="float32", rank=2)
+    assert "cannot be estimated (the config of mamba has no num_attention_heads)" in caplog.text

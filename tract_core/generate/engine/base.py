@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ import torch
 from transformers import AutoConfig
 
 from tract_core.base.config import Sampling
+from tract_core.model import sizes
 from tract_core.text.encoding import Encoder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,9 +153,14 @@ def given(request: Request) -> Sample:
 
 
 def cache_bytes(folder: Path, dtype: str, tokens: int, free: int) -> int:
-    """Keys and values of so many tokens of the model in a folder, at most half of the `free` bytes."""
-    model = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
-    width = (getattr(model, "num_key_value_heads", None) or model.num_attention_heads) * head
-    each: int = 2 * model.num_hidden_layers * width * getattr(torch, dtype).itemsize
+    """Keys and values of so many tokens of the model in a folder, at most half of the `free` bytes.
+
+    That half, with a line in the log, where the model's config does not tell.
+    """
+    try:
+        found = sizes.widths(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    except Exception as error:  # whatever a config lacks; an estimate is no reason to stop
+        logger.info("the KV cache takes half of the free memory: its size cannot be estimated (%s)", error)
+        return free // 2
+    each: int = 2 * found.num_layers * found.keys * getattr(torch, dtype).itemsize
     return min(tokens * each, free // 2)
