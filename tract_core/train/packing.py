@@ -18,9 +18,10 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tract_core.base.errors import UserError
-from tract_core.model import attention
+from tract_core.model import attention, sizes
 
 _NAME = "tract_packed"
+_FOLLOW_THE_LONGEST = ("longrope", "dynamic")
 _OUTPUTS = {"use_cache", "output_attentions", "output_hidden_states", "output_router_logits"}
 _KNOWN = {"dropout", "scaling", "is_causal", "position_ids"} | _OUTPUTS
 """What layers pass on that SDPA knows, or that no attention needs."""
@@ -141,7 +142,20 @@ def prove(model: Any, max_length: int, *, together: bool) -> None:
             "in, if it has such, or choose another model.source"
         )
     if together:
+        _refuse_positions_of_neighbours(model.config, max_length)
         _prove_packs(model)
+
+
+def _refuse_positions_of_neighbours(config: Any, max_length: int) -> None:
+    """Rotary positions that follow the longest sequence of a pack would be other ones for its neighbours."""
+    for rope in sizes.ropes(config):
+        switch = rope.get("original_max_position_embeddings") or config.get_text_config().max_position_embeddings
+        if rope["rope_type"] in _FOLLOW_THE_LONGEST and max_length > switch:
+            raise UserError(
+                f"the positions of this model (rope type {rope['rope_type']}) change for a whole micro-batch where "
+                f"one of its sequences is longer than {switch} tokens; set train.micro_batch_size: 1, or "
+                f"model.max_length to at most {switch}"
+            )
 
 
 def _prove_packs(model: Any) -> None:

@@ -175,3 +175,27 @@ def test_a_layer_that_keeps_sequences_from_its_attention_is_refused_by_name(fami
     packing.use(model)
     with pytest.raises(UserError, match=f"{what}, so its model cannot be trained here"):
         packing.prove(model, 512, together=False)
+
+
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0] * 4, "rope_theta": 1e4}
+FOLLOWING = {
+    "longrope": {**LONGROPE, "original_max_position_embeddings": 48},
+    "dynamic": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4},
+}
+
+
+@pytest.mark.parametrize("rope", FOLLOWING)
+def test_positions_that_follow_the_longest_of_a_pack_demand_packs_of_one(rope):
+    model = make_model("llama", max_position_embeddings=48, rope_parameters=FOLLOWING[rope])
+    packing.use(model)
+    packing.prove(model, 48, together=True)
+    packing.prove(model, 512, together=False)
+    with pytest.raises(UserError, match=rf"rope type {rope}\) .* than 48 tokens; set train\.micro_batch_size: 1"):
+        packing.prove(model, 512, together=True)
+
+
+def test_other_positions_do_not():
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 48, "rope_theta": 1e4}
+    model = make_model("llama", max_position_embeddings=192, rope_parameters=yarn)
+    packing.use(model)
+    packing.prove(model, 512, together=True)
