@@ -360,6 +360,18 @@ def _require_plain_lora(file: Path) -> None:
 
 def _folder_hash(folder: Path) -> str:
     """Over weights, tokenizer, templates and settings, also in folders below; hidden files are no part of a model."""
-    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    shown = {name: path for name, path in files.items() if not any(part.startswith(".") for part in name.parts)}
-    return tables.content_hash({name.as_posix(): tables.file_sha256(path) for name, path in sorted(shown.items())})
+    return tables.content_hash(
+        {path.relative_to(folder).as_posix(): tables.file_sha256(path) for path in sorted(_files(folder))}
+    )
+
+
+def _files(folder: Path, inside: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Also behind links to folders, as transformers reads them; `inside`: the folders that this one stands in."""
+    place = folder.resolve()
+    if place in inside:
+        raise UserError(f"{folder}: a link to a folder that it stands in, which has no end; remove it")
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith("."):
+            yield from _files(path, (*inside, place))
+        elif path.is_file() and not path.name.startswith("."):
+            yield path

@@ -47,6 +47,36 @@ def test_a_folder_is_identified_by_its_content(tiny_folder, tmp_path):
     assert identities[0] == identities[1] != identities[2]
 
 
+def test_a_linked_folder_counts_as_the_folder_itself(tiny_folder, tmp_path):
+    """transformers reads templates behind such a link, and each can change what a prompt is."""
+    plain, linked = (shutil.copytree(tiny_folder, tmp_path / name) for name in ("plain", "linked"))
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "judge.jinja").write_text("{{ messages }}")
+    before = models.resolve(settings(linked)).identity
+    shutil.copytree(templates, plain / "additional_chat_templates")
+    (linked / "additional_chat_templates").symlink_to(templates)
+    first = models.resolve(settings(linked)).identity
+    (templates / "judge.jinja").write_text("{{ messages[0] }}")
+    assert before != first == models.resolve(settings(plain)).identity
+    assert models.resolve(settings(linked)).identity not in (before, first)
+
+
+def test_a_link_to_a_folder_above_is_refused(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / "again").symlink_to(folder)
+    with pytest.raises(UserError, match=r"model/again: a link to a folder that it stands in"):
+        models.resolve(settings(folder))
+
+
+def test_hidden_files_and_folders_are_no_part_of_a_model(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "model")
+    (folder / ".cache").mkdir()
+    for place in (folder / ".cache" / "notes", folder / ".notes"):
+        place.write_text("x")
+    assert models.resolve(settings(folder)).identity == models.resolve(settings(tiny_folder)).identity
+
+
 @pytest.mark.parametrize("source", ["no/such/folder/here", "/nowhere", "./nowhere", "nowhere"])
 def test_a_source_that_is_nothing_is_a_clear_error(source):
     with pytest.raises(UserError, match="no such folder, and not a hub id"):
