@@ -29,8 +29,9 @@ _LOCKS, _VERDICTS = "tract_core/base/locks.py", "tract_core/text/verdicts.py"
 _TRAININGS = [stage for stage in STAGES if stage.startswith("train_")]
 UNUSED = {
     "prepare": {_LOCKS, "tract_core/data/checks.py"},
-    "check": {_VERDICTS, "tract_core/model/objectives.py"},
-    **{stage: {_VERDICTS} for stage in (*_TRAININGS, "perplexity")},
+    "check": {_VERDICTS, "tract_core/model/attention.py", "tract_core/model/objectives.py"},
+    **{stage: {_VERDICTS} for stage in _TRAININGS},
+    "perplexity": {_VERDICTS, "tract_core/model/sizes.py"},
     **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
     "meta_judge": {"tract_core/generate/generators.py"},
     "robustness": {_LOCKS, _VERDICTS},
