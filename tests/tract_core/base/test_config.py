@@ -1,4 +1,5 @@
 import datetime
+import math
 from pathlib import Path
 
 import pytest
@@ -307,3 +308,37 @@ def test_a_file_without_the_newest_keys_of_prompt_is_told_the_lines_to_add(tmp_p
     with pytest.raises(UserError, match=r"prompt\.date: missing; presets/base\.yaml has null") as caught:
         config.load(write(tmp_path, lambda raw: [raw["prompt"].pop(k) for k in ("date", "template_arguments")]))
     assert "prompt.template_arguments: missing; presets/base.yaml has {}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("train.learning_rate", math.inf),
+        ("train.learning_rate", math.nan),
+        ("loss.lambda", math.nan),
+        ("sampling.temperature", math.inf),
+        ("seeds", [-1]),
+        ("seeds", [2**63]),
+        ("infer.seeds", [-1]),
+        ("data.split_seed", 2**63),
+    ],
+)
+def test_numbers_that_are_none_and_seeds_out_of_range_are_refused(tmp_path, path, value):
+    def change(raw):
+        *sections, name = path.split(".")
+        for section in sections:
+            raw = raw[section]
+        raw[name] = value
+
+    with pytest.raises(UserError, match=path.replace(".", r"\.")):
+        config.load(write(tmp_path, change))
+
+
+def test_aliases_that_grow_without_end_are_refused(tmp_path):
+    """Nine levels of nine would be 387 million entries."""
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    file = tmp_path / "params.yaml"
+    file.write_text("\n".join(levels))
+    with pytest.raises(UserError, match=r"params\.yaml: over 20 aliases"):
+        config.read(file)

@@ -301,3 +301,19 @@ def test_a_long_text_of_nothing_but_control_tokens_is_encoded():
     ids = encoder.cot_ids(text)
     assert encoder.control_ids.isdisjoint(ids)
     assert encoder.tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(("times", "refused"), [(640, False), (1_100, True)])
+def test_many_disguised_control_tokens_take_a_while_but_no_stack_and_too_many_are_refused(
+    times, refused, record_property
+):
+    """Each is found by a search of its own, in the text that is left."""
+    record_property("bad_inputs_tried", 1)
+    one = made("normalizing")
+    hidden = next(name for name in one.names() if "|" in name).replace("|", "\uff5c")
+    if refused:
+        with pytest.raises(UserError, match=r"over 1000 control tokens in other spellings"):
+            one.encoder.prompt_ids(with_field("response", hidden * times))
+        return
+    ids = one.encoder.prompt_ids(with_field("response", hidden * times))
+    assert len(one.controls(ids)) == len(one.controls(one.encoder.prompt_ids(X)))
