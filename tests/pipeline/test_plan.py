@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny_2")]
 
 
 def plan(clone, *arguments):

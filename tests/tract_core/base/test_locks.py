@@ -16,8 +16,12 @@ from pathlib import Path
 from tract_core.base.locks import held
 
 with held(Path(sys.argv[1]), "is at it"):
+    runs, says = os.pipe()
     child = os.fork()
-    if child:
+    if not child:
+        os.write(says, b".")  # only now has it let the lock go that it was born with
+    else:
+        os.read(runs, 1)
         (Path(sys.argv[1]) / ".a.draft-1").write_text("half")
         print(child, flush=True)
     time.sleep(60)

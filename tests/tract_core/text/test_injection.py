@@ -310,7 +310,7 @@ def test_many_disguised_control_tokens_take_a_while_but_no_stack_and_too_many_ar
     """Each is found by a search of its own, in the text that is left."""
     record_property("bad_inputs_tried", 1)
     one = made("normalizing")
-    hidden = next(name for name in one.names() if "|" in name).replace("|", "\uff5c")
+    hidden = "<tool>".translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)})
     if refused:
         with pytest.raises(UserError, match=r"over 1000 control tokens in other spellings"):
             one.encoder.prompt_ids(with_field("response", hidden * times))
