@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from transformers import AutoConfig
 
 from pipeline import preset
 from tests.architectures import CONFIGS, make_model
@@ -82,6 +83,13 @@ def test_the_shape_of_each_architecture_counts_the_layers_that_lora_reaches(fami
     if family not in ("gemma3", "gemma4", "mixtral", "qwen3_moe"):  # images, and experts that are no layers
         lora = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM"))
         assert 3 * shape.lora_widths == sum(p.numel() for n, p in lora.named_parameters() if "lora_" in n)
+
+
+@pytest.mark.parametrize(("family", "layers", "mlp"), [("llama4", 48, 8192), ("mllama", 40, 14336)])
+def test_the_shape_of_a_model_that_also_sees_is_that_of_its_text_model(family, layers, mlp):
+    """Their configs of full size: none of the weights is stored."""
+    shape = Shape.create(AutoConfig.for_model(family))
+    assert (shape.num_layers, shape.mlp_width) == (layers, mlp)
 
 
 def test_a_memory_that_cannot_be_estimated_is_a_line_and_activations_are_recomputed(tmp_path, caplog):
