@@ -1,6 +1,6 @@
 """Predictors over the predictions table: from the probabilities of each CoT to one number for each example.
 
-A predictor reads one CoT's probabilities; with K CoTs its values are averaged (section 3.3). Examples whose CoTs
+A predictor reads one CoT's probabilities; with K CoTs its values are averaged (sections 3.2 and 6.4). Examples whose CoTs
 failed count as unscored or are scored and flagged, as `score.on_truncated` says; they are never dropped.
 """
 

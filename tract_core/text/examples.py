@@ -34,7 +34,7 @@ def pair_with_annotator(examples: Sequence[Record], *, cot: bool) -> list[Pair]:
 
 
 def pair_with_own_cots(examples: Sequence[Record], cots: Sequence[Record], *, keep_bad: bool) -> list[Pair]:
-    """Each training example with each CoT that p_s wrote for it (section 3.2: its score is discarded, gold stays).
+    """Each training example with each CoT that p_s wrote for it (section 3.3: its score is discarded, gold stays).
 
     The pairs of one example stand together, in the order of k. Bad CoTs are left out, and counted in the log,
     unless `keep_bad`.
