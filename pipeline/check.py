@@ -5,9 +5,14 @@ Reads:  artifacts/examples, the seed model's tokenizer and config
 Writes: artifacts/check/proof.json
 """
 
+import logging
+
 from tract_core.base import config, places, process, tables
+from tract_core.base.errors import list_some
 from tract_core.data import checks
 from tract_core.model import loading, models, sizes
+
+logger = logging.getLogger(__name__)
 
 
 def main() -> str:
@@ -19,7 +24,10 @@ def main() -> str:
         {"train": tables.read(places.TRAIN_EXAMPLES, "examples"), **benchmarks},
         max_length=params.model.max_length,
         max_new_tokens=params.sampling.max_new_tokens,
+        drop=params.data.on_bad_row == "drop",
     )
+    if too_long := checks.describe_too_long(lengths):
+        logger.warning(_LEFT_OUT, len(too_long), params.model.max_length, list_some(too_long))
     model = models.load_config(seed_model)
     checks.check_model(
         encoder,
@@ -28,10 +36,18 @@ def main() -> str:
         readable=sizes.longest(model),
         max_length=params.model.max_length,
     )
-    tables.write_json(places.PROOF, {**checks.proof(encoder), "base": seed_model.identity})
+    proof = {**checks.proof(encoder), "base": seed_model.identity}
+    left_out = {"left_out": sorted(lengths["train"].too_long)} if lengths["train"].too_long else {}
+    tables.write_json(places.PROOF, {**proof, **left_out})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
     fits = f"the longest sequences fit model.max_length ({params.model.max_length}): {longest} tokens"
     return f"each score is one token, {fits} -> {places.PROOF}"
+
+
+_LEFT_OUT = (
+    "warning: %d sequence(s) are longer than model.max_length (%d) and left out (data.on_bad_row: drop): no row learns "
+    "from them, and no judge scores them, which counts as a bad CoT\n%s"
+)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ class Judge:
     ) -> tuple[dict[int, Record], dict[int, dict[str, Any]]]:
         """By position: the examples to judge, and the verdicts of rows that are skipped."""
         records = [RawRecord(place=f"row {number}", fields=dict(row)) for number, row in enumerate(rows, start=1)]
-        limits = {"max_length": self._model.max_length, "max_new_tokens": self._sampling.max_new_tokens}
+        limits: dict[str, Any] = {"max_length": self._model.max_length, "max_new_tokens": self._sampling.max_new_tokens}
         scale = self._encoder.scale
         if not skip_bad:
             examples = prepare.unscored_rows(records, scale, source=SOURCE)

@@ -12,11 +12,15 @@ from tract_core.text.examples import judge_input
 
 
 class Lengths(NamedTuple):
-    """Tokens of the longest sequence of a table, and the largest token id in prompts and the annotator's CoTs."""
+    """What a table's sequences need, those that are too long left aside."""
 
     num_rows: int
     longest: int
+    """Tokens of the longest sequence."""
     largest_id: int
+    """The largest token id in prompts and the annotator's CoTs."""
+    too_long: dict[str, int]
+    """Id -> tokens of each sequence that is longer than `max_length`."""
 
 
 def proof(encoder: Encoder) -> dict[str, Any]:
@@ -36,32 +40,54 @@ def check_lengths(
     *,
     max_length: int,
     max_new_tokens: int,
+    drop: bool = False,
     work: str | Path = "work",
 ) -> dict[str, Lengths]:
     """The longest sequence of each table, with room for a generated CoT or the annotator's, delimiter, score, end.
 
+    Args:
+        encoder: the renderer.
+        tables: name -> examples.
+        max_length: `model.max_length`.
+        max_new_tokens: `sampling.max_new_tokens`.
+        drop: sequences that are too long are returned instead of refused, as long as a table has others.
+        work: where ids of prompts are kept.
+
     Raises:
         UserError: some sequence is longer than `max_length`; ids and lengths are listed. Nothing is cut.
     """
-    too_long, longest = list[str](), {}
-    for name, rows in tables.items():
-        prompts = prompt_cache.prompt_ids(encoder, rows, work)
-        cots = [_annotator_ids(encoder, row) for row in rows]
-        given = [prompts[row["source"], row["id"]] for row in rows]
-        lengths = [_length(encoder, *ids, max_new_tokens) for ids in zip(given, cots, strict=True)]
-        too_long += [
-            f"{name}, id {row['id']}: {found} tokens"
-            for row, found in zip(rows, lengths, strict=True)
-            if found > max_length
-        ]
-        largest = max((token for ids in [*given, *cots] for token in ids), default=0)
-        longest[name] = Lengths(num_rows=len(rows), longest=max(lengths, default=0), largest_id=largest)
-    if too_long:
+    found = {name: _lengths(encoder, rows, max_length, max_new_tokens, work) for name, rows in tables.items()}
+    too_long = describe_too_long(found)
+    if too_long and not (drop and all(len(one.too_long) < one.num_rows for one in found.values())):
         raise UserError(
             f"{len(too_long)} sequence(s) are longer than model.max_length ({max_length}); raise it, lower "
             f"sampling.max_new_tokens ({max_new_tokens}), or take these rows out:\n{list_some(too_long)}"
         )
-    return longest
+    return found
+
+
+def describe_too_long(lengths: Mapping[str, Lengths]) -> list[str]:
+    """Table, id and tokens of each sequence that is too long."""
+    return [
+        f"{name}, id {row}: {tokens} tokens"
+        for name, found in lengths.items()
+        for row, tokens in found.too_long.items()
+    ]
+
+
+def _lengths(
+    encoder: Encoder, rows: Sequence[Record], max_length: int, max_new_tokens: int, work: str | Path
+) -> Lengths:
+    prompts = prompt_cache.prompt_ids(encoder, rows, work)
+    cots = [_annotator_ids(encoder, row) for row in rows]
+    given = [prompts[row["source"], row["id"]] for row in rows]
+    tokens = [_length(encoder, *ids, max_new_tokens) for ids in zip(given, cots, strict=True)]
+    return Lengths(
+        num_rows=len(rows),
+        longest=max((one for one in tokens if one <= max_length), default=0),
+        largest_id=max((token for ids in [*given, *cots] for token in ids), default=0),
+        too_long={row["id"]: one for row, one in zip(rows, tokens, strict=True) if one > max_length},
+    )
 
 
 def check_model(

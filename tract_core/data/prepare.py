@@ -33,7 +33,7 @@ class Prepared:
     train: list[Record]
     benchmarks: dict[str, list[Record]]
     problems: list[str] = field(default_factory=list)
-    """Rows dropped under `data.on_bad_row: drop`, each with its place, field, value and rule."""
+    """Rows dropped under `data.on_bad_row: drop`, each with its place and reason."""
     num_without_delimiter: int = 0
     """Training rows left out under `data.missing_delimiter: drop`."""
     feedbacks: dict[str, int] = field(default_factory=dict)
@@ -56,8 +56,8 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
 
     Raises:
         BadRowsError: rows that break the rules, or duplicates, under `data.on_bad_row: error`; a table without rows.
-        UserError: a file without a field that all rows need, an instruction that stands both in training data and in
-            a benchmark, or a hub out of reach.
+        UserError: a file without a field that all rows need, a hub out of reach, or, under `data.on_bad_row: error`, an
+            instruction that stands both in training data and in a benchmark.
     """
     data, moving = _pinned(data)
     train, benchmarks = read_inputs(data, scale, delimiter)
@@ -83,6 +83,8 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
         prepared.benchmarks[name] = _choose(rows, data.benchmarks[name].max_rows, data.split_seed)
         prepared.notes += _note_of_cut(name, prepared.benchmarks[name], rows, f"data.benchmarks.{name}.max_rows")
     prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training records again
+    if data.on_bad_row == "drop":
+        _leave_out_overlap(prepared)
     _check_rows(prepared, data)
     _check_leakage(prepared, data)
     return prepared
@@ -225,6 +227,25 @@ def _check_rows(prepared: Prepared, data: Data) -> None:
         raise BadRowsError("; ".join(reasons), prepared.problems)
 
 
+def _leave_out_overlap(prepared: Prepared) -> None:
+    """Training rows whose instruction stands in a benchmark, so that what is tested stays whole."""
+    tested = {key: name for name, rows in prepared.benchmarks.items() for row in rows for key in _instruction_keys(row)}
+    kept = []
+    for row in prepared.train:
+        names = [tested[key] for key in _instruction_keys(row) if key in tested]
+        if names:
+            prepared.problems.append(
+                f"training, id {row['id']}: its instruction stands in benchmark {names[0]} as well"
+            )
+        else:
+            kept.append(row)
+    prepared.train = kept
+
+
+def _instruction_keys(row: Record) -> tuple[str, str]:
+    return row["group_id"], folded(row["instruction"])
+
+
 def _check_leakage(prepared: Prepared, data: Data) -> None:
     train_groups = {row["group_id"] for row in prepared.train}
     train_rubrics = {_rubric_key(row) for row in prepared.train}
@@ -241,7 +262,8 @@ def _check_leakage(prepared: Prepared, data: Data) -> None:
         if leaked:
             refusals.append(
                 f"benchmark {name}: {len(leaked)} instruction(s) stand in the training data as well (up to case and "
-                f"spaces); remove them from one side:\n{list_some(leaked)}"
+                f"spaces); remove them from one side (data.on_bad_row: "
+                f"drop leaves them out of training):\n{list_some(leaked)}"
             )
         if shared := sum(_rubric_key(row) in train_rubrics for row in rows):
             message = f"benchmark {name}: {shared} of {len(rows)} rows share their rubric with training data"

@@ -14,15 +14,20 @@ def seed_model_and_encoder(params: Params, *, cot: bool = True) -> tuple[SeedMod
     return seed_model, Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale, cot=cot)
 
 
-def require_proof(seed_model: SeedModel) -> None:
+def require_proof(seed_model: SeedModel) -> frozenset[str]:
     """What `check` proved must hold for the model at hand: DVC does not look at the model's files.
+
+    Returns:
+        Ids of the training examples that are too long and left out.
 
     Raises:
         UserError: the proof is missing, altered, or of another model.
     """
-    proved = tables.read_json(places.PROOF)["base"]
+    proof = tables.read_json(places.PROOF)
+    proved = proof["base"]
     if proved != seed_model.identity:
         raise UserError(
             f"{places.PROOF}: proves the model {proved}, but `model` now resolves to {seed_model.identity} (weights, "
             "tokenizer and chat template count); restore its files, or run `dvc repro --force check` to take them"
         )
+    return frozenset(proof.get("left_out", ()))

@@ -49,7 +49,8 @@ def fit(
     inputs: Mapping[str, Path],
 ) -> str:
     """Train the adapter of the row of this name and put it where the later stages look for it."""
-    loading.require_proof(seed_model)
+    left_out = loading.require_proof(seed_model)
+    pairs = [(x, cot) for x, cot in pairs if x["id"] not in left_out]
     prompts = prompt_cache.prompt_ids(encoder, [x for x, _ in pairs])
     return training.train_adapter(
         [

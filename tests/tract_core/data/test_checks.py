@@ -14,7 +14,7 @@ def row(id="a", **changes):
 def test_longest_counts_prompt_cot_delimiter_score_and_end(encoder):
     found = checks.check_lengths(encoder, {"t": [row()]}, max_length=2000, max_new_tokens=10)
     whole = len(encoder.prompt_ids(X)) + 10 + len(encoder.score_tokens.delimiter_ids) + 2
-    assert found["t"] == (1, whole, max(encoder.prompt_ids(X)))
+    assert found["t"] == (1, whole, max(encoder.prompt_ids(X)), {})
 
 
 def test_a_training_row_counts_its_annotators_cot_where_longer(encoder):
@@ -32,6 +32,18 @@ def test_at_the_limit_passes_and_one_over_is_named(encoder):
         )
     assert "1 sequence(s) are longer than model.max_length" in str(caught.value)
     assert "short" not in str(caught.value)
+
+
+def test_what_is_too_long_is_returned_where_it_may_be_left_out_but_never_a_whole_table(encoder):
+    longest = checks.check_lengths(encoder, {"t": [row()]}, max_length=2000, max_new_tokens=10)["t"].longest
+    rows = {"train": [row("long"), row("short", response="")], "bench": [row("short", response="")]}
+    limits = {"max_length": longest - 1, "max_new_tokens": 10, "drop": True}
+    found = checks.check_lengths(encoder, rows, **limits)
+    assert (found["train"].too_long, found["bench"].too_long) == ({"long": longest}, {})
+    assert found["train"].longest == found["bench"].longest < longest
+    assert checks.describe_too_long(found) == [f"train, id long: {longest} tokens"]
+    with pytest.raises(UserError, match="1 sequence"):
+        checks.check_lengths(encoder, {**rows, "all": [row("long")]} | {"train": rows["bench"]}, **limits)
 
 
 def test_a_token_without_a_row_in_the_embedding_is_named_and_the_last_row_is_one(encoder):

@@ -254,6 +254,17 @@ def test_an_instruction_in_both_is_leakage_up_to_case_and_spaces(tmp_path):
         leak(tmp_path, plain_row(instruction=" name A  river. ", response="Po"))
 
 
+def test_a_training_row_whose_instruction_is_tested_is_left_out_and_listed_where_bad_rows_are(tmp_path):
+    write_jsonl(tmp_path, "b.jsonl", [plain_row(instruction=" name A  river. ", response="Po")])
+    rows = [plain_row(id="same"), plain_row(id="other", instruction="Name a lake.")]
+    prepared = run(tmp_path, rows, benchmarks={"b": source("b.jsonl", "plain")}, on_bad_row="drop")
+    assert [row["id"] for row in prepared.train] == ["other"]
+    assert len(prepared.benchmarks["b"]) == 1
+    assert prepared.problems == ["training, id same: its instruction stands in benchmark b as well"]
+    with pytest.raises(prepare.BadRowsError, match="no rows are left for training"):
+        run(tmp_path, rows[:1], benchmarks={"b": source("b.jsonl", "plain")}, on_bad_row="drop")
+
+
 def test_shared_rubrics_warn_or_stop(tmp_path):
     other = plain_row(instruction="Name a lake.")
     assert leak(tmp_path, other).warnings == ["benchmark b: 1 of 1 rows share their rubric with training data"]
