@@ -190,6 +190,8 @@ class External(Section):
     """Row B.5: a judge that somebody else trained."""
 
     model: Model
+    system: str | None
+    """Its own system text; before the user's text where its chat template has no place for one. null: none of ours."""
     delimiter: str = Field(min_length=1)
     """What stands between its feedback and its score."""
     max_retries: int = Field(ge=0)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tract_core.base import places, tables
-from tract_core.base.config import Params
+from tract_core.base.config import External, Params
+from tract_core.base.errors import UserError
 from tract_core.generate import generation
 from tract_core.generate.generation import Generator
 from tract_core.model import models
@@ -40,10 +41,8 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
     external = params.external
     assert external is not None  # config demands it where a protocol is listed
     judge = models.resolve(external.model)
-    # The judge was trained to the released format, so it is asked in that format, by either protocol.
-    prompt = params.prompt.model_copy(update={"format_text": "authors", "delimiter": external.delimiter})
     source = Generator(
-        Encoder.create(models.load_tokenizer(judge), prompt, params.scale),
+        _external_encoder(params, external, judge),
         model=external.model,
         sampling=params.sampling,
         engine=params.engine,
@@ -62,3 +61,17 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
         predictions = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
     tables.write(out, "predictions", predictions, source.origin)
     return f"{generation.describe(predictions)} -> {out}"
+
+
+def _external_encoder(params: Params, external: External, judge: SeedModel) -> Encoder:
+    """Its prompts; Mistral's templates, so that of Prometheus-2 as well, refuse the role of a system."""
+    # The judge was trained to the released format, so it is asked in that format, by either protocol.
+    own = {"format_text": "authors", "delimiter": external.delimiter, "system": external.system}
+    prompt, tokenizer = params.prompt.model_copy(update=own), models.load_tokenizer(judge)
+    try:
+        return Encoder.create(tokenizer, prompt, params.scale)
+    except UserError:
+        if external.system is None:
+            raise
+    without = prompt.model_copy(update={"system": None})
+    return Encoder.create(tokenizer, without, params.scale, head=f"{external.system}\n")

@@ -91,8 +91,8 @@ class Encoder:
         self._end_id = self._find_end_id()
 
     @classmethod
-    def create(cls, tokenizer: Any, prompt: Prompt, scale: Scale, *, cot: bool = True) -> "Encoder":
-        """From the sections `prompt` and `scale` of params.yaml; `cot`: whether a CoT stands before the score."""
+    def create(cls, tokenizer: Any, prompt: Prompt, scale: Scale, *, cot: bool = True, head: str = "") -> "Encoder":
+        """From the sections `prompt` and `scale` of params.yaml; `cot`, `head`: see PromptStyle."""
         score_scale = ScoreScale.create(scale.values, scale.labels)
         style = PromptStyle(
             source=prompt.source,
@@ -101,6 +101,7 @@ class Encoder:
             delimiter=prompt.delimiter,
             labels=score_scale.labels,
             cot=cot,
+            head=head,
         )
         arguments = prompt.template_arguments
         return cls(tokenizer, style, score_scale, prompt.system, date=prompt.date, arguments=arguments)
@@ -190,6 +191,7 @@ class Encoder:
                     self.style.use_reference,
                     self.style.delimiter,
                     self.style.cot,
+                    *([self.style.head] if self.style.head else []),
                 ],
             }
         )

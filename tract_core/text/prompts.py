@@ -45,6 +45,8 @@ class PromptStyle:
     labels: tuple[str, ...]
     cot: bool = True
     """Whether a CoT stands before the score; without one the prompt itself asks for the score."""
+    head: str = ""
+    """What each user turn begins with: the system text of a model whose chat template has no place for one."""
 
     @property
     def shipped(self) -> bool:
@@ -72,6 +74,10 @@ def render(x: JudgeInput, style: PromptStyle) -> str:
     Raises:
         UserError: `source: dataset` or `verbatim` and the example ships no prompt.
     """
+    return style.head + _render(x, style)
+
+
+def _render(x: JudgeInput, style: PromptStyle) -> str:
     if style.shipped:
         if x.prompt is None:
             raise UserError(f"prompt.source is `{style.source}`, but this example ships no prompt; use `template`")

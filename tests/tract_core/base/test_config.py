@@ -45,6 +45,7 @@ def test_every_preset_means_the_same_by_a_row(name):
         "self_ce_a1": ("a1", "p_0", "ce", None),
         "self_ce_b2": ("b2", "p_0", "ce", None),
         # Figure 2; lambda 1 is row `tract` itself.
+        "lambda_0_1": ("a1", "p_0", "cot_raft", 0.1),
         "lambda_0_2": ("a1", "p_0", "cot_raft", 0.2),
         "lambda_0_5": ("a1", "p_0", "cot_raft", 0.5),
         "lambda_2_0": ("a1", "p_0", "cot_raft", 2.0),
@@ -56,8 +57,10 @@ def test_every_preset_means_the_same_by_a_row(name):
 @pytest.mark.parametrize("name", [name for name in PRESETS if "paper" in name])
 def test_presets_named_after_the_paper_run_every_row_of_it(name):
     matrix = preset.load(name).matrix
-    # The tiny preset has two points of Figure 2, enough for its code.
-    sweep = [0.5, 2.0] if name == "tiny-paper" else [0.2, 0.5, 2.0, 5.0, 10.0]
+    # The tiny preset has two points of Figure 2, enough for its code; only the authors' code has .1, too.
+    sweep = {"tiny-paper": [0.5, 2.0], "laptop-paper": [0.2, 0.5, 2.0, 5.0, 10.0]}.get(
+        name, [0.1, 0.2, 0.5, 2.0, 5.0, 10.0]
+    )
     swept = [f"lambda_{lam}".replace(".", "_") for lam in sweep]
     others = ["a1", "a4", "b1", "b2", "b4", "mixed", "self_ce_a1", "self_ce_b2", "sequential", "tract"]
     beyond = ["b4_ce", "rps"] if name == "tiny-paper" else []
@@ -161,7 +164,7 @@ def broken_rows(raw):
 
 
 def broken_judges(raw):
-    raw["external"] = {"model": raw["model"], "delimiter": "", "max_retries": -1}
+    raw["external"] = {"model": raw["model"], "system": None, "delimiter": "", "max_retries": -1}
     raw["meta_judge"] = {"endpoint": None, "model": None, "prompt_file": None, "max_rows": None}
     raw["statistics"] = {"level": 1.0}
 

@@ -122,7 +122,8 @@ def test_the_lines_are_those_with_a_number_of_ours(full):
             entry.update(made.NULL, reason="no predictions of row a4")
     labels = [head.label for head, _ in build(full).rows]
     assert labels == [
-        "B.1", "B.2", "B.3", "B.5 forced delimiter", "6", "A.1", "A.2", "A.2, CoTs of A.1", "A.3", "A.3, CoTs of B.2",
+        "B.1", "B.2", "B.3", "B.5 forced delimiter", "B.5 forced, argmax", "6", "A.1", "A.2", "A.2, CoTs of A.1", "A.3",
+        "A.3, CoTs of B.2",
     ]  # fmt: skip
 
 

@@ -115,6 +115,7 @@ def test_the_lines_are_those_of_the_pipeline():
         ("B.4, CE on the score", "b4_ce", "rail"),
         ("B.5 free decoding", "b5_free", "sampled"),
         ("B.5 forced delimiter", "b5_forced", "sampled"),
+        ("B.5 forced, argmax", "b5_forced", "mode"),
         ("6", "tract", "rail"),
         ("A.1", "a1", "rail"),
         ("A.2", "self_ce_b2", "rail"),
