@@ -108,6 +108,24 @@ def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
     return model
 
 
+@contextmanager
+def float32_head(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model's logits are float32: the product with the head is not rounded to the model's bfloat16.
+
+    For a few positions at a time, since the head's weights are copied in float32 for each forward pass.
+    """
+
+    def exactly(head: Any, inputs: tuple[torch.Tensor], _: Any) -> torch.Tensor:
+        bias = None if head.bias is None else head.bias.float()
+        return torch.nn.functional.linear(inputs[0].float(), head.weight.float(), bias)
+
+    hook = model.get_output_embeddings().register_forward_hook(exactly)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def add_lora(model: PreTrainedModel, lora: Lora, seed: int) -> Any:
     """Wrap a model with a fresh adapter; the seed is set here because LoRA's random A is drawn here."""
     from peft import LoraConfig, get_peft_model

@@ -84,6 +84,25 @@ def test_probabilities_are_the_full_softmax_after_the_delimiter(tiny):
         assert (sample.finish_reason, sample.num_tokens) == ("given", 0)
 
 
+def test_a_bfloat16_models_score_is_read_by_a_float32_head(tiny_folder):
+    """The head's product in bfloat16 alone moves an expected score by a multiple of what is left here."""
+    seed_model = models.SeedModel(folder=tiny_folder, identity="tiny")
+    model, encoder = models.load_model(seed_model, "bfloat16"), Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
+    model.lm_head.weight.data *= 30  # logits as far apart as a trained model's
+    asked = requests(encoder, cot_ids=encoder.cot_ids("Clear and right."))
+    for request, sample in zip(asked, answers(engine((model, encoder)), asked, score=True, batch_size=1), strict=True):
+        context = torch.tensor([encoder.scoring_context(request.prompt_ids, request.cot_ids)])
+        with torch.inference_mode():
+            hidden_V = model.model(context).last_hidden_state[0, -1]
+            rounded_V = model(context).logits[0, -1]
+        exact_V = model.lm_head.weight.double() @ hidden_V.double()
+        ids = list(encoder.score_tokens.label_ids)
+        exact, rounded = (logits.double().softmax(-1)[ids].detach() for logits in (exact_V, rounded_V))
+        read = torch.tensor(sample.score.probs, dtype=torch.float64)
+        assert read.tolist() == pytest.approx(exact.tolist(), rel=1e-4)
+        assert ((rounded - exact).abs() / exact).max() > 1e-3
+
+
 def test_without_cot_the_score_is_read_right_after_the_prompt(tiny):
     model, with_cot = tiny
     encoder = Encoder(with_cot.tokenizer, dataclasses.replace(STYLE, cot=False), SCALE)

@@ -22,7 +22,7 @@ from transformers import (
 from tract_core.base.config import Sampling
 from tract_core.base.errors import UserError, is_out_of_memory
 from tract_core.generate.engine.base import Decoding, Request, Sample, failure, finish, given, score_seed, with_score
-from tract_core.model import attention
+from tract_core.model import attention, models
 from tract_core.model.objectives import expected_score
 
 logger = logging.getLogger(__name__)
@@ -110,9 +110,10 @@ class TransformersEngine:
         ]
         input_ids_BT, mask_BT = _left_pad(contexts, self.device)
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-        logits_BV = self.model(
-            input_ids=input_ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
-        ).logits[:, -1]
+        with models.float32_head(self.model):
+            logits_BV = self.model(
+                input_ids=input_ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
+            ).logits[:, -1]
         ids_Y = torch.tensor(self.decoding.label_ids, device=self.device)
         probs_BY = expected_score(logits_BV, ids_Y, torch.zeros(len(ids_Y), device=self.device)).probs_BY
         sampler = _Sampler([score_seed(request.seed) for request in batch], mask_BT, self.decoding.sampling)

@@ -94,6 +94,8 @@ class VllmEngine:
                 generation_config="vllm",
                 trust_remote_code=False,
                 load_format="safetensors",
+                # Logits of a bfloat16 model in float32: rounded to eight bits they move probabilities by a percent.
+                hf_overrides={"head_dtype": "float32"},
                 disable_log_stats=True,
                 **options,
             )
