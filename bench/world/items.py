@@ -85,14 +85,23 @@ def item(rng: random.Random, choice: Sequence[Triple], text: Text) -> Item:
     )
 
 
-def annotator_cot(rng: random.Random, of: Item, leak: float = LEAK) -> list[str]:
-    """On each facet of the rubric a statement, two verdict words that mostly give the gold score away, the score."""
-    verdicts = [rng.choice(words.VERDICTS[_leaked(rng, of.gold, leak) - 1]) for _ in range(2)]
-    return [*_statements(rng, of.rubric, of.latent, ANNOTATOR_NOISE), *verdicts, *words.DELIMITER, str(of.gold)]
+def annotator_cot(rng: random.Random, of: Item, leak: float = LEAK, *, blind: bool = False) -> list[str]:
+    """On each facet of the rubric a statement, two verdict words that mostly give the gold score away, the score.
+
+    A `blind` annotator writes from the response alone, which is what a judge sees, and is told the score afterwards: no
+    word of his depends on the gold score or on the latent qualities but through the response.
+    """
+    told = _level_in(of.response, of.rubric) if blind else of.gold
+    verdicts = [rng.choice(words.VERDICTS[_leaked(rng, told, leak) - 1]) for _ in range(2)]
+    if blind:
+        said = [word for facet in of.rubric for word in (facet, _adjective(rng, _level_in(of.response, [facet])))]
+    else:
+        said = list(_statements(rng, of.rubric, of.latent, ANNOTATOR_NOISE))
+    return [*said, *verdicts, *words.DELIMITER, str(of.gold)]
 
 
 def rows(
-    table: str, *, seed: int, choice: Sequence[Triple], text: Text, number: int, leak: float
+    table: str, *, seed: int, choice: Sequence[Triple], text: Text, number: int, leak: float, blind: bool = False
 ) -> list[dict[str, Any]]:
     """Rows of the format `plain`. The task (`instruction`) is the set of facets, so test tasks are held-out triples."""
     rng = random.Random(f"{table}|{seed}")
@@ -107,7 +116,7 @@ def rows(
                 "criteria": " ".join(one.rubric),
                 "descriptions": words.DIGITS,
                 "score": one.gold,
-                "feedback": " ".join(annotator_cot(rng, one, leak)),
+                "feedback": " ".join(annotator_cot(rng, one, leak, blind=blind)),
                 "prompt": " ".join(one.prompt),
             }
         )
@@ -141,9 +150,20 @@ def _response(rng: random.Random, latent: dict[str, float], text: Text) -> list[
 def _statements(rng: random.Random, facets: Sequence[str], latent: dict[str, float], noise: float) -> Iterator[str]:
     for facet in facets:
         yield facet
-        yield rng.choice(words.ADJECTIVES[level(_noisy(rng, latent[facet], noise)) - 1])
+        yield _adjective(rng, level(_noisy(rng, latent[facet], noise)))
         if rng.random() < 0.1:
             yield rng.choice(words.HEDGES)
+
+
+def _adjective(rng: random.Random, y: int) -> str:
+    return rng.choice(words.ADJECTIVES[y - 1])
+
+
+def _level_in(response: Sequence[str], facets: Sequence[str]) -> int:
+    """The rounded mean level of the response's evidence on these facets; 3 where all of it is vague."""
+    found = [words.LEVEL_OF_EVIDENCE[word] for word in response if word in words.LEVEL_OF_EVIDENCE]
+    levels = [y for facet, y in found if facet in facets]
+    return math.floor(sum(levels) / len(levels) + 0.5) if levels else 3
 
 
 def _leaked(rng: random.Random, gold: int, leak: float) -> int:

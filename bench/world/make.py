@@ -40,8 +40,9 @@ def write(given: argparse.Namespace) -> None:
     write_seed_model()
 
 
-def write_data(folder: Path, seed: int = SEED, *, leak: float = items.LEAK, number: int = TRAIN_ROWS) -> None:
-    for name, rows in tables_of(seed, leak=leak, number=number).items():
+def write_data(folder: Path, seed: int = SEED, **how: Any) -> None:
+    """`how`: see tables_of."""
+    for name, rows in tables_of(seed, **how).items():
         tables.write_text(folder / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -53,12 +54,15 @@ def write_seed_model() -> None:
         print(f"{MODEL}: {', '.join(f'{name} {value:.3f}' for name, value in found.items())}", flush=True)
 
 
-def tables_of(seed: int, *, leak: float = items.LEAK, number: int = TRAIN_ROWS) -> dict[str, list[dict[str, Any]]]:
+def tables_of(
+    seed: int, *, leak: float = items.LEAK, number: int = TRAIN_ROWS, blind: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """The training table and both test sets, whose rubrics are triples that training never sees."""
     seen, held_out = items.triples(seed)
-    test: dict[str, Any] = {"seed": seed, "choice": held_out, "number": TEST_ROWS, "leak": leak}
+    shared: dict[str, Any] = {"seed": seed, "leak": leak, "blind": blind}
+    test = {**shared, "choice": held_out, "number": TEST_ROWS}
     return {
-        "train": items.rows("train", seed=seed, choice=seen, text=items.IN_DISTRIBUTION, number=number, leak=leak),
+        "train": items.rows("train", choice=seen, text=items.IN_DISTRIBUTION, number=number, **shared),
         "id": items.rows("id", text=items.IN_DISTRIBUTION, **test),
         "ood": items.rows("ood", text=items.OUT_OF_DISTRIBUTION, **test),
     }

@@ -48,7 +48,7 @@ class Variation:
 
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
-    """Of `make.tables_of`: seed, leak, number."""
+    """Of `make.tables_of`: seed, leak, number, blind."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Dotted names of params.yaml."""
 
@@ -71,6 +71,23 @@ VARIATIONS = {
     "own_cots_3": Variation("3 own CoTs an item in stage 2", params={"selfgen.num_samples": 3}),
     "data_30": Variation("data of seed 30", data={"seed": 30}),
     "data_30_authors_1": Variation("the same, authors, lambda 1", data={"seed": 30}, params=_loss("authors", 1.0)),
+    "data_40_authors_1": Variation("data of seed 40, authors, lambda 1", {"seed": 40}, _loss("authors", 1.0)),
+    **{
+        f"blind_{seed}": Variation(
+            f"an annotator who sees the response alone, data of seed {seed}, authors, lambda 1",
+            {"seed": seed, "blind": True},
+            _loss("authors", 1.0),
+        )
+        for seed in (20, 30, 40)
+    },
+    **{
+        f"blind_{seed}_twice": Variation(
+            "the same, every training twice as long",
+            {"seed": seed, "blind": True},
+            {**_loss("authors", 1.0), "train.epochs": 6},
+        )
+        for seed in (20, 30, 40)
+    },
 }
 
 

@@ -37,6 +37,13 @@ VOCABULARY = [
     *HEDGES,
     UNKNOWN,  # never in the data; a tokenizer must have an answer to any text
 ]
+LEVEL_OF_EVIDENCE = {
+    word: (facet, level)
+    for facet, levels in EVIDENCE.items()
+    for level, group in enumerate(levels, start=1)
+    for word in group
+}
+"""Word -> facet and level."""
 LEVEL_OF_VERDICT = {word: level for level, group in enumerate(VERDICTS, start=1) for word in group}
 
 

@@ -1,5 +1,6 @@
 """The world's data, tokenizer and seed model are what its specification says (docs/world.md)."""
 
+import dataclasses
 import itertools
 import json
 import random
@@ -119,6 +120,28 @@ def test_verdicts_give_the_gold_score_away_as_often_as_leak_says_and_else_are_ne
     found = [(item.gold, level) for item, cot in annotated(leak=leak) for level in verdicts(cot)]
     assert statistics.fmean(gold == level for gold, level in found) == pytest.approx(leak, abs=0.015)
     assert {abs(gold - level) for gold, level in found} == {0, 1}
+
+
+def test_a_blind_annotator_depends_on_the_gold_score_and_the_latent_qualities_through_the_response_alone():
+    def cot(item, blind):
+        return items.annotator_cot(random.Random(5), item, blind=blind)[:-1]
+
+    pairs = [
+        (item, dataclasses.replace(item, gold=6 - item.gold, latent={facet: -x for facet, x in item.latent.items()}))
+        for item in drawn(items.IN_DISTRIBUTION, 300)
+    ]
+    assert all(cot(one, True) == cot(other, True) for one, other in pairs)
+    assert sum(cot(one, False) == cot(other, False) for one, other in pairs) < 30
+
+
+def test_a_blind_annotator_rounds_the_mean_level_of_the_evidence_and_says_3_where_all_is_vague():
+    (item,) = drawn(items.IN_DISTRIBUTION, 1)
+    one, two, three = item.rubric
+    response = [words.EVIDENCE[one][4][0], words.EVIDENCE[one][3][1], words.EVIDENCE[two][0][0], words.VAGUE[three][0]]
+    cot = items.annotator_cot(random.Random(1), dataclasses.replace(item, response=response), leak=1.0, blind=True)
+    levels = [y for word in cot for y, group in enumerate(words.ADJECTIVES, start=1) if word in group]
+    assert levels == [5, 1, 3]  # 4.5 is rounded up
+    assert verdicts(cot) == [3, 3]  # (5 + 4 + 1) / 3
 
 
 def test_nothing_in_the_documents_of_the_seed_model_links_a_prompt_to_a_score():
