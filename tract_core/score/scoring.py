@@ -1,7 +1,7 @@
 """Predictors over the predictions table: from the probabilities of each CoT to one number for each example.
 
-A predictor reads one CoT's probabilities; with K CoTs its values are averaged (sections 3.2 and 6.4). Examples whose CoTs
-failed count as unscored or are scored and flagged, as `score.on_truncated` says; they are never dropped.
+A predictor reads one CoT's probabilities; with K CoTs its values are averaged (sections 3.2 and 6.4). Examples
+whose CoTs failed count as unscored or are scored and flagged, as `score.on_truncated` says; they are never dropped.
 """
 
 import math
