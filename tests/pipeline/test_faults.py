@@ -18,7 +18,7 @@ def long(clone):
     return clone
 
 
-def start(clone, stage="train_stage1", begun="work/training/*/step_0000000[5-9]"):
+def start(clone, stage="train_stage1", begun="work/training/*/step_000000[0-4][1-9]"):
     """`dvc repro STAGE` in a process of its own, once there are files of these names; and the stage's process."""
     dvc = subprocess.Popen(
         ["dvc", "repro", stage],

@@ -9,6 +9,7 @@ import math
 import pickle
 import signal
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -37,6 +38,8 @@ _SURE = 0.98
 """Where the most probable score has more than this, the squared error has almost no gradient left."""
 _WINDOW = 10
 """Records that a collapse is judged by."""
+_SHARE = 0.02
+"""Of the time, what checkpoints may take."""
 
 
 class LossModule(nn.Module):
@@ -101,7 +104,8 @@ class LossModule(nn.Module):
 class Loop:
     """Steps up to `last`, from the first or from a checkpoint, of which a CPU computes the same bits.
 
-    `step` counts the steps that are taken, `records` is the log; `log_every` steps make a record and a checkpoint.
+    `step` counts the steps that are taken, `records` is the log; `log_every` steps make a record, and where one is due a
+    checkpoint.
     """
 
     def __init__(
@@ -135,6 +139,7 @@ class Loop:
         self._constant_error = statistics.pvariance([example.gold for example in examples])
         self._signal: int | None = None
         self._warned = False
+        self._saved_at, self._save_took, self._saved_step = time.monotonic(), 0.0, 0
 
     def run(self, checkpoint: Path | None = None) -> None:
         """All steps that are left, from `checkpoint` on.
@@ -150,7 +155,7 @@ class Loop:
                 self._restore(checkpoint)
             self._take_steps()
             if self._signal is not None:
-                if self.step % self.log_every:
+                if self.step > self._saved_step:
                     self._save()
                 raise SignalError(
                     f"stopped at step {self.step} of {self.last}; it is saved, and `dvc repro` goes on from it",
@@ -166,7 +171,8 @@ class Loop:
                 if self.step % self.log_every == 0:
                     self._record(norm, rate)
                     bar.set_postfix_str(f"loss {self.records[-1]['loss']:.3f}")
-                    self._save()
+                    if self._is_due():
+                        self._save()
                 bar.update()
 
     def _take_step(self) -> tuple[Tensor, float]:
@@ -265,8 +271,23 @@ class Loop:
             f"example among those of steps {last + 1} to {step}: {named}"
         )
 
+    def _is_due(self) -> bool:
+        """After the last step, and where saving takes little of the time since the last checkpoint.
+
+        Ranks have a clock each, so several save at every record.
+        """
+        if self.step == self.last or self.accelerator.num_processes > 1:
+            return True
+        return self._save_took <= _SHARE * (time.monotonic() - self._saved_at)
+
     def _save(self) -> None:
         """The adapter, and all that the next step depends on; all ranks call it."""
+        begun = time.monotonic()
+        self._write()
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+        self._save_took = self._saved_at - begun
+
+    def _write(self) -> None:
         random = gather_object([_random_state()])
         if self.store is None or not self.accelerator.is_main_process:
             return
@@ -293,6 +314,7 @@ class Loop:
             ) from None
         set_peft_model_state_dict(self.module.model, load_file(folder / _ADAPTER))
         self.step, self.records = state["step"], state["records"]
+        self._saved_step = self.step
         self._sums.copy_(state["sums"])
         self.optimizer.load_state_dict(state["optimizer"])
         self._scheduler.load_state_dict(state["scheduler"])

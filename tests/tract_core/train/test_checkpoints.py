@@ -126,6 +126,22 @@ def test_a_killed_run_goes_on_bit_for_bit(step, examples, seed_model, encoder, t
     assert [path for path in (tmp_path / "work").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.parametrize(("step", "saved"), [(4, 1), (LAST, 1), (LAST + 1, LAST)])
+def test_checkpoints_that_would_cost_too_much_are_left_out_but_not_the_last(
+    step, saved, examples, seed_model, encoder, tmp_path, uninterrupted, monkeypatch
+):
+    monkeypatch.setattr(loop, "_SHARE", 0)  # so that none is cheap enough after the first, whose cost is not known
+    with monkeypatch.context() as patch, doing(Do(step, killed)):
+        if step > LAST:
+            patch.setattr(tables, "write_csv", lambda *_: killed())
+        with pytest.raises(Killed):
+            train(examples, seed_model, encoder, tmp_path)
+    with doing(Do()) as second:
+        train(examples, seed_model, encoder, tmp_path)
+    assert second.taken == list(range(saved + 1, LAST + 1))
+    assert contents(tmp_path) == uninterrupted
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 6])
 def test_a_signal_saves_the_step_at_hand_also_between_two_records(
