@@ -104,8 +104,8 @@ class LossModule(nn.Module):
 class Loop:
     """Steps up to `last`, from the first or from a checkpoint, of which a CPU computes the same bits.
 
-    `step` counts the steps that are taken, `records` is the log; `log_every` steps make a record, and where one is due a
-    checkpoint.
+    `step` counts the steps that are taken, `records` is the log; `log_every` steps make a record and, where one is due,
+    a checkpoint.
     """
 
     def __init__(
