@@ -64,7 +64,11 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
 
 
 def _external_encoder(params: Params, external: External, judge: SeedModel) -> Encoder:
-    """Its prompts; Mistral's templates, so that of Prometheus-2 as well, refuse the role of a system."""
+    """Its prompts.
+
+    Mistral's templates, so that of Prometheus-2 as well, refuse a system turn. Prometheus-2's own script puts the system
+    text before the user's there, with nothing in between.
+    """
     # The judge was trained to the released format, so it is asked in that format, by either protocol.
     own = {"format_text": "authors", "delimiter": external.delimiter, "system": external.system}
     prompt, tokenizer = params.prompt.model_copy(update=own), models.load_tokenizer(judge)
@@ -74,4 +78,4 @@ def _external_encoder(params: Params, external: External, judge: SeedModel) -> E
         if external.system is None:
             raise
     without = prompt.model_copy(update={"system": None})
-    return Encoder.create(tokenizer, without, params.scale, head=f"{external.system}\n")
+    return Encoder.create(tokenizer, without, params.scale, head=external.system)

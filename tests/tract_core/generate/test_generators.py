@@ -31,7 +31,7 @@ def test_its_system_text_is_a_system_turn_where_its_template_has_one(asked):
 
 
 def test_it_stands_before_the_users_text_where_the_template_refuses_one(asked):
-    text, fingerprint = asked(NO_SYSTEM, "Judge fairly.")
+    text, fingerprint = asked(NO_SYSTEM, "Judge fairly.\n")
     assert "user\nJudge fairly.\n" in text
     assert fingerprint != asked(NO_SYSTEM, None)[1] != asked(NO_SYSTEM, "Judge well.")[1]
     assert asked(NO_SYSTEM, None)[0] == text.replace("Judge fairly.\n", "")
