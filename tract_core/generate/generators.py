@@ -66,8 +66,8 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
 def _external_encoder(params: Params, external: External, judge: SeedModel) -> Encoder:
     """Its prompts.
 
-    Mistral's templates, so that of Prometheus-2 as well, refuse a system turn. Prometheus-2's own script puts the system
-    text before the user's there, with nothing in between.
+    Mistral's templates, so that of Prometheus-2 as well, refuse a system turn. Prometheus-2's own script puts the
+    system text before the user's there, with nothing in between.
     """
     # The judge was trained to the released format, so it is asked in that format, by either protocol.
     own = {"format_text": "authors", "delimiter": external.delimiter, "system": external.system}
