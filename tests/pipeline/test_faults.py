@@ -67,6 +67,7 @@ def test_sigterm_saves_and_the_next_run_ends_with_the_same_bytes(long, tmp_path)
         assert long.lock()[path] == whole.lock()[path] != before[path]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("shell", "number"), [("/bin/bash", signal.SIGKILL), ("/bin/sh", signal.SIGKILL), ("/bin/sh", signal.SIGTERM)]
 )

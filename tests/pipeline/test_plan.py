@@ -36,6 +36,7 @@ def test_a_change_shows_what_runs_and_what_it_costs(clone):
     assert re.search(r"projected for h100: [1-9]\d* min, [\d.]+ KiB of new artifacts", output)
 
 
+@pytest.mark.every
 def test_what_an_earlier_run_left_is_found_in_the_cache(clone):
     """Lost outputs, and a whole branch of the graph with another lambda: DVC then really takes them from there."""
     shutil.rmtree(clone.folder / "artifacts/adapters/tract")
@@ -53,6 +54,7 @@ def test_what_an_earlier_run_left_is_found_in_the_cache(clone):
     assert clone.repro() <= {"score", "compare", "report"}
 
 
+@pytest.mark.every
 def test_outputs_that_only_the_remote_holds(clone, tmp_path):
     clone.run("dvc", "remote", "add", "-d", "storage", str(tmp_path / "remote"))
     clone.run("dvc", "push")

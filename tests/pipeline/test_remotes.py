@@ -83,6 +83,7 @@ def test_a_second_person_gets_every_table_without_a_training_or_generation(paper
 
 
 @TINY
+@pytest.mark.every
 def test_a_point_of_a_sweep_is_a_cache_hit_in_another_clone(clone, tmp_path):
     (tmp_path / "server").mkdir()
     clone.run("git", "init", "-q", "--bare", str(tmp_path / "origin.git"))
@@ -123,6 +124,7 @@ PREDICTIONS = "artifacts/results/predictions/tract/seed_42"
 
 
 @TINY
+@pytest.mark.faults
 def test_an_altered_object_of_the_remote_is_refused_when_it_is_pulled(clone, tmp_path):
     with servers.folder(tmp_path) as storage:
         connect(clone, storage)
@@ -139,6 +141,7 @@ ADAPTER = "artifacts/adapters/tract/seed_42"
 
 
 @TINY
+@pytest.mark.faults
 def test_an_altered_object_of_a_remote_without_verify_is_refused_by_the_stage_that_reads_it(
     clone, tmp_path, record_property
 ):
@@ -165,6 +168,7 @@ def test_an_altered_object_of_a_remote_without_verify_is_refused_by_the_stage_th
 
 
 @TINY
+@pytest.mark.faults
 def test_an_altered_object_of_the_cache_is_refused_by_the_stage_that_reads_it(clone, record_property):
     """Checked out again, DVC takes it for what it wrote."""
     alter(clone.folder / ".dvc/cache", clone, PREDICTIONS, "predictions.parquet")

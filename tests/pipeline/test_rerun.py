@@ -144,7 +144,11 @@ def test_the_first_run_runs_every_stage_once_and_the_second_none(done):
 
 @pytest.mark.parametrize(
     "name",
-    ["loss.lambda", "infer.num_samples", "tract_core/train", "tract_core/plan"],
+    [
+        "loss.lambda",
+        "tract_core/plan",
+        *(pytest.param(name, marks=pytest.mark.every) for name in ("infer.num_samples", "tract_core/train")),
+    ],
 )
 def test_a_change_runs_what_the_table_says_and_nothing_else(copy, name):
     if (ROOT / name).exists():
