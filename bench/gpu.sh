@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One command for a machine with a GPU: parity, seconds of a step, tokens/s, CoTs/s, peak memory, utilisation.
 #   bench/gpu.sh           the tables go to bench/results/gpu
+#   bench/gpu.sh --bare    on a lent machine without our environment (bench/bare.sh); --pack: what is carried there
 #   bench/gpu.sh --smoke   every line of this script without a GPU: small, on the CPU, with a made-up nvidia-smi; the
 #                          tables go to work/gpu-smoke and are no results
 set -euo pipefail
@@ -20,7 +21,9 @@ case "${1-}" in
     cases=(b4) repeats=1 cot=8
     export BENCH_RESULTS=work/gpu-smoke PATH="$PWD/tests/bench/made_up:$PATH"
     ;;
-  *) fail "usage: bench/gpu.sh [--smoke]" ;;
+  --bare) exec bench/bare.sh "${@:2}" ;;
+  --pack) exec bench/bare.sh --pack ;;
+  *) fail "usage: bench/gpu.sh [--smoke | --bare ... | --pack]" ;;
 esac
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
 CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES%%,*}

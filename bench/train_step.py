@@ -49,8 +49,8 @@ _HEAPS = {
 CASES = {"b1": [(1300, 250)], "b4": _SCALED[:4], "b8": _SCALED, "memory": [(1300, 250)] * 4}
 
 
-def _moved(batch: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.to(_DEVICE) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+def _moved(batch: dict[str, Any], device: str) -> dict[str, Any]:
+    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
 
 
 def rows(lengths: Sequence[tuple[int, int]], vocabulary: int = 40000) -> list[Encoded]:
@@ -66,34 +66,44 @@ def rows(lengths: Sequence[tuple[int, int]], vocabulary: int = 40000) -> list[En
 
 
 class Step:
-    """One model with LoRA that every variant trains a step of."""
+    """One model with LoRA that every variant trains a step of; on a GPU by autocast, as a training does."""
 
-    def __init__(self, lengths: Sequence[tuple[int, int]], base: PreTrainedModel | None = None) -> None:
+    def __init__(
+        self, lengths: Sequence[tuple[int, int]], base: PreTrainedModel | None = None, device: str = _DEVICE
+    ) -> None:
         """Rows of the given lengths, and a model of one's own instead of SmolLM2-135M."""
         params = preset.load("laptop-paper")
-        self.base = (base or models.load_model(models.resolve(params.model), _DTYPE)).to(_DEVICE)
+        self.base = base or models.load_model(models.resolve(params.model), _DTYPE)
         self.model = models.add_lora(self.base, params.lora, 1)
         for name, parameter in self.model.named_parameters():
             if "lora_B" in name:  # B starts at 0, and then A has no gradient to compare
                 torch.nn.init.normal_(parameter, std=0.01)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.model.train()
+        self.move(lengths, device)
+        self.optimizer = torch.optim.AdamW(self.trained, lr=0.0)  # the weights stay equal for all variants
+
+    def move(self, lengths: Sequence[tuple[int, int]], device: str) -> None:
+        """From now on rows of these lengths, on this device."""
+        self.device, self.autocast, batch = device, device == "cuda", len(lengths)
         self.examples = rows(lengths, self.base.config.vocab_size)
-        batch = len(lengths)
         objective = Objective.create(
             lam=1.0, normalization="authors", authors_batch=batch, ce_on_score="auto", ce_on_eos=True
         )
-        self.module = LossModule(self.model, objective, LABELS, VALUES).to(_DEVICE)
+        self.module = LossModule(self.model, objective, LABELS, VALUES).to(device)
         collate = Collate(ce_on_score=False, ce_on_eos=True)
-        self.ours = _moved(collate([(row, True) for row in self.examples]))
-        self.singly = [_moved(collate([(row, True)])) for row in self.examples]
-        self.counts = torch.tensor([float(self.ours["ce_mask_N"].sum()), float(batch)], device=_DEVICE)
-        self.padded = _moved(released.collate(self.examples))
-        self.scores = (torch.tensor(LABELS, device=_DEVICE), torch.tensor(VALUES, device=_DEVICE))
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=0.0)  # the weights stay equal for all variants
-        self.model.train()
+        self.ours = _moved(collate([(row, True) for row in self.examples]), device)
+        self.singly = [_moved(collate([(row, True)]), device) for row in self.examples]
+        self.counts = torch.tensor([float(self.ours["ce_mask_N"].sum()), float(batch)], device=device)
+        self.padded = _moved(released.collate(self.examples), device)
+        self.scores = (torch.tensor(LABELS, device=device), torch.tensor(VALUES, device=device))
 
     def loss(self, variant: str) -> torch.Tensor:
         """Forward of one variant."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            return self._loss(variant)
+
+    def _loss(self, variant: str) -> torch.Tensor:
         if variant in (RELEASED, AGAIN):
             self.model.enable_input_require_grads()
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -129,18 +139,24 @@ class Step:
         self.gradient(variant)
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
-        if _DEVICE == "cuda":
+        if self.device == "cuda":
             torch.cuda.synchronize()
 
 
-def check_equal(step: Step, variants: Sequence[str]) -> dict[str, float]:
-    """Relative differences of loss and gradient to ours; stops where they are more than float32's rounding."""
+def differences(step: Step, variants: Sequence[str]) -> dict[str, float]:
+    """Relative ones of loss and gradient to ours."""
     loss, gradient = step.gradient(OURS)
     found = {}
     for variant in variants:
         other, theirs = step.gradient(variant)
         found[f"{variant}: loss"] = abs(other - loss) / abs(loss)
         found[f"{variant}: gradient"] = ((theirs - gradient).norm() / gradient.norm()).item()
+    return found
+
+
+def check_equal(step: Step, variants: Sequence[str]) -> dict[str, float]:
+    """The same; stops where they are more than float32's rounding."""
+    found = differences(step, variants)
     if max(found.values()) > _TOLERANCE:
         raise SystemExit(f"not the same loss: {found}")
     return found
