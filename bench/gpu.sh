@@ -21,8 +21,8 @@ case "${1-}" in
     cases=(b4) repeats=1 cot=8
     export BENCH_RESULTS=work/gpu-smoke PATH="$PWD/tests/bench/made_up:$PATH"
     ;;
-  --bare) exec bench/bare.sh "${@:2}" ;;
-  --pack) exec bench/bare.sh --pack ;;
+  --bare) exec bash bench/bare.sh "${@:2}" ;;
+  --pack) exec bash bench/bare.sh --pack ;;
   *) fail "usage: bench/gpu.sh [--smoke | --bare ... | --pack]" ;;
 esac
 export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}

@@ -103,7 +103,7 @@ def test_a_part_that_fails_is_named_and_loses_no_other_and_is_tried_again_alone(
 
 def test_what_does_not_fit_into_a_call_is_left_for_another(run, record_property):
     run.model.touch()
-    done, calls = run("--bare", "b", "c", SLOW="training", LIMIT="31")
+    done, calls = run("--bare", "b", "c", SLOW="training", LIMIT="12", LEAST="2")
     assert done.returncode == 1
     assert calls == ["bench.bare training"]
     assert "bare_training ran out of time" in done.stderr
