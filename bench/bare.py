@@ -98,7 +98,8 @@ def parity(*, smoke: bool) -> None:
     failed = any(row["within"] == "NO" for row in table)
     notes = [
         "Relative differences to float32 on this machine's CPU: of the loss, the gradient of all LoRA weights and the "
-        f"score probabilities. Random model of SmolLM2-135M's shape; rows (prompt, completion): {lengths}."
+        f"score probabilities. Random model of {base.config.num_hidden_layers} layers and width "
+        f"{base.config.hidden_size}; rows (prompt, completion): {lengths}."
     ]
     measuring.write(
         "bare_parity_failed" if failed else "bare_parity", f"Parity of {_device()} with the CPU", table, notes, table

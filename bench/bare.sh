@@ -66,7 +66,7 @@ run() { # NAME SECONDS MODULE ARGUMENTS...: one part, unless its table is there;
   local code=$?
   [ "$BENCH_RESULTS" = "$kept" ] || cp "$BENCH_RESULTS"/bare_* "$kept/" 2>/dev/null
   [ ! -e "$BENCH_RESULTS/$table.json" ] || rm -f {"$BENCH_RESULTS","$kept"}/"$table"_{so_far,failed}.*
-  [ "$code" != 124 ] || echo "bench/gpu.sh: $table ran out of time" >&2
+  [[ $code != 124 && $code != 137 ]] || echo "bench/gpu.sh: $table ran out of time" >&2 # 137: it did not end when told
   return $code
 }
 
@@ -90,7 +90,7 @@ limit=${LIMIT:-570} least=${LEAST:-30} # seconds of a call, of which 600 are all
 mkdir -p "$here" # where what came in several calls is together
 for one in "$packed"/[12]; do [ ! -d "$one" ] || cp -r "$one/." "$here/"; done
 [ -z "$(ls "$here/data" 2>/dev/null)" ] || data=$here/data
-export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQDM_DISABLE=1
 BENCH_RESULTS=$(realpath -m "${OUT:-${BENCH_RESULTS:-$kept}}")
 export BENCH_RESULTS
 if [ ${#smoke[@]} -gt 0 ]; then

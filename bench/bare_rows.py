@@ -42,11 +42,12 @@ _HELDOUT = places.BENCHMARKS / BENCH
 def parameters(*, smoke: bool) -> Params:
     """Preset `vicuna` with more rows; batch, rate (both untuned) and engine are for a GPU."""
     source = {"format": "prometheus_eval", "split": None, "revision": None}
-    train = {"path": "judged.json", **source, "max_rows": 4 if smoke else NUM_ROWS}
-    benchmark = {"path": "holdout", **source, "max_rows": 4 if smoke else None}
+    train = {"path": "judged.json", **source, "max_rows": 2 if smoke else NUM_ROWS}
+    benchmark = {"path": "holdout", **source, "max_rows": 2 if smoke else None}
     changes: dict[str, Any] = {
         "seeds": [42] if smoke else [42, 43, 44],
         "benches": [BENCH],
+        "prompt": {"source": "brief"} if smoke else {},
         "model": {"dtype": measuring.DTYPE, "max_length": 4096},
         "data": {
             "folder": "raw",
@@ -57,7 +58,7 @@ def parameters(*, smoke: bool) -> Params:
         },
         "train": {"learning_rate": 5.0e-4, "epochs": 1 if smoke else 2, "batch_size": 8, "micro_batch_size": 4},
         "engine": {"name": "transformers", "batch_size": 256},
-        "sampling": {"max_new_tokens": 8 if smoke else 192},
+        "sampling": {"max_new_tokens": 4 if smoke else 192},
         "selfgen": {"on_bad_cot": "keep", "max_bad_share": 1.0} if smoke else {},
     }
     values = preset.values("vicuna")
