@@ -4,10 +4,13 @@ Vocabularies are learnt from the demo data; splits, flags, places of the control
 templates are those of the families. `FAMILIES` maps a name to a function that makes the tokenizer.
 """
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+from transformers.integrations.mistral.tokenizer import MistralConverter
 
 from tests.tiny import corpus, learn_bytes, learn_pieces, metaspace_tokenizer, pieces_model, pieces_split, with_bos
 
@@ -27,6 +30,10 @@ _CHATML_TEMPLATE = (
     "{% if messages[0].role != 'system' %}<|im_start|>system\nBe of use.<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+_GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ m.content | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 _INST_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
@@ -109,6 +116,24 @@ def mistral() -> Any:
     return tokenizer
 
 
+def gemma() -> Any:
+    """SentencePiece without a space before a text; the header of a turn ends with a line break, which is a piece."""
+    vocabulary, merges = learn_pieces()
+    vocabulary.setdefault("\n", len(vocabulary))
+    core = pieces_model(vocabulary, merges)
+    core.normalizer = normalizers.Replace(" ", "\u2581")
+    core.pre_tokenizer = pre_tokenizers.Digits(individual_digits=True)
+    core.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
+    core.add_special_tokens([AddedToken(name, special=True) for name in ("<start_of_turn>", "<end_of_turn>")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=with_bos(core, "<s>"),
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        chat_template=_GEMMA_TEMPLATE,
+    )
+
+
 def unigram() -> Any:
     """SentencePiece's unigram model: `</s>` is a piece of the vocabulary, and rare text becomes `<unk>`."""
     core = Tokenizer(models.Unigram())
@@ -145,12 +170,27 @@ def normalizing() -> Any:
     return tokenizer
 
 
+def from_mistral_common(file: Path, folder: Path) -> Any:
+    """transformers' own tokenizer of a file of mistral-common's, without chat template.
+
+    Args:
+        file: `tekken_*.json`, or a SentencePiece model.
+        folder: an empty one, for a copy of the model by the name that transformers looks for.
+    """
+    if file.suffix == ".json":
+        core = MistralConverter(str(file)).converted()
+        return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    shutil.copy(file, folder / "tokenizer.model")
+    return LlamaTokenizer.from_pretrained(folder)
+
+
 FAMILIES = {
     "llama3": llama3,
     "chatml": chatml,
     "gpt2": gpt2,
     "llama2": llama2,
     "mistral": mistral,
+    "gemma": gemma,
     "unigram": unigram,
     "added_plain": added_plain,
     "normalizing": normalizing,

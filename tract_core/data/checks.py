@@ -30,6 +30,8 @@ def proof(encoder: Encoder) -> dict[str, Any]:
         "label_ids": dict(zip(encoder.scale.labels, encoder.score_tokens.label_ids, strict=True)),
         "stop_ids": encoder.stop_ids,
         "template_exact": encoder.template_exact,
+        # Only where it is so: the judges of other templates stay valid.
+        **({} if encoder.answers_exact else {"answers_exact": False}),
         "encoder": encoder.fingerprint(),
     }
 

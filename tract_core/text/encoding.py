@@ -3,7 +3,10 @@
     [chat prefix][user turn, suffix][CoT][delimiter][score][end of turn]
 
 (without CoT and delimiter for a judge that writes none), so the score's place is known by construction and
-nothing is ever searched for in content. Text that comes from data (instruction, response, reference, rubric,
+nothing is ever searched for in content. The prompt ends where the template's generation prompt ends. White space that
+the template puts between it and an answer, as Mistral's does, belongs to the answer, as in what these models were
+trained on: a CoT begins with `▁Fine` whether it was learnt or is sampled, and a judge without CoT is read behind
+that white space, where it is a token of its own. Text that comes from data (instruction, response, reference, rubric,
 CoT) is encoded so that no control token can appear in it: what spells
 `<|im_end|>` in a response becomes ordinary tokens. A CoT that the model writes itself ends before its first
 control token.
@@ -85,9 +88,11 @@ class Encoder:
         names = [re.escape(name) for name in self._control if len(name) > 1]
         self._spelled = re.compile(f"(?={'|'.join(names)})" if names else "(?!)")
         self._frame = _chat_frame(tokenizer, self._template, self._control) if tokenizer.chat_template else None
-        self.score_tokens: ScoreTokens = prove_score_tokens(self.continuation, scale, self._before_score())
         # Tokenizers differ in whether text after a control token counts as the start of a text.
         self._starts_alone = self._frame is None or self._matches_template(alone=True)
+        self._lead = self._find_lead()
+        self._answers_alone = not self._answers_match(alone=False) and self._answers_match(alone=True)
+        self.score_tokens: ScoreTokens = self._prove_score_tokens()
         self._end_id = self._find_end_id()
 
     @classmethod
@@ -118,7 +123,7 @@ class Encoder:
 
     def cot_ids(self, cot: str) -> list[int]:
         """A CoT's ids as they follow the prompt; without a chat template a space separates the two."""
-        return self.continuation(cot if self._frame is not None else " " + cot)
+        return self._answer(cot, alone=self._answers_alone)
 
     def training_example(
         self, id: str, prompt_ids: Sequence[int], cot: str | None, gold: float, task: str = ""
@@ -193,6 +198,7 @@ class Encoder:
                     self.style.cot,
                     *([self.style.head] if self.style.head else []),
                 ],
+                **self._answer_rule(),
             }
         )
 
@@ -201,11 +207,49 @@ class Encoder:
         """Whether a prompt's ids equal what the tokenizer's own `apply_chat_template` gives."""
         return self._frame is None or self._matches_template(alone=self._starts_alone)
 
-    def _before_score(self) -> str:
-        """What stands between prompt (or CoT) and score: the delimiter, or without CoT and template a space."""
+    @property
+    def answers_exact(self) -> bool:
+        """Whether a prompt and an answer behind it have the ids that `apply_chat_template` gives the conversation."""
+        return self.template_exact and self._answers_match(alone=self._answers_alone)
+
+    def _prove_score_tokens(self) -> ScoreTokens:
+        """A score stands after the delimiter, or without CoT where an answer stands."""
         if self.style.cot:
-            return self.style.delimiter
-        return "" if self._frame is not None else " "
+            return prove_score_tokens(self.continuation, self.scale, self.style.delimiter)
+        return prove_score_tokens(self._alone if self._answers_alone else self.continuation, self.scale, self._lead)
+
+    def _answer(self, text: str, *, alone: bool) -> list[int]:
+        return (self._alone if alone else self.continuation)(self._lead + text)
+
+    def _answer_rule(self) -> dict[str, Any]:
+        """For the fingerprint; empty where an answer follows the prompt as text does, as in all judges of old."""
+        if self._frame is None or not (self._lead or self._answers_alone):
+            return {}
+        return {"answer": [self._lead, self._answers_alone]}
+
+    def _find_lead(self) -> str:
+        """The white space between prompt and answer; without chat template a space.
+
+        More than white space, such as an empty block of thoughts, is the model's to write.
+        """
+        if self._frame is None:
+            return " "
+        prompt = self._template.render("x", tokenize=False, add_generation_prompt=True)
+        whole = self._template.render("x", answer=_SENTINEL, tokenize=False)
+        lead: str = whole[len(prompt) :].partition(_SENTINEL)[0] if whole.startswith(prompt) else ""
+        return "" if lead.strip() else lead
+
+    def _answers_match(self, *, alone: bool) -> bool:
+        """Whether answers, words and scores, have the ids that the template's conversations have behind the prompt."""
+        if self._frame is None:
+            return not alone
+        prompt = list(self._template.render("x", add_generation_prompt=True, return_dict=True)["input_ids"])
+        for answer in ("Fine.", *self.scale.labels):
+            whole = self._template.render("x", answer=answer, return_dict=True)["input_ids"]
+            expected = [*prompt, *self._answer(answer, alone=alone)]
+            if list(whole[: len(expected)]) != expected:
+                return False
+        return True
 
     def _turn(self, text: str) -> list[int]:
         if self._frame is None:
