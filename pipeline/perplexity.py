@@ -11,7 +11,7 @@ Writes: artifacts/results/perplexity/seed_N.json
 from typing import Any
 
 from tract_core.base import config, places, process, tables
-from tract_core.model import attention, loading, models
+from tract_core.model import loading
 from tract_core.studies import perplexity
 from tract_core.text import examples, prompt_cache
 
@@ -32,17 +32,8 @@ def main() -> str:
         ),
     }
     prompts = prompt_cache.prompt_ids(encoder, looked_at)
-    model = models.load_model(seed_model, params.model.dtype)
-    attention.settle(model, params.model.max_length)
-    found = {
-        name: perplexity.perplexity(
-            model,
-            [(prompts[key], ids) for key, ids in cots.items()],
-            batch_size=params.train.micro_batch_size,
-            progress=True,
-        )
-        for name, cots in sources.items()
-    }
+    pairs = {name: [(prompts[key], ids) for key, ids in cots.items()] for name, cots in sources.items()}
+    found = perplexity.of_sources(seed_model, params.model, pairs, batch_size=params.train.micro_batch_size)
     out = places.perplexity_file(seed)
     tables.write_json(out, found)
     values = ", ".join(f"{name} {_shown(result)}" for name, result in found.items())

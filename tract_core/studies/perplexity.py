@@ -8,17 +8,39 @@ where the authors cut a rendered text at "[/INST]"; both ways of averaging are g
 mean over samples alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from tract_core.base import terminal
+from tract_core.base.config import Model
+from tract_core.model import attention, models
+from tract_core.model.models import SeedModel
 from tract_core.model.objectives import token_cross_entropy
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Ids of a prompt, and of the CoT that follows it (without delimiter and score)."""
+
+
+def of_sources(
+    seed_model: SeedModel, settings: Model, sources: Mapping[str, Sequence[Pair]], *, batch_size: int
+) -> dict[str, dict[str, Any]]:
+    """Perplexity under the seed model of the CoTs of each source, on a GPU where there is one.
+
+    Args:
+        seed_model: p_0.
+        settings: its dtype and longest sequence.
+        sources: the CoTs of each writer.
+        batch_size: see `perplexity`.
+
+    Raises:
+        UserError: the files are broken, or the model attends otherwise than its own code.
+    """
+    model = models.load_model(seed_model, settings.dtype).to("cuda" if torch.cuda.is_available() else "cpu")
+    attention.settle(model, settings.max_length)
+    return {name: perplexity(model, pairs, batch_size=batch_size) for name, pairs in sources.items()}
 
 
 def perplexity(model: Any, pairs: Sequence[Pair], *, batch_size: int, progress: bool = True) -> dict[str, Any]:

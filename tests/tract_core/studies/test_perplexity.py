@@ -7,6 +7,7 @@ import torch
 from tests import reference
 from tests.conftest import X
 from tests.tiny import tiny_model
+from tract_core.base import config
 from tract_core.studies import perplexity
 
 COTS = [
@@ -104,6 +105,30 @@ def test_no_logits_are_computed_for_what_all_prompts_share(model, pairs):
     longest = max(len(prompt) + len(cot) for prompt, cot in pairs)
     shortest_prompt = min(len(prompt) for prompt, _ in pairs)
     assert shapes == [(5, longest - shortest_prompt, model.config.vocab_size)]
+
+
+@pytest.mark.parametrize(("there", "device"), [(True, "cuda"), (False, "cpu")])
+def test_the_model_is_on_the_gpu_where_there_is_one_before_anything_is_computed(
+    model, pairs, monkeypatch, there, device
+):
+    done, settings = [], config.Model(source="a", revision=None, dtype="float32", max_length=512)
+
+    class Loaded(type(model)):
+        def to(self, place):
+            done.append(("to", place))
+            return self
+
+    loaded = copy.deepcopy(model)
+    loaded.__class__ = Loaded
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(perplexity.models, "load_model", lambda seed_model, dtype: loaded)
+    monkeypatch.setattr(perplexity.attention, "settle", lambda model, length: done.append(("settle", length)))
+    found = perplexity.of_sources(None, settings, {"a1": pairs, "annotator": pairs[:2]}, batch_size=2)
+    assert done == [("to", device), ("settle", 512)]
+    assert found == {
+        "a1": perplexity.perplexity(model, pairs, batch_size=2),
+        "annotator": perplexity.perplexity(model, pairs[:2], batch_size=2),
+    }
 
 
 def test_empty_cots_are_counted_and_left_out(model, pairs):
