@@ -165,6 +165,7 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     Raises:
         UserError: they cannot share a batch evenly.
     """
+    # `launcher: python` is one rank with one device, the first that is visible: accelerate makes no nn.DataParallel.
     on_cpu = not torch.cuda.is_available()
     autocast = recipe.model.dtype == "bfloat16" and not on_cpu
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="bf16" if autocast else "no")

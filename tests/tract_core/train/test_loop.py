@@ -1,6 +1,7 @@
 import logging
 
 import pytest
+import torch
 
 from tests.tract_core.train.test_training import recipe
 from tract_core.train import training
@@ -43,6 +44,20 @@ def test_a_judge_that_is_made_to_say_one_score_is_warned_of_once(direct_examples
     assert len(warnings) == 1
     assert "loss.ce_on_score: true" in warnings[0]
     assert [record["share_sure"] for record in loop.records] == [1.0] * 16
+
+
+def test_two_visible_devices_do_not_split_a_batch(direct_examples, direct_encoder, seed_model, monkeypatch):
+    """`launcher: python` is one rank with one device; nn.DataParallel would halve each pack without a word."""
+
+    def refuse(*given, **named):
+        raise AssertionError("nn.DataParallel")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.nn.DataParallel, "__init__", refuse)
+    loop = built(direct_examples, direct_encoder, seed_model)
+    loop.run()
+    assert loop._model is loop.module
+    assert (loop.accelerator.num_processes, loop.step) == (1, loop.last)
 
 
 def test_a_random_judge_is_not_warned_of(direct_examples, direct_encoder, seed_model, caplog):
