@@ -41,6 +41,10 @@ IN_WORDS = {
 """What a CoT of each status is."""
 
 
+_DRAWS = {"transformers": 2}
+"""Raised where an engine draws other tokens from the same seeds: its stored samples count no more, others' do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CotKey:
     """Which CoT: the k-th of an example in one run."""
@@ -83,6 +87,7 @@ class Generator:
             "sampling": sampling.resolved(),
             "engine": engine.name,
             "free": free,
+            **({"draws": _DRAWS[engine.name]} if engine.name in _DRAWS else {}),
         }
         self.store, self._work = Store(self.origin, work), work
         decoding = Decoding(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)

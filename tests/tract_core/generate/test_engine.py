@@ -15,7 +15,7 @@ from tract_core.base import config
 from tract_core.base.errors import UserError, is_out_of_memory
 from tract_core.generate.engine import Decoding, Request
 from tract_core.generate.engine.base import cache_bytes, score_seed
-from tract_core.generate.engine.hf import TransformersEngine, _Sampler
+from tract_core.generate.engine.hf import TransformersEngine, _Sampler, _tokens_at
 from tract_core.model import models
 from tract_core.text.encoding import Encoder
 
@@ -193,7 +193,7 @@ def test_only_free_decoding_has_no_text_that_ends_it(tiny):
 
 
 def test_sampler_draws_from_the_distribution_it_should():
-    """Gumbel-max over 4 tokens, 4,000 draws, against softmax with temperature."""
+    """One uniform number a draw: 4 tokens, 4,000 draws, against softmax with temperature."""
     sampling = SAMPLING.model_copy(update={"top_p": 1.0, "repetition_penalty": 1.0, "temperature": 2.0})
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     ids, mask = torch.tensor([[0]]), torch.tensor([[1]])
@@ -201,6 +201,59 @@ def test_sampler_draws_from_the_distribution_it_should():
     counts = Counter(sampler(ids, logits).argmax(-1).item() for _ in range(4000))
     for token, p in enumerate((logits[0] / 2.0).softmax(-1).tolist()):
         assert abs(counts[token] / 4000 - p) < 4 * math.sqrt(p * (1 - p) / 4000)
+
+
+def test_each_token_has_as_many_uniform_numbers_as_it_has_probability():
+    """All numbers (n + 1/2) / 1,000, so the counts are exact; -inf at either end and in between, as top-p leaves it."""
+    probs = torch.tensor([0.0, 0.25, 0.0, 0.001, 0.0, 0.7, 0.049, 0.0], dtype=torch.float64)
+    uniform_B = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    drawn_B = _tokens_at(torch.log(probs).expand(1000, -1), uniform_B)
+    assert torch.bincount(drawn_B, minlength=8).tolist() == [0, 250, 0, 1, 0, 700, 49, 0]
+    assert drawn_B.sort().values.equal(drawn_B)
+
+
+@pytest.mark.parametrize("vocabulary", [7, 50_000])
+def test_numbers_next_to_0_and_1_draw_tokens_that_have_probability(vocabulary):
+    """Rounded sums do not end at 1: the largest number below 1 must neither leave the vocabulary nor top-p's tokens."""
+    torch.manual_seed(3)
+    logits_BV = 4 * torch.randn(64, vocabulary)
+    logits_BV[:, [0, 1, -2, -1]] = -torch.inf
+    for uniform in (0.0, 2.0**-53, 1 - 2.0**-53):
+        drawn_B = _tokens_at(logits_BV, torch.full((64,), uniform, dtype=torch.float64))
+        assert logits_BV.gather(1, drawn_B[:, None]).isfinite().all()
+    assert (_tokens_at(logits_BV, torch.zeros(64, dtype=torch.float64)) == 2).all()
+
+
+def test_a_vocabulary_of_rare_tokens_is_drawn_as_its_probabilities_say():
+    """12,000 draws by the requests' own generators in 40 bins of 50 tokens each: chi-square with 39 degrees."""
+    torch.manual_seed(5)
+    logits = torch.randn(2_000)
+    sampling = SAMPLING.model_copy(update={"top_p": 1.0, "repetition_penalty": 1.0})
+    seeds, rounds = list(range(100, 400)), 40
+    sampler = _Sampler(seeds, torch.ones(len(seeds), 1), sampling)
+    ids = torch.zeros(len(seeds), 1, dtype=torch.long)
+    drawn = torch.cat([sampler(ids, logits.expand(len(seeds), -1)).argmax(-1) for _ in range(rounds)])
+    found = torch.bincount(drawn // 50, minlength=40).double()
+    expected = logits.double().softmax(-1).reshape(40, 50).sum(-1) * len(seeds) * rounds
+    assert ((found - expected) ** 2 / expected).sum() < 78  # above in 2 of 10,000
+
+
+def test_only_the_drawn_token_keeps_a_finite_logit():
+    sampler = _Sampler([7, 8], torch.tensor([[1], [1]]), SAMPLING)
+    left_BV = sampler(torch.tensor([[0], [0]]), torch.randn(2, 9))
+    assert left_BV.isfinite().sum(-1).tolist() == [1, 1]
+    assert sampler.broken_B.tolist() == [False, False]
+
+
+def test_a_step_takes_one_number_of_each_requests_own_stream():
+    sampler = _Sampler([7, 8], torch.tensor([[1], [1]]), SAMPLING)
+    for _ in range(3):
+        sampler(torch.tensor([[0], [0]]), torch.randn(2, 9))
+    for seed, generator in zip([7, 8], sampler.generators, strict=True):
+        fresh = torch.Generator().manual_seed(seed)
+        for _ in range(3):
+            torch.rand((), generator=fresh, dtype=torch.float64)
+        assert torch.equal(generator.get_state(), fresh.get_state())
 
 
 def test_top_p_keeps_the_smallest_set_that_reaches_it():

@@ -409,6 +409,19 @@ def test_free_decoding_reaches_the_engine_and_has_a_store_of_its_own(make, encod
     assert free.origin["free"] is True
 
 
+def test_only_samples_of_the_engine_that_draws_otherwise_are_drawn_again(make, monkeypatch):
+    """Samples of vLLM, hours of a GPU, are found again where the transformers engine changes how it draws."""
+    other = ENGINE.model_copy(update={"name": "vllm" if ENGINE.name == "transformers" else "transformers"})
+    asked = {}
+    for version in (1, 2):
+        monkeypatch.setattr(generation, "_DRAWS", {"transformers": version})
+        for engine in (ENGINE, other):
+            generator, fake = make(engine=engine)
+            infer(generator, examples(1))
+            asked[version, engine.name] = len(fake.asked)
+    assert asked == {(1, "transformers"): 2, (1, "vllm"): 2, (2, "transformers"): 2, (2, "vllm"): 0}
+
+
 @pytest.fixture
 def make_asker(make, chat_tokenizer):
     verbatim = Encoder(chat_tokenizer, dataclasses.replace(STYLE, source="dataset"), SCALE)

@@ -76,7 +76,7 @@ class TransformersEngine:
         stop_ids = self.decoding.encoder.stop_ids
         config = GenerationConfig(
             max_new_tokens=self.decoding.sampling.max_new_tokens,
-            do_sample=False,  # the noise of each request is added by _Sampler, the largest logit is the draw
+            do_sample=False,  # _Sampler draws, and leaves only what it drew
             eos_token_id=stop_ids,
             pad_token_id=stop_ids[0],
         )
@@ -123,10 +123,10 @@ class TransformersEngine:
 
 
 class _Sampler(LogitsProcessor):
-    """Repetition penalty, temperature, top-p, then Gumbel noise from one generator for each row.
+    """Repetition penalty, temperature, top-p, then one draw for each row; only its token keeps a finite logit.
 
-    The largest perturbed logit is a draw from the softmax (the Gumbel-max trick), which gives every request
-    a stream of its own that no other row of the batch can shift.
+    A draw takes one uniform number from the generator of its row: every request has a stream of its own that no other
+    row of the batch can shift.
     """
 
     def __init__(self, seeds: Sequence[int], mask_BT: Tensor, sampling: Sampling) -> None:
@@ -141,9 +141,9 @@ class _Sampler(LogitsProcessor):
         logits_BV = self._penalized(input_ids, scores.float()) / self.sampling.temperature
         if self.sampling.top_p < 1:
             logits_BV = self.top_p(input_ids, logits_BV)
-        size = logits_BV.shape[-1]
-        noise_BV = torch.stack([_gumbel(size, generator) for generator in self.generators])
-        return logits_BV + noise_BV.to(logits_BV.device)
+        uniform = [torch.rand((), generator=generator, dtype=torch.float64) for generator in self.generators]
+        drawn_B1 = _tokens_at(logits_BV, torch.stack(uniform).to(logits_BV.device))[:, None]
+        return torch.full_like(logits_BV, -torch.inf).scatter_(1, drawn_B1, 0.0)
 
     def _penalized(self, ids_BT: Tensor, logits_BV: Tensor) -> Tensor:
         """The penalty of the CTRL paper over prompt and answer, blind to padding."""
@@ -171,10 +171,16 @@ class _DelimiterSeen(StoppingCriteria):
         return torch.tensor(seen, device=input_ids.device)
 
 
-def _gumbel(size: int, generator: torch.Generator) -> Tensor:
-    # In float64: a float32 uniform is 0 or 1 often enough to make infinite noise.
-    uniform = torch.rand(size, generator=generator, dtype=torch.float64)
-    return -torch.log(-torch.log(uniform.clamp(min=1e-300))).float()
+def _tokens_at(logits_BV: Tensor, uniform_B: Tensor) -> Tensor:
+    """The inverse of the softmax's cumulative distribution at numbers of [0, 1), in float64.
+
+    The first token whose sum is above the number: one without probability adds nothing, so it is never that one. What
+    rounding leaves of the last sum takes the place of 1.
+    """
+    sums_BV = logits_BV.softmax(-1, dtype=torch.float64).cumsum(-1)
+    targets_B1 = uniform_B[:, None] * sums_BV[:, -1:]
+    drawn_B1 = torch.searchsorted(sums_BV, targets_B1, right=True)
+    return drawn_B1[:, 0].clamp(max=logits_BV.shape[-1] - 1)  # beyond the last one where logits are no numbers
 
 
 def _left_pad(rows: Sequence[list[int]], device: str) -> tuple[Tensor, Tensor]:
