@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help env rows plots repro repro-tiny world world-claims world-vary quick test test-all check preset format plan lock audit
+.PHONY: help env rows plots repro repro-tiny world world-claims world-vary quick test test-all check preset format plan rehearse lock audit
 help:  ## this list
 	@awk -F':[^#]*## +' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
@@ -49,6 +49,9 @@ plots: env  ## dvc_plots/index.html: what `dvc plots show` draws, with its scrip
 
 plan: env  ## what dvc repro would run now, and its projected cost; D=h100 names a device (a100, a6000, rtx4090, cpu)
 	python -m pipeline.plan --device $(or $(D),cpu)
+
+rehearse: env  ## make rehearse P=paper-mistral-7b: every stage of a preset in small on the CPU, before its GPU hours (docs/plan.md)
+	python -m bench.rehearse.run $(P) $(if $(TOKENIZER),--tokenizer $(TOKENIZER))
 
 check: env  ## lint, format, types
 	ruff check .
