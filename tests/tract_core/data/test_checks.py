@@ -67,6 +67,6 @@ def test_proof_names_the_ids_and_depends_on_the_tokenizer(encoder):
     proof = checks.proof(encoder)
     assert list(proof["label_ids"]) == ["1", "2", "3", "4", "5"]
     assert proof["template_exact"] is True
-    assert proof["answers_exact"] is True
+    assert "answers_exact" not in proof  # said only where it does not hold
     assert checks.proof(Encoder(bpe_tokenizer(), STYLE, SCALE)) == proof
     assert checks.proof(Encoder(bpe_tokenizer(vocab_size=1000), STYLE, SCALE)) != proof
