@@ -88,6 +88,7 @@ class Generator:
             "engine": engine.name,
             "free": free,
             **({"draws": _DRAWS[engine.name]} if engine.name in _DRAWS else {}),
+            **({} if model.dtype == "float32" else {"head": "float32"}),  # samples of a bfloat16 head count no more
         }
         self.store, self._work = Store(self.origin, work), work
         decoding = Decoding(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
