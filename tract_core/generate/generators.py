@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tract_core.base import places, tables
-from tract_core.base.config import External, Params
+from tract_core.base.config import External, Params, Prompt, Scale
 from tract_core.base.errors import UserError
 from tract_core.generate import generation
 from tract_core.generate.generation import Generator
@@ -42,7 +42,7 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
     assert external is not None  # config demands it where a protocol is listed
     judge = models.resolve(external.model)
     source = Generator(
-        _external_encoder(params, external, judge),
+        _external_encoder(external, judge, params.prompt, params.scale),
         model=external.model,
         sampling=params.sampling,
         engine=params.engine,
@@ -63,7 +63,7 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
     return f"{generation.describe(predictions)} -> {out}"
 
 
-def _external_encoder(params: Params, external: External, judge: SeedModel) -> Encoder:
+def _external_encoder(external: External, judge: SeedModel, prompt: Prompt, scale: Scale) -> Encoder:
     """Its prompts.
 
     Mistral's templates, so that of Prometheus-2 as well, refuse a system turn. Prometheus-2's own script puts the
@@ -71,11 +71,11 @@ def _external_encoder(params: Params, external: External, judge: SeedModel) -> E
     """
     # The judge was trained to the released format, so it is asked in that format, by either protocol.
     own = {"format_text": "authors", "delimiter": external.delimiter, "system": external.system}
-    prompt, tokenizer = params.prompt.model_copy(update=own), models.load_tokenizer(judge)
+    prompt, tokenizer = prompt.model_copy(update=own), models.load_tokenizer(judge)
     try:
-        return Encoder.create(tokenizer, prompt, params.scale)
+        return Encoder.create(tokenizer, prompt, scale)
     except UserError:
         if external.system is None:
             raise
     without = prompt.model_copy(update={"system": None})
-    return Encoder.create(tokenizer, without, params.scale, head=external.system)
+    return Encoder.create(tokenizer, without, scale, head=external.system)

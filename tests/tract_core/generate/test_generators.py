@@ -19,7 +19,7 @@ def asked(monkeypatch):
         monkeypatch.setattr(generators.models, "load_tokenizer", lambda _: tokenizer)
         params = preset.load("tiny-paper")
         external = params.external.model_copy(update={"system": system})
-        encoder = generators._external_encoder(params, external, None)
+        encoder = generators._external_encoder(external, None, params.prompt, params.scale)
         return tokenizer.decode(encoder.prompt_ids(X)), encoder.fingerprint()
 
     return text
