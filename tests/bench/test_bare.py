@@ -210,6 +210,7 @@ def test_tasks_of_two_files_stay_apart_and_none_is_refused(tmp_path, record_prop
     record_property("bad_inputs_tried", 1)
 
 
+@pytest.mark.every
 @pytest.mark.real
 def test_every_part_runs_on_a_cpu(real_model, tmp_path):
     """All of it in small: some minutes, most of them for the real model."""

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+from dvc.repo import Repo
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny_2")]
 
@@ -25,6 +26,14 @@ def test_nothing_to_do_costs_nothing(clone):
     assert set(found.values()) == {VALID}
     assert "projected for cpu: 0 min, 0.0 KiB of new artifacts" in output
     assert clone.lock() == before
+
+
+def test_beside_a_dvc_at_work_it_says_so(clone):
+    with Repo(str(clone.folder)) as repo, repo.lock:
+        refused = clone.run("python", "-m", "pipeline.plan", check=False)
+    assert refused.returncode == 2
+    assert "`dvc` is at work in this folder" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_change_shows_what_runs_and_what_it_costs(clone):

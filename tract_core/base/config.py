@@ -319,7 +319,10 @@ class Params(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if unknown := sorted(set(self.benches) ^ set(self.data.benchmarks)):
-            raise ValueError(f"`benches` and `data.benchmarks` must name the same benchmarks; they differ in {unknown}")
+            raise ValueError(
+                f"`benches` and `data.benchmarks` must name the same benchmarks; they differ in {unknown}: rename the "
+                "block in `data.benchmarks`, or remove it"
+            )
         for name, items in (("seeds", self.seeds), ("benches", self.benches)):
             if len(set(items)) != len(items):
                 raise ValueError(f"{name}: {items} names one twice")

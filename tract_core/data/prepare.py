@@ -79,10 +79,12 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
         prepared.notes.append(_note_of_holdout(all_rows, held_out, data))
     prepared.notes += _note_of_cut("training", prepared.train, train_rows, "data.train.max_rows")
     for name, one in benchmarks.items():
-        rows = [row for row in _convert(one, problems) if not one.is_holdout or row["group_id"] in held_out]
+        # What is wrong with the records of the holdout is known from reading them as training data.
+        found = _convert(one, [] if one.is_holdout else problems)
+        rows = [row for row in found if not one.is_holdout or row["group_id"] in held_out]
         prepared.benchmarks[name] = _choose(rows, data.benchmarks[name].max_rows, data.split_seed)
         prepared.notes += _note_of_cut(name, prepared.benchmarks[name], rows, f"data.benchmarks.{name}.max_rows")
-    prepared.problems = list(dict.fromkeys(problems))  # the holdout reads the training records again
+    prepared.problems = problems
     if data.on_bad_row == "drop":
         _leave_out_overlap(prepared)
     _check_rows(prepared, data)

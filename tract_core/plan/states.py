@@ -14,21 +14,34 @@ def stage_states() -> dict[str, State]:
 
     A stage behind one that runs counts as one that runs; it does not if the outputs come out equal. So does one
     that reads a folder in which an output is restored from an earlier run (`score`, `compare`, `report`: seconds).
+
+    Raises:
+        UserError: DVC is at work here, or the remote cannot be asked.
     """
-    import networkx
+    from dvc.lock import LockError
     from dvc.repo import Repo
+
+    try:
+        with Repo(".") as repo:
+            lost = _lost(repo)  # takes DVC's lock itself
+            with repo.lock:
+                states = _states(repo, lost)
+    except LockError:
+        raise UserError("`dvc` is at work in this folder; ask again when it has ended") from None
+    return {stage.addressing: state for stage, state in states.items() if stage.cmd}
+
+
+def _states(repo: Any, lost: set[str] | None) -> dict[Any, State]:
+    import networkx
 
     states: dict[Any, State] = {}
     restored: dict[str, Any] = {}
-    with Repo(".") as repo:
-        lost = _lost(repo)  # takes DVC's lock itself
-        with repo.lock:
-            graph = repo.index.graph  # its edges point to what a stage needs
-            for stage in networkx.dfs_postorder_nodes(graph):
-                needed = list(networkx.descendants(graph, stage))
-                behind = any(states[other] == "runs" for other in needed)
-                states[stage] = "runs" if behind else _state(stage, needed, restored, lost)
-    return {stage.addressing: state for stage, state in states.items() if stage.cmd}
+    graph = repo.index.graph  # its edges point to what a stage needs
+    for stage in networkx.dfs_postorder_nodes(graph):
+        needed = list(networkx.descendants(graph, stage))
+        behind = any(states[other] == "runs" for other in needed)
+        states[stage] = "runs" if behind else _state(stage, needed, restored, lost)
+    return states
 
 
 def _state(stage: Any, needed: list[Any], restored: dict[str, Any], lost: set[str] | None) -> State:

@@ -161,7 +161,7 @@ def describe(row: str, result: Mapping[str, Any]) -> str:
     found = result[benches[0] if len(benches) == 1 else MEAN]["rail"]
     return f"{row}, expected score against gold{place}: {_describe_rail(found)}" + "".join(
         f"\n  warning: {bench}: the scores together have a median probability of {mass:.3f}, below {LOW_MASS}; the "
-        "rest pulls the expected score towards 0: train longer, or read rail_renormalized"
+        "rest pulls the expected score towards 0, as it does without training: train longer, or read rail_renormalized"
         for bench in benches
         if (mass := result[bench]["label_mass"]) is not None and mass < LOW_MASS
     )

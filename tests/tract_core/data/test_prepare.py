@@ -150,6 +150,12 @@ def test_rows_that_max_rows_leaves_out_are_noted(tmp_path):
     ]
 
 
+def test_a_bad_row_is_listed_once_though_the_holdout_reads_it_as_well(tmp_path):
+    rows = [plain_row(instruction=f"Name river {n}.") for n in range(5)] + [plain_row(score=9)]
+    with pytest.raises(prepare.BadRowsError, match=r"1 row\(s\) break the rules"):
+        run(tmp_path, rows, holdout_fraction=0.3, benchmarks={"held": source("holdout", "plain")})
+
+
 def test_the_note_of_a_holdout_has_the_share_that_was_taken(tmp_path):
     """A fifth of 6 instructions is 1.2, so 2; and they have more rows than others."""
     rows = [plain_row(instruction=f"Name river {i}.", response=str(r)) for i in range(6) for r in range(i + 1)]

@@ -292,6 +292,7 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(
                 write(*args, **kwargs)
                 written.append(1)
             return both
+        loop._SHARE = 1e12  # a checkpoint at each step, as in this file's other tests
         loop.save_file = then_die(loop.save_file)
         loop.torch.save = then_die(loop.torch.save)
         tables.write_manifest = then_die(tables.write_manifest)
