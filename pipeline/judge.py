@@ -21,10 +21,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tract_core import judge
 from tract_core.base import config, process, tables
 from tract_core.base.errors import UserError
 from tract_core.data import raw
+from tract_core.judge import judging
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +38,16 @@ def main() -> str:
     if arguments.temperature is not None:
         sampling = sampling.model_copy(update={"temperature": arguments.temperature})
     records = raw.read_records(arguments.file.parent, arguments.file.name, split=None, revision=None)
-    verdicts = judge.Judge(arguments.adapter, sampling, params.engine, params.score).score(
+    verdicts = judging.Judge(arguments.adapter, sampling, params.engine, params.score).score(
         [record.fields for record in records],
         num_samples=arguments.samples,
         seed=arguments.seed,
         skip_bad=arguments.skip_bad,
     )
     _write(out, verdicts)
-    if warning := judge.warning(verdicts):
+    if warning := judging.warning(verdicts):
         logger.warning(warning)
-    return f"{judge.health(verdicts)} -> {out}"
+    return f"{judging.health(verdicts)} -> {out}"
 
 
 def _arguments() -> argparse.Namespace:

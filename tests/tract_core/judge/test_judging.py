@@ -9,10 +9,10 @@ import pytest
 from pipeline import judge as command
 from pipeline import preset
 from tests.conftest import SCALE, X
-from tract_core import judge as judging
 from tract_core.base import config, tables
 from tract_core.base.errors import UserError
-from tract_core.judge import Judge
+from tract_core.judge import judging
+from tract_core.judge.judging import Judge
 from tract_core.model import models
 from tract_core.score import scoring
 

@@ -1,13 +1,13 @@
 """A trained judge in use: rows without gold -> one score each, with its distribution and uncertainty.
 
-from tract_core import judge
+from tract_core.judge import judging
 from tract_core.base import config
 params = config.load()
-tract = judge.Judge("artifacts/adapters/tract/seed_42", params.sampling, params.engine, params.score)
+tract = judging.Judge("artifacts/adapters/tract/seed_42", params.sampling, params.engine, params.score)
 verdicts = tract.score(rows, num_samples=4)
 for verdict in verdicts:
     print(verdict["id"], verdict["status"], verdict["expected_score"], verdict["sd_scale"], verdict["cot"])
-print(judge.health(verdicts))
+print(judging.health(verdicts))
 """
 
 import statistics
