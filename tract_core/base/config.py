@@ -270,9 +270,10 @@ class Infer(Section):
 class Engine(Section):
     """What samples and scores."""
 
-    name: Literal["vllm", "transformers"]
+    name: Literal["vllm", "transformers", "http"]
+    """`http`: vLLM servers that somebody runs; TRACT_SERVERS names them (docs/judge.md)."""
     batch_size: int = Field(ge=1)
-    """Sequences generated together."""
+    """Sequences generated together; with `http` on each server."""
     memory: Annotated[float, Field(gt=0)] | Literal["auto"]
     """vLLM's: GiB of KV cache on a CPU; share of the device's memory, weights included, on a GPU. `auto`: on a CPU room
     for `batch_size` sequences of `model.max_length`, at most half of what is free; on a GPU 0.9."""

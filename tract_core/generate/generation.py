@@ -22,6 +22,7 @@ from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.generate import free_decoding
 from tract_core.generate.engine import Decoding, Engine, Request, Sample, failure, open_engine
+from tract_core.generate.served import served_name
 from tract_core.generate.store import Store
 from tract_core.model import models
 from tract_core.model.models import SeedModel
@@ -70,17 +71,21 @@ class Generator:
         stage: str,
         free: bool = False,
         work: str | Path = "work",
+        served: str | None = None,
     ) -> None:
         """Check the adapter; the engine itself starts at the first sample that the store does not hold.
+
+        `served` is the name under which servers have this judge, where that of base and adapter is not it.
 
         Raises:
             UserError: the adapter was altered or belongs to another base.
         """
         checked = None if adapter is None else models.check_adapter(adapter, seed_model)
         self.encoder, self.stage = encoder, stage
+        adapter_hash = None if adapter is None else tables.manifest_hash(adapter)
         self.origin = {
             "base": seed_model.identity,
-            "adapter": None if adapter is None else tables.manifest_hash(adapter),
+            "adapter": adapter_hash,
             "encoder": encoder.fingerprint(),
             "control": tables.content_hash(sorted(encoder.control_ids)),
             "model": model.resolved(),
@@ -92,8 +97,8 @@ class Generator:
         }
         self.store, self._work = Store(self.origin, work), work
         decoding = Decoding(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
-        home = self.store.folder
-        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, decoding, seed_model, checked, home)
+        home, name = self.store.folder, served or served_name(seed_model.identity, adapter_hash)
+        self._open: Callable[[], Engine] = lambda: open_engine(engine, model, decoding, seed_model, checked, home, name)
         self._engine: Engine | None = None
         self._batch_size = engine.batch_size
 
@@ -166,12 +171,12 @@ class Generator:
                         if sample.key not in waiting:
                             raise RuntimeError(f"the engine answered {sample.key} twice, or was never asked for it")
                         waiting.remove(sample.key)
-                    records = {sample.key: self._record(sample, score=score) for sample in samples}
+                    records = {sample.key: record_of(self.encoder, sample, score=score) for sample in samples}
                     failed |= {sample.key: records.pop(sample.key) for sample in samples if sample.failed}
                     self.store.add(records)
                     progress.update(len(samples))
             unanswered = [failure(key, "the engine did not answer") for key in waiting]
-        return failed | {sample.key: self._record(sample, score=score) for sample in unanswered}
+        return failed | {sample.key: record_of(self.encoder, sample, score=score) for sample in unanswered}
 
     def _missing(self, batches: Sequence[Sequence[Request]]) -> list[list[Request]]:
         left = [[request for request in batch if request.key not in self.store.samples] for batch in batches]
@@ -182,26 +187,23 @@ class Generator:
             self._engine = self._open()
         return self._engine
 
-    def _record(self, sample: Sample, *, score: bool) -> dict[str, Any]:
-        record: dict[str, Any] = {
-            "cot": self.encoder.decode(sample.cot_ids),
-            "cot_ids": sample.cot_ids,
-            "finish_reason": sample.finish_reason,
-            "num_tokens": sample.num_tokens,
-        }
-        record["status"] = status_of(sample.finish_reason, record["cot"])
-        if score:
-            record |= {"probs": None, "label_mass": None, "sampled_score": None}
-        if sample.score is not None:
-            sampled = sample.score.sampled_id
-            label_ids = self.encoder.score_tokens.label_ids
-            value = self.encoder.scale.values[label_ids.index(sampled)] if sampled in label_ids else None
-            record |= {
-                "probs": sample.score.probs,
-                "label_mass": sum(sample.score.probs),
-                "sampled_score": value,
-            }
-        return record
+
+def record_of(encoder: Encoder, sample: Sample, *, score: bool) -> dict[str, Any]:
+    """A sample as the columns of `cots`; `score`: with those of its score, null where it has none."""
+    record: dict[str, Any] = {
+        "cot": encoder.decode(sample.cot_ids),
+        "cot_ids": sample.cot_ids,
+        "finish_reason": sample.finish_reason,
+        "num_tokens": sample.num_tokens,
+    }
+    record["status"] = status_of(sample.finish_reason, record["cot"])
+    if score:
+        record |= {"probs": None, "label_mass": None, "sampled_score": None}
+    if sample.score is not None:
+        sampled, label_ids = sample.score.sampled_id, encoder.score_tokens.label_ids
+        value = encoder.scale.values[label_ids.index(sampled)] if sampled in label_ids else None
+        record |= {"probs": sample.score.probs, "label_mass": sum(sample.score.probs), "sampled_score": value}
+    return record
 
 
 def request_seed(stage: str, key: CotKey, attempt: int = 0) -> int:

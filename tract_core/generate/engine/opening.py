@@ -17,15 +17,22 @@ def open_engine(
     seed_model: SeedModel,
     adapter: Adapter | None,
     work: str | Path,
+    served: str,
 ) -> Engine:
     """Start the engine that `settings.name` says on p_0 plus an adapter (None: p_0 itself).
 
-    Adapters are merged first, for vLLM into a draft below `work`: on a CPU an adapter served as such more
+    `http` starts nothing: servers have the judge already, under the name `served`. For the others adapters are merged
+    first, for vLLM into a draft below `work`: on a CPU an adapter served as such more
     than doubles the time of vLLM's prefill.
 
     Raises:
-        UserError: vLLM is asked for but not installed, or does not start, or the disk is full.
+        UserError: vLLM is asked for but not installed, or does not start, or the disk is full; a server does not
+            have the model.
     """
+    if settings.name == "http":
+        from tract_core.generate.engine.http import HttpEngine
+
+        return HttpEngine(decoding, model=served, batch_size=settings.batch_size)
     # Imported here: vLLM costs many seconds, and the transformers engine must work without it.
     if settings.name == "transformers":
         from tract_core.generate.engine.hf import TransformersEngine

@@ -1,7 +1,6 @@
 """The vLLM engine: continuous batching, and each score read from the prefix cache right after its CoT."""
 
 import logging
-import math
 import os
 import time
 from collections import Counter, deque
@@ -23,16 +22,14 @@ from vllm.utils.cpu_resource_utils import get_memory_node_info
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from tract_core.base.errors import LibraryError
+from tract_core.generate.engine import asking
 from tract_core.generate.engine.base import (
     Decoding,
     Request,
     Sample,
     cache_bytes,
     failure,
-    finish,
     given,
-    score_seed,
-    with_score,
 )
 
 logger = logging.getLogger(__name__)
@@ -155,12 +152,13 @@ class VllmEngine:
                     continue
                 if output.request_id.startswith(_SCORE):
                     del open_requests[key]
-                    yield self._with_score(sampled.pop(key), output)
+                    yield self._scored(sampled.pop(key), output)
                     continue
-                sample = self._sample(open_requests[key], output)
+                ids, request = output.outputs[0].token_ids, open_requests[key]
+                sample = asking.drawn(self.decoding, request, ids, at_length=reason == "length")
                 if score:
                     sampled[key] = sample
-                    self._ask_score(open_requests[key], sample)
+                    self._ask_score(request, sample)
                 else:
                     del open_requests[key]
                     yield sample
@@ -173,7 +171,8 @@ class VllmEngine:
             return refusal
         try:
             if request.cot_ids is None:
-                self._add(request.key, request.prompt_ids, self._sampling(request))
+                parameters = SamplingParams(**asking.drawing(self.decoding, request))
+                self._add(request.key, request.prompt_ids, parameters)
             else:
                 sampled[request.key] = given(request)
                 self._ask_score(request, sampled[request.key])
@@ -187,51 +186,15 @@ class VllmEngine:
     def _ask_score(self, request: Request, sample: Sample) -> None:
         """Before all waiting CoTs (-1): their prompts would take the place of this one's in the cache."""
         context = self.decoding.encoder.scoring_context(request.prompt_ids, sample.cot_ids)
-        self._add(_SCORE + request.key, context, self._scoring(request), priority=-1)
+        parameters = SamplingParams(**asking.scoring(self.decoding, request), detokenize=False)
+        self._add(_SCORE + request.key, context, parameters, priority=-1)
 
     def _count(self, output: Any) -> None:
         kind = "score" if output.request_id.startswith(_SCORE) else "CoT"
         self.prompt_tokens[kind] += len(output.prompt_token_ids)
         self.cached_tokens[kind] += output.num_cached_tokens or 0
 
-    def _sampling(self, request: Request) -> SamplingParams:
-        return SamplingParams(
-            **self._settings(request.seed),
-            max_tokens=self.decoding.sampling.max_new_tokens,
-            stop=[] if self.decoding.stop_text is None else [self.decoding.stop_text],
-            stop_token_ids=self.decoding.encoder.stop_ids,
-            skip_special_tokens=True,
-        )
-
-    def _scoring(self, request: Request) -> SamplingParams:
-        # raw_logprobs (the default) are taken before temperature, penalty and top-p.
-        return SamplingParams(
-            **self._settings(score_seed(request.seed)),
-            max_tokens=1,
-            logprob_token_ids=list(self.decoding.label_ids),
-            detokenize=False,
-        )
-
-    def _settings(self, seed: int) -> dict[str, Any]:
-        sampling = self.decoding.sampling
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "repetition_penalty": sampling.repetition_penalty,
-            "seed": seed,
-            "ignore_eos": True,  # vLLM adds the ends of the folder's generation_config.json; ours are all in `stop_ids`
-        }
-
-    def _sample(self, request: Request, output: Any) -> Sample:
+    def _scored(self, sample: Sample, output: Any) -> Sample:
         completion = output.outputs[0]
-        stops = set(self.decoding.encoder.stop_ids)
-        ids = list(completion.token_ids)
-        while ids and ids[-1] in stops:
-            ids.pop()
-        return finish(self.decoding, request, ids, at_length=completion.finish_reason == "length")
-
-    def _with_score(self, sample: Sample, output: Any) -> Sample:
-        completion = output.outputs[0]
-        logprobs = completion.logprobs[0]
-        probs = [math.exp(logprobs[token].logprob) for token in self.decoding.label_ids]
-        return with_score(sample, probs, int(completion.token_ids[0]))
+        logprobs = {token: found.logprob for token, found in completion.logprobs[0].items()}
+        return asking.scored(self.decoding, sample, logprobs, int(completion.token_ids[0]))
