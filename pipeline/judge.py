@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from tract_core.base import config, process, tables
 from tract_core.base.errors import UserError
 from tract_core.data import raw
-from tract_core.judge import judging
+from tract_core.judge import verdicts as words
+from tract_core.judge.judging import Judge
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +39,16 @@ def main() -> str:
     if arguments.temperature is not None:
         sampling = sampling.model_copy(update={"temperature": arguments.temperature})
     records = raw.read_records(arguments.file.parent, arguments.file.name, split=None, revision=None)
-    verdicts = judging.Judge(arguments.adapter, sampling, params.engine, params.score).score(
+    verdicts = Judge(arguments.adapter, sampling, params.engine, params.score).score(
         [record.fields for record in records],
         num_samples=arguments.samples,
         seed=arguments.seed,
         skip_bad=arguments.skip_bad,
     )
     _write(out, verdicts)
-    if warning := judging.warning(verdicts):
+    if warning := words.warning(verdicts):
         logger.warning(warning)
-    return f"{judging.health(verdicts)} -> {out}"
+    return f"{words.health(verdicts)} -> {out}"
 
 
 def _arguments() -> argparse.Namespace:

@@ -61,7 +61,7 @@ def resolve(model: Model, work: str | Path = "work") -> SeedModel:
         return SeedModel(folder=folder, identity=tables.origin(folder)["identity"])
     if Path(model.source).is_dir():
         folder = Path(model.source)
-        _require_plain(folder)
+        require_plain(folder)
         return SeedModel(folder=folder, identity="sha256:" + _folder_hash(folder))
     if model.source.startswith((".", "/")) or model.source.count("/") != 1:
         raise UserError(f"model.source {model.source!r}: no such folder, and not a hub id of the form owner/name")
@@ -251,7 +251,7 @@ def _from_hub(model: Model) -> SeedModel:
             f"model.source {model.source!r} (revision {model.revision}): cannot be fetched from the hub "
             f"and is no local folder: {type(error).__name__}: {error}"
         ) from None
-    _require_plain(folder)
+    require_plain(folder)
     commit = folder.name  # the hub's cache names a snapshot by its commit
     if model.revision != commit:
         logger.warning("model.source %s: revision %s is commit %s; pin that one", model.source, model.revision, commit)
@@ -324,8 +324,12 @@ def _opening(folder: Path, what: str) -> Iterator[None]:
         ) from None
 
 
-def _require_plain(folder: Path) -> None:
-    """Only a whole model in safetensors, and nothing that points outside of its folder."""
+def require_plain(folder: Path) -> None:
+    """Only a whole model in safetensors, and nothing that points outside of its folder.
+
+    Raises:
+        UserError: pickled weights, an adapter, or files outside of the folder.
+    """
     if not list(folder.glob("*.safetensors")):
         raise UserError(f"{folder}: no *.safetensors weights; pickled weights are not loaded")
     if (folder / "adapter_config.json").exists():

@@ -11,7 +11,7 @@ from pipeline import preset
 from tests.conftest import SCALE, X
 from tract_core.base import config, tables
 from tract_core.base.errors import UserError
-from tract_core.judge import judging
+from tract_core.judge import verdicts
 from tract_core.judge.judging import Judge
 from tract_core.model import models
 from tract_core.score import scoring
@@ -150,53 +150,52 @@ def cot(status="ok", probs=PROBS, **changes):
     return {"id": "a", "cot": "Fine.", "status": status, "finish_reason": "x", "probs": probs, **changes}
 
 
-def verdict(judge, *cots, on_truncated="score_and_flag"):
-    judge._score = config.Score(on_truncated=on_truncated)
-    return judge._verdict(cots)
+def verdict(*cots, on_truncated="score_and_flag"):
+    return verdicts.verdict(cots, SCALE.values, config.Score(on_truncated=on_truncated))
 
 
-def test_a_verdict_is_ok_or_says_why_not(judge):
-    good = verdict(judge, cot(), cot())
+def test_a_verdict_is_ok_or_says_why_not():
+    good = verdict(cot(), cot())
     assert (good["status"], good["reason"]) == ("ok", None)
-    cut = verdict(judge, cot(), cot("truncated"))
+    cut = verdict(cot(), cot("truncated"))
     assert (cut["status"], cut["reason"]) == ("truncated", "a CoT is cut off at sampling.max_new_tokens")
-    failed = verdict(judge, cot("error", None, finish_reason="error: too long"))
+    failed = verdict(cot("error", None, finish_reason="error: too long"))
     assert (failed["status"], failed["reason"], failed["expected_score"]) == ("error", "error: too long", None)
-    assert verdict(judge, cot(), cot("error", None))["status"] == "ok"  # the score rests on the other one
+    assert verdict(cot(), cot("error", None))["status"] == "ok"  # the score rests on the other one
 
 
-def test_a_random_judge_is_not_ok_and_its_renormalised_score_is_on_the_scale(judge):
-    found = verdict(judge, cot(probs=[0.0005, 0.0002, 0.0005, 0.0003, 0.0005]))
+def test_a_random_judge_is_not_ok_and_its_renormalised_score_is_on_the_scale():
+    found = verdict(cot(probs=[0.0005, 0.0002, 0.0005, 0.0003, 0.0005]))
     assert found["expected_score"] == pytest.approx(0.0061)
     assert found["expected_score_renormalized"] == pytest.approx(3.05)
     assert found["status"] == "low_label_mass"
     assert found["reason"] == "the labels of the scale have together a probability of 0.002"
 
 
-def test_a_score_after_a_cut_cot_counts_as_score_on_truncated_says(judge):
+def test_a_score_after_a_cut_cot_counts_as_score_on_truncated_says():
     other = [0.0, 0.0, 0.0, 0.0, 1.0]
-    flagged = verdict(judge, cot(), cot("truncated", other))
+    flagged = verdict(cot(), cot("truncated", other))
     assert flagged["expected_score"] == pytest.approx((scoring.rail(PROBS, SCALE.values) + 5) / 2)
-    left_out = verdict(judge, cot(), cot("truncated", other), on_truncated="null")
+    left_out = verdict(cot(), cot("truncated", other), on_truncated="null")
     assert left_out["expected_score"] == pytest.approx(scoring.rail(PROBS, SCALE.values))
     assert (left_out["status"], left_out["num_ok"], left_out["num_samples"]) == ("ok", 1, 2)
-    alone = verdict(judge, cot("truncated", other), on_truncated="null")
+    alone = verdict(cot("truncated", other), on_truncated="null")
     assert (alone["status"], alone["expected_score"], alone["label_mass"]) == ("truncated", None, None)
 
 
-def test_the_health_of_verdicts_is_one_line_and_low_mass_a_warning_with_a_remedy(judge):
-    good = [verdict(judge, cot()) for _ in range(118)]
-    cut = [verdict(judge, cot("truncated")) for _ in range(2)]
-    assert judging.health([*good, *cut]) == "118 of 120 verdicts are ok; 2 cut CoTs; median label mass 0.999"
-    assert judging.warning([*good, *cut]) is None
-    low = verdict(judge, cot(probs=[0.001] * 5))
+def test_the_health_of_verdicts_is_one_line_and_low_mass_a_warning_with_a_remedy():
+    good = [verdict(cot()) for _ in range(118)]
+    cut = [verdict(cot("truncated")) for _ in range(2)]
+    assert verdicts.health([*good, *cut]) == "118 of 120 verdicts are ok; 2 cut CoTs; median label mass 0.999"
+    assert verdicts.warning([*good, *cut]) is None
+    low = verdict(cot(probs=[0.001] * 5))
     line = "1 of 2 verdicts are ok; 1 verdict with a low label mass; median label mass 0.502"
-    assert judging.health([good[0], low]) == line
+    assert verdicts.health([good[0], low]) == line
     assert re.search(
-        r"in 1 of 2 verdicts .* below 0\.95, the least 0\.005.*train\.epochs", judging.warning([good[0], low])
+        r"in 1 of 2 verdicts .* below 0\.95, the least 0\.005.*train\.epochs", verdicts.warning([good[0], low])
     )
-    failed = verdict(judge, cot("error", None), cot("empty", None))
-    assert judging.health([failed]) == "0 of 1 verdicts are ok; 1 empty CoT; 1 failed CoT"
+    failed = verdict(cot("error", None), cot("empty", None))
+    assert verdicts.health([failed]) == "0 of 1 verdicts are ok; 1 empty CoT; 1 failed CoT"
 
 
 def test_bad_and_long_rows_are_skipped_where_that_is_asked_for(judge):
@@ -208,24 +207,24 @@ def test_bad_and_long_rows_are_skipped_where_that_is_asked_for(judge):
         {**ROW, "id": "\ud800"},
         {**ROW, "id": 7, "response": 7},
     ]
-    verdicts = judge.score(rows, skip_bad=True)
-    assert [verdict["id"] for verdict in verdicts] == ["bad", "good", "long", "good", "\\ud800", "7"]
-    skipped = [verdict for verdict in verdicts if verdict["status"] == "skipped"]
-    assert [verdict["expected_score"] for verdict in skipped] == [None] * 5
+    found = judge.score(rows, skip_bad=True)
+    assert [one["id"] for one in found] == ["bad", "good", "long", "good", "\\ud800", "7"]
+    skipped = [one for one in found if one["status"] == "skipped"]
+    assert [one["expected_score"] for one in skipped] == [None] * 5
     reasons = [r"row 1, id 'bad': field 'criteria'", r"row 3: \d+ tokens .*model\.max_length", "row 4: repeats row 2"]
-    for found, expected in zip(skipped, [*reasons, "row 5.* field 'id'", "row 6.* field 'response'"], strict=True):
-        assert re.match(expected, found["reason"])
-        assert list(found) == list(verdicts[1])
-    assert verdicts[1]["probs"] == judge.score([rows[1]])[0]["probs"]
-    assert judging.health(verdicts).startswith("0 of 6 verdicts are ok; ")
-    assert "5 skipped rows" in judging.health(verdicts)
+    for one, expected in zip(skipped, [*reasons, "row 5.* field 'id'", "row 6.* field 'response'"], strict=True):
+        assert re.match(expected, one["reason"])
+        assert list(one) == list(found[1])
+    assert found[1]["probs"] == judge.score([rows[1]])[0]["probs"]
+    assert verdicts.health(found).startswith("0 of 6 verdicts are ok; ")
+    assert "5 skipped rows" in verdicts.health(found)
 
 
 def test_rows_that_are_all_skipped_need_no_model(judge, monkeypatch):
     monkeypatch.setattr(judge._generator, "_open", lambda: pytest.fail("the engine starts"))
     (found,) = judge.score([{**ROW, "criteria": ""}], skip_bad=True)
     assert found["status"] == "skipped"
-    assert judging.health([found]) == "0 of 1 verdicts are ok; 1 skipped row"
+    assert verdicts.health([found]) == "0 of 1 verdicts are ok; 1 skipped row"
 
 
 def run_command(monkeypatch, *arguments):
@@ -246,7 +245,7 @@ def run_command(monkeypatch, *arguments):
     ids=["input", "link to the input", "there", "link to nowhere", "in a file", "long name"],
 )
 def test_an_output_that_cannot_be_is_refused_before_the_model_loads(tmp_path, monkeypatch, out, message):
-    monkeypatch.setattr(judging, "Judge", lambda *_: pytest.fail("the model loads"))
+    monkeypatch.setattr(command, "Judge", lambda *_: pytest.fail("the model loads"))
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROW))
     (tmp_path / "there.jsonl").write_text("kept")
     (tmp_path / "link.jsonl").symlink_to("rows.jsonl")

@@ -1,0 +1,171 @@
+"""A judge's folder -> its settings, its encoder and its weights: an adapter of the pipeline, or an exported judge."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+from tract_core.base import tables
+from tract_core.base.config import Model, Prompt, Sampling, Scale, Score
+from tract_core.base.errors import UserError
+from tract_core.base.section import Section
+from tract_core.generate.served import served_name
+from tract_core.model import models
+from tract_core.model.models import SeedModel
+from tract_core.text.encoding import Encoder
+
+FILE = "judge.json"
+VERSION = 1
+
+
+class ScoreTokens(Section):
+    """How the score is read, for those who have none of this project's code."""
+
+    delimiter_ids: list[int]
+    """Tokens between CoT and score."""
+    label_ids: list[int]
+    """One token for each value of the scale; the score is the expectation under their probabilities."""
+    stop_ids: list[int]
+    """Tokens that end a CoT, as does the delimiter's text."""
+
+
+class Example(Section):
+    """One context and what this judge makes of it: whoever reads the judge otherwise can compare."""
+
+    input_ids: list[int]
+    probs: list[float]
+
+
+class Fidelity(Section):
+    """How far merging moves expected scores: mean and largest absolute difference over some contexts."""
+
+    contexts: int
+    mean: float
+    largest: float
+
+
+class Settings(Section):
+    """judge.json: all that somebody must know to read this judge's scores."""
+
+    version: int
+    name: str
+    """Stands for base and adapter; vLLM servers have the judge under it."""
+    title: str
+    row: str
+    base: str
+    """Identity of the seed model."""
+    merged: bool
+    """Whether the folder holds a whole model, or an adapter of `model.source`."""
+    model: Model
+    prompt: Prompt
+    scale: Scale
+    cot: bool
+    """Whether it writes a CoT before its score."""
+    sampling: Sampling
+    score: Score
+    tokens: ScoreTokens
+    fingerprint: str
+    """Of all that decides how an example becomes ids."""
+    example: Example
+    merged_against_adapter: Fidelity | None
+    """null: not merged."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Of an exported judge whose files are as they were written.
+
+        Raises:
+            UserError: altered, or of another version.
+        """
+        tables.verify_manifest(folder)
+        content = tables.read_json(folder / FILE)
+        if content["version"] != VERSION:
+            raise UserError(f"{folder / FILE}: is of version {content['version']}, but this is version {VERSION}")
+        try:
+            return cls.model_validate(dict(content))
+        except ValidationError as error:
+            raise _of_another_version(folder / FILE, error) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A judge that was verified; its weights are not loaded yet."""
+
+    name: str
+    model: Model
+    encoder: Encoder
+    seed_model: SeedModel
+    adapter: Path | None
+    """None: the folder holds the whole model."""
+    sampling: Sampling | None
+    """None: an adapter of the pipeline, whose sampling stands in params.yaml."""
+    score: Score | None
+
+
+def opened(folder: str | Path, work: str | Path) -> Opened:
+    """Verify a judge's folder and load its tokenizer.
+
+    Raises:
+        UserError: it is neither an adapter of this project nor an exported judge, was altered, or its base is not to
+            be had.
+    """
+    folder = Path(folder)
+    if not (folder / FILE).exists():
+        return _adapter(folder, work)
+    settings = Settings.read(folder)
+    if settings.merged:
+        seed_model = SeedModel(folder=folder, identity=f"judge:{tables.manifest_hash(folder)}")
+        models.require_plain(folder)
+    else:
+        seed_model = models.resolve(settings.model, work)
+    encoder = _encoder(seed_model, settings.prompt, settings.scale, cot=settings.cot)
+    if encoder.fingerprint() != settings.fingerprint:
+        raise UserError(
+            f"{folder}: its tokenizer gives other tokens than when it was exported; judge with the versions of "
+            "transformers and tokenizers that its README.md names"
+        )
+    return Opened(
+        name=settings.name,
+        model=settings.model,
+        encoder=encoder,
+        seed_model=seed_model,
+        adapter=None if settings.merged else folder,
+        sampling=settings.sampling,
+        score=settings.score,
+    )
+
+
+def _adapter(folder: Path, work: str | Path) -> Opened:
+    origin = tables.origin(folder)
+    if "objective" not in origin:
+        raise UserError(f"{folder}: not an adapter folder made by this project (its manifest names no objective)")
+    try:
+        model = Model.model_validate(origin["model"])
+        # Adapters of older versions name neither a date nor variables of the template.
+        prompt = Prompt.model_validate({"date": None, "template_arguments": {}, **origin["prompt"]})
+        scale = Scale.model_validate(origin["scale"])
+    except ValidationError as error:
+        raise _of_another_version(folder / "manifest.json", error) from None
+    seed_model = models.resolve(model, work)
+    return Opened(
+        name=served_name(seed_model.identity, tables.manifest_hash(folder)),
+        model=model,
+        encoder=_encoder(seed_model, prompt, scale, cot=origin.get("cot", True)),  # older adapters all write a CoT
+        seed_model=seed_model,
+        adapter=folder,
+        sampling=None,
+        score=None,
+    )
+
+
+def _encoder(seed_model: SeedModel, prompt: Prompt, scale: Scale, *, cot: bool) -> Encoder:
+    return Encoder.create(models.load_tokenizer(seed_model), prompt, scale, cot=cot)
+
+
+def _of_another_version(file: Path, error: ValidationError) -> UserError:
+    what: Any = error.errors()[0]["msg"]
+    return UserError(
+        f"{file}: its settings are not those of this version ({what}); judge with the version that trained it, or "
+        "train again"
+    )

@@ -1,0 +1,103 @@
+"""Verdicts: what is said of one row, and of many at once."""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tract_core.base.config import Score
+from tract_core.base.tables import Record
+from tract_core.generate.generation import IN_WORDS
+from tract_core.score import scoring
+
+LOW_MASS, SKIPPED = "low_label_mass", "skipped"
+"""Statuses of a verdict beside those of its CoTs (tables.STATUSES)."""
+_COUNTED = {
+    "truncated": ("cut CoT", "cut CoTs"),
+    "empty": ("empty CoT", "empty CoTs"),
+    "no_delimiter": ("CoT without the score sentence", "CoTs without the score sentence"),
+    "error": ("failed CoT", "failed CoTs"),
+    LOW_MASS: ("verdict with a low label mass", "verdicts with a low label mass"),
+    SKIPPED: ("skipped row", "skipped rows"),
+}
+
+
+def verdict(cots: Sequence[Record], values: Sequence[float], score: Score) -> dict[str, Any]:
+    """One row's verdict from its CoTs and their scores; the fields are those of `Judge.score`.
+
+    Args:
+        cots: at least one record of generation.record_of with its `id`.
+        values: Y.
+        score: which CoTs count.
+    """
+    counted = [cot for cot in cots if scoring.usable(cot, score) and scoring.probabilities(cot) is not None]
+    read = [cot["probs"] for cot in counted]
+    scores = [scoring.rail(probs, values) for probs in read]
+    probs: list[float] | None = np.mean(read, axis=0).tolist() if read else None
+    mass = sum(probs) if probs else None
+    status, reason = _status(counted or cots, mass)
+    return {
+        "id": cots[0]["id"],
+        "status": status,
+        "reason": reason,
+        "expected_score": scoring.average(scores),
+        "expected_score_renormalized": scoring.rail_renormalized(probs, values) if probs and mass else None,
+        "probs": probs,
+        "label_mass": mass,
+        "sd_scale": scoring.spread_over_scale(probs, values) if probs and mass else None,
+        "sd_cots": statistics.stdev(scores) if len(scores) > 1 else None,
+        "cot": cots[0]["cot"],
+        "cot_statuses": [cot["status"] for cot in cots],
+        "num_ok": sum(cot["status"] == "ok" for cot in cots),
+        "num_samples": len(cots),
+    }
+
+
+def _status(cots: Sequence[Record], mass: float | None) -> tuple[str, str | None]:
+    """Of a verdict that rests on these CoTs, and the reason where it is not ok."""
+    bad = next((cot for cot in cots if cot["status"] != "ok"), None)
+    if bad is not None:
+        status: str = bad["status"]
+        return status, bad["finish_reason"] if status == "error" else f"a CoT is {IN_WORDS[status]}"
+    if mass is None:
+        return "error", "the model gave no probabilities"
+    if mass < scoring.LOW_MASS:
+        return LOW_MASS, f"the labels of the scale have together a probability of {mass:.3f}"
+    return "ok", None
+
+
+def skipped(identity: object, reason: str) -> dict[str, Any]:
+    """The verdict of a row that was not judged; it has the fields of all others."""
+    nothing = ("expected_score", "expected_score_renormalized", "probs", "label_mass", "sd_scale", "sd_cots", "cot")
+    # Half a surrogate pair, which JSON can hold and no file can, may be what is wrong with the row.
+    name = str(identity).encode(errors="backslashreplace").decode() if isinstance(identity, str | int) else None
+    known = {"id": name, "status": SKIPPED, "reason": reason}
+    return {**known, **dict.fromkeys(nothing), "cot_statuses": [], "num_ok": 0, "num_samples": 0}
+
+
+def health(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """In one line how many verdicts are ok, what is wrong with the others, and the median label mass."""
+    statuses = Counter(verdict["status"] for verdict in verdicts)
+    cots = Counter(status for verdict in verdicts for status in verdict["cot_statuses"])
+    found = {**{name: statuses[name] for name in (LOW_MASS, SKIPPED)}, **cots}
+    parts = [f"{statuses['ok']} of {len(verdicts)} verdicts are ok"]
+    parts += [f"{n} {words[n > 1]}" for name, words in _COUNTED.items() if (n := found.get(name, 0))]
+    masses = [verdict["label_mass"] for verdict in verdicts if verdict["label_mass"] is not None]
+    parts += [f"median label mass {statistics.median(masses):.3f}"] if masses else []
+    return "; ".join(parts)
+
+
+def warning(verdicts: Sequence[Mapping[str, Any]]) -> str | None:
+    """What to do where labels have little probability; None where none has."""
+    masses = [verdict["label_mass"] for verdict in verdicts if verdict["label_mass"] is not None]
+    low = [mass for mass in masses if mass < scoring.LOW_MASS]
+    if not low:
+        return None
+    return (
+        f"warning: in {len(low)} of {len(masses)} verdicts the labels of the scale have together a probability below "
+        f"{scoring.LOW_MASS}, the least {min(low):.3f}. The rest pulls expected_score towards 0, also below the scale: "
+        "read expected_score_renormalized. Before you trust either, train the judge longer (train.epochs) and judge "
+        "rows like those that it was trained on, with the prompt of its training"
+    )
