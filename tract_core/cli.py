@@ -37,6 +37,7 @@ def _export(commands: "argparse._SubParsersAction[process.Parser]") -> None:
     parser.add_argument("out", type=Path, help="the new folder")
     parser.add_argument("--merged", action="store_true", help="the whole model, which transformers and vLLM open")
     parser.add_argument("--base", help="hub id of the base's weights, where model.source is none")
+    parser.add_argument("--licence", help="for the model card, as in apache-2.0")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to the hub, as a private repository")
     parser.add_argument("--public", action="store_true", help="with --push: a public one")
     parser.set_defaults(run=_run_export)
@@ -48,7 +49,8 @@ def _run_export(given: argparse.Namespace) -> str:
 
     if given.public and not given.push:
         raise UserError("--public says how --push uploads; give --push OWNER/NAME too")
-    line = export.export(given.adapter, given.out, config.load(), merged=given.merged, base=given.base)
+    settings = {"merged": given.merged, "base": given.base, "licence": given.licence}
+    line = export.export(given.adapter, given.out, config.load(), **settings)
     return f"{line}; {export.push(given.out, given.push, public=given.public)}" if given.push else line
 
 

@@ -41,15 +41,22 @@ of `tokens.label_ids`. `example` holds one such context and its probabilities: w
 | merged against adapter | {fidelity} |
 | versions | {versions} |
 
+## What it is for
+
+To rate responses of the kind that it was trained on, many at a time: to compare systems, to find the worst replies
+first, as a reward in training. Each score comes with a distribution; a wide one, or a label mass below .95, asks for a
+person.
+
 ## Limits
 
 - It was trained and measured on the rows named above. On other questions, rubrics, languages or lengths its scores may
   be worth less, or nothing: compare it with people on some rows of yours before you rely on it.
 - It judges text that somebody else wrote, and such text can try to talk it into a score.
 - Do not let it decide alone about people.
-- Licence: that of the base model, and what the training data allow. This card cannot know them; put them in before you
-  publish the judge.
+- Licence: {licence}
 """
+_NO_LICENCE = """that of the base model, and what the training data allow. This card cannot know them; put them in
+  before you publish the judge."""
 _MERGED = """
     from vllm import LLM                                  # or: vllm serve FOLDER --served-model-name {name} \\
                                                           #       --hf-overrides '{{"head_dtype": "float32"}}'
@@ -60,13 +67,17 @@ _ADAPTER = """
 """
 
 
-def text(settings: Settings, adapter: Path, origin: Mapping[str, Any]) -> str:
+def text(
+    settings: Settings, adapter: Path, origin: Mapping[str, Any], *, level: float, licence: str | None = None
+) -> str:
     """README.md: the card's data as YAML, then its text.
 
     Args:
         settings: judge.json.
         adapter: artifacts/adapters/ROW/seed_N; metrics of its row are shown where `dvc repro` made them.
         origin: what the adapter's manifest says.
+        level: probability inside of those metrics' intervals.
+        licence: as in apache-2.0; None: the card says that somebody must put it in.
     """
     cells = _cells(adapter)
     fidelity = settings.merged_against_adapter
@@ -78,7 +89,7 @@ def text(settings: Settings, adapter: Path, origin: Mapping[str, Any]) -> str:
         kind="the whole model" if settings.merged else f"a LoRA adapter of `{settings.model.source}`",
         delimiter=settings.prompt.delimiter.strip(),
         ways=(_MERGED if settings.merged else _ADAPTER).format(name=settings.name),
-        metrics="\n".join(_metrics(cells)),
+        metrics="\n".join(_metrics(cells, level)),
         base=settings.base,
         name=settings.name,
         examples=data.get("examples", "unknown"),
@@ -89,12 +100,13 @@ def text(settings: Settings, adapter: Path, origin: Mapping[str, Any]) -> str:
         if fidelity is None
         else f"expected scores differ by {fidelity.mean:.2g} on average, at most {fidelity.largest:.2g}, "
         f"over {fidelity.contexts} contexts",
+        licence=f"`{licence}`." if licence else _NO_LICENCE,
         versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch", "peft")),
     )
-    return f"---\n{_data(settings, cells).to_yaml()}\n---\n\n{body}"
+    return f"---\n{_data(settings, cells, licence).to_yaml()}\n---\n\n{body}"
 
 
-def _data(settings: Settings, cells: list[Record]) -> ModelCardData:
+def _data(settings: Settings, cells: list[Record], licence: str | None) -> ModelCardData:
     hub = settings.base.startswith("hub:")
     results = [
         EvalResult(
@@ -108,6 +120,7 @@ def _data(settings: Settings, cells: list[Record]) -> ModelCardData:
         if cell["value"] is not None
     ]
     return ModelCardData(
+        license=licence,
         library_name="transformers" if settings.merged else "peft",
         base_model=settings.model.source if hub else None,
         base_model_relation=("merge" if settings.merged else "adapter") if hub else None,
@@ -132,13 +145,13 @@ def _cells(adapter: Path) -> list[Record]:
     ]
 
 
-def _metrics(cells: list[Record]) -> Iterator[str]:
+def _metrics(cells: list[Record], level: float) -> Iterator[str]:
     if not cells:
         yield "Not measured: no benchmark of this row was judged before the export."
         return
     yield "By the expected score; intervals over tasks, for these trainings (all seeds of the row)."
     yield ""
-    yield "| benchmark | measure | value | 95 % interval | rows |"
+    yield f"| benchmark | measure | value | {100 * level:g} % interval | rows |"
     yield "|---|---|---|---|---|"
     for cell in cells:
         value = "undefined" if cell["value"] is None else f"{cell['value']:.3f}"

@@ -25,8 +25,8 @@ from tract_core.text.prompts import JudgeInput
 
 logger = logging.getLogger(__name__)
 
-_CONTEXTS = 32
-"""Contexts on which merged weights and adapter are compared: some seconds on a CPU, half a minute for 7B on a GPU."""
+_CONTEXTS = 16
+"""Contexts on which merged weights and adapter are compared, two forward passes each."""
 _PROBE = JudgeInput(
     instruction="Name a prime number.",
     response="Seven.",
@@ -43,6 +43,7 @@ def export(
     *,
     merged: bool,
     base: str | None = None,
+    licence: str | None = None,
     work: str | Path = "work",
 ) -> str:
     """Write the folder of one judge; in one line what was written, and how far merging moved its scores.
@@ -53,6 +54,7 @@ def export(
         params: sampling, score and name of this judge.
         merged: the whole model; else the adapter, which needs a base that others can have.
         base: in place of `model.source` in what PEFT reads: a hub id, or a folder on the machine that opens it.
+        licence: for the model card, as in apache-2.0.
         work: where converted models lie.
 
     Raises:
@@ -72,8 +74,11 @@ def export(
         example, fidelity = _compared(judge, draft if merged else None, contexts)
         settings = _settings(judge, adapter, params, example, fidelity)
         tables.write_json(draft / FILE, settings.resolved())
-        tables.write_text(draft / "README.md", card.text(settings, adapter, tables.origin(adapter)))
+        text = card.text(settings, adapter, tables.origin(adapter), level=params.statistics.level, licence=licence)
+        tables.write_text(draft / "README.md", text)
         tables.write_manifest(draft, {"origin": _origin(settings, adapter, merged=merged)})
+        for file in draft.iterdir():
+            file.chmod(0o644)  # safetensors writes files that their owner alone can read
     moved = "" if fidelity is None else f"; merging moves expected scores by {fidelity.largest:.2g} at most"
     return f"{settings.name}, {'merged' if merged else 'an adapter of ' + str(base)}{moved} -> {out}"
 
@@ -208,6 +213,6 @@ def _peft(judge: Opened) -> Iterator[Any]:
 def _probs(model: Any, encoder: Encoder, ids: Sequence[int]) -> list[float]:
     """The labels' probabilities under the softmax over the whole vocabulary, its logits in float32."""
     with models.float32_head(model.get_base_model() if hasattr(model, "get_base_model") else model):
-        logits_V = model(torch.tensor([ids])).logits[0, -1].double()
+        logits_V = model(torch.tensor([ids]), logits_to_keep=1).logits[0, -1].double()
     probs: list[float] = logits_V.softmax(-1)[list(encoder.score_tokens.label_ids)].tolist()
     return probs

@@ -1,5 +1,7 @@
 """A judge's folder -> its settings, its encoder and its weights: an adapter of the pipeline, or an exported judge."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -130,10 +132,23 @@ def opened(folder: str | Path, work: str | Path) -> Opened:
         model=settings.model,
         encoder=encoder,
         seed_model=seed_model,
-        adapter=None if settings.merged else folder,
+        adapter=None if settings.merged else _as_trained(folder, Path(work)),
         sampling=settings.sampling,
         score=settings.score,
     )
+
+
+def _as_trained(folder: Path, work: Path) -> Path:
+    """The adapter of an exported judge as training wrote it: what is loaded names no base, so that none is opened."""
+    target = work / "adapters" / tables.manifest_hash(folder)[:12]
+    with tables.atomic_folder(target) as draft:
+        shutil.copy(folder / "adapter_model.safetensors", draft)
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        tables.write_text(
+            draft / "adapter_config.json", tables.to_json({**config, "base_model_name_or_path": None, "revision": None})
+        )
+        tables.write_manifest(draft, {"adapter": True, "origin": dict(tables.origin(folder))})
+    return target
 
 
 def _adapter(folder: Path, work: str | Path) -> Opened:
