@@ -4,6 +4,7 @@ Nothing heavy is imported before a command is chosen, so that `tract --help` ans
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from tract_core.base import process
@@ -19,13 +20,19 @@ _ABOUT = """A trained judge in use.
 
 def main() -> None:
     """Entry point of the package."""
-    process.run(_command)
+    process.run(_command, _cache() / "logs")
+
+
+def _cache() -> Path:
+    """Where finished CoTs and logs lie: the command is used in any folder, and leaves nothing there."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tract"
 
 
 def _command() -> str:
     parser = process.Parser(prog="tract", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _export(commands)
+    _serve(commands)
     given = parser.parse_args()
     line: str = given.run(given)
     return line
@@ -52,6 +59,41 @@ def _run_export(given: argparse.Namespace) -> str:
     settings = {"merged": given.merged, "base": given.base, "licence": given.licence}
     line = export.export(given.adapter, given.out, config.load(), **settings)
     return f"{line}; {export.push(given.out, given.push, public=given.public)}" if given.push else line
+
+
+def _serve(commands: "argparse._SubParsersAction[process.Parser]") -> None:
+    parser = commands.add_parser("serve", help="the judge as an HTTP server")
+    parser.add_argument("folder", type=Path, help="what `tract export` wrote")
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")
+    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
+    parser.add_argument("--engine", choices=["vllm", "transformers"], help="default: vllm where it is installed")
+    parser.add_argument("--batch-size", type=int, default=32, help="sequences decoded together; default: %(default)s")
+    parser.add_argument("--key-variable", help="name of the environment variable that holds the API key")
+    parser.add_argument("--max-rows", type=int, default=1000, help="of one request; default: %(default)s")
+    parser.add_argument("--max-waiting", type=int, default=4000, help="CoTs of all requests; default: %(default)s")
+    parser.set_defaults(run=_run_serve)
+
+
+def _run_serve(given: argparse.Namespace) -> str:
+    key = None if given.key_variable is None else os.environ.get(given.key_variable)
+    if given.key_variable is not None and not key:
+        raise UserError(f"--key-variable {given.key_variable}: no such environment variable, or it is empty")
+    if min(given.batch_size, given.max_rows, given.max_waiting) < 1:
+        raise UserError("--batch-size, --max-rows and --max-waiting must be at least 1")
+    from tract_core.judge.judging import Judge, default_engine
+    from tract_core.serve.run import serve
+
+    serve(
+        Judge(given.folder, work=_cache()),
+        engine=given.engine or default_engine().name,
+        batch_size=given.batch_size,
+        host=given.host,
+        port=given.port,
+        key=key,
+        limits={"rows": given.max_rows, "waiting": given.max_waiting},
+        work=_cache(),
+    )
+    return "the server has ended"
 
 
 if __name__ == "__main__":

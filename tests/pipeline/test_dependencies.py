@@ -24,6 +24,7 @@ ROOMS = {
     "report": ["base", "score"],
     "plan": ["base", "text", "model", "data", "train", "generate", "studies"],
     "judge": ["base", "text", "model", "data", "generate", "score"],
+    "serve": ["base", "text", "model", "data", "generate", "score", "judge"],
 }
 """Each folder of tract_core, and the rooms that it may import."""
 _LOCKS, _VERDICTS = "tract_core/base/locks.py", "tract_core/text/verdicts.py"

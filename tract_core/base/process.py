@@ -46,16 +46,16 @@ def _stop_at_signals() -> None:
         signal.signal(number, stop)
 
 
-def run(main: Callable[[], str]) -> None:
+def run(main: Callable[[], str], logs: Path = LOGS) -> None:
     """Run a script's main, print its one line of result; exit 2 for a UserError, 128 + n after signal n.
 
-    Everything but our own words goes to work/logs/STAGE.log.
+    Everything but our own words goes to STAGE.log in the folder `logs`.
     """
     # Nothing but hub ids needs the network, and a hub call that hangs would hold up a finished stage.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     name, rank = os.environ.get("DVC_STAGE") or Path(sys.argv[0]).stem, _rank()
-    _start_logging(LOGS / f"{name.replace('/', '_')}{f'.rank_{rank}' if rank else ''}.log")
+    _start_logging(logs / f"{name.replace('/', '_')}{f'.rank_{rank}' if rank else ''}.log")
     starting.end_with_dvc()
     _stop_at_signals()
     try:

@@ -121,6 +121,10 @@ class Encoder:
         """[chat prefix][user turn, suffix]: what the model continues with a CoT."""
         return self._turn(prompts.render(x, self.style))
 
+    def turn_ids(self, text: str) -> list[int]:
+        """The same for a prompt that is rendered already."""
+        return self._turn(text)
+
     def cot_ids(self, cot: str) -> list[int]:
         """A CoT's ids as they follow the prompt; without a chat template a space separates the two."""
         return self._answer(cot, alone=self._answers_alone)
