@@ -9,9 +9,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -65,6 +65,8 @@ class VllmProcess:
         self.ready, self.restarts = False, 0
         self._folder, self._name, self._dtype = folder, name, dtype
         self._max_length, self._batch_size = max_length, batch_size
+        self._doubted = asyncio.Event()
+        """Set where a request was not answered: the engine is looked at before it gets another one."""
         self._slots = asyncio.Semaphore(2 * batch_size)
         """Those that wait are here and not in vLLM's queue, so that they are gone when nobody wants them any more."""
 
@@ -81,9 +83,11 @@ class VllmProcess:
                     *self._command(port), env=_environment(), preexec_fn=_end_with_parent, start_new_session=True
                 )
                 try:
-                    if await _until_ready(child, url, client):
+                    while await _until_ready(child, url, client):
                         self.ready, pause = True, _PAUSE
-                        await child.wait()
+                        self._doubted.clear()
+                        await _first_of(child.wait(), self._doubted.wait())
+                        self.ready = False
                 finally:
                     self.ready = False
                     _end(child)
@@ -100,6 +104,8 @@ class VllmProcess:
             async with self._slots:
                 return await self._completions.answer(decoding, request, score=True)
         except UnansweredError as error:
+            self.ready = False
+            self._doubted.set()
             raise UnavailableError(f"the engine ended while it was answering ({error})") from None
 
     def _command(self, port: int) -> list[str]:
@@ -164,13 +170,23 @@ class Local:
 
 
 async def _until_ready(child: asyncio.subprocess.Process, url: str, client: httpx.AsyncClient) -> bool:
-    """Whether it is up; not, if it ended before."""
+    """Whether it is up; not, if it ended before, or says that its engine did."""
     while child.returncode is None:
         with contextlib.suppress(httpx.HTTPError):
-            if (await client.get(f"{url}/health")).status_code == httpx.codes.OK:
-                return True
+            status = (await client.get(f"{url}/health")).status_code
+            if status == httpx.codes.OK or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+                return status == httpx.codes.OK
         await asyncio.sleep(0.5)
     return False
+
+
+async def _first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.ensure_future(one) for one in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _free_port() -> int:
