@@ -1,5 +1,6 @@
 """Seed models, tokenizers and adapters: resolve, load, save with a manifest, verify, merge."""
 
+import functools
 import importlib.metadata
 import json
 import logging
@@ -7,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +263,7 @@ def _snapshot(model: Model) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
-    fetch = partial(snapshot_download, model.source, revision=model.revision, allow_patterns=patterns)
+    fetch = functools.partial(snapshot_download, model.source, revision=model.revision, allow_patterns=patterns)
     try:
         return Path(fetch())
     except OSError:
@@ -297,10 +297,11 @@ def _converted_gguf(package: str, work: Path) -> Path:
 
 
 def _convert_gguf(file: Path, identity: str, target: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
-    )
+    with _read_once():
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        )
     # The loader dequantises but keeps its quantizer, which would refuse to save ordinary weights.
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -310,6 +311,24 @@ def _convert_gguf(file: Path, identity: str, target: Path) -> None:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         tables.write_manifest(draft, {"origin": {"identity": identity}})
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """Inside, transformers parses a GGUF file once, not for tokenizer, config and weights anew: half of its time.
+
+    It also makes the table of tensors' names for each module again.
+    """
+    import gguf
+
+    slow = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    try:
+        for name, function in slow.items():
+            setattr(gguf, name, functools.cache(function))
+        yield
+    finally:
+        for name, function in slow.items():
+            setattr(gguf, name, function)
 
 
 @contextmanager

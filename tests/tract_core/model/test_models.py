@@ -292,3 +292,16 @@ def test_two_processes_that_need_one_converted_model_convert_it_once(tmp_path, m
         first, second = pool.map(lambda _: models._converted_gguf("small", tmp_path / "work"), range(2))
     assert [first] == [second] == converted
     tables.verify_manifest(first)
+
+
+def test_a_gguf_file_is_parsed_once_in_a_conversion(monkeypatch):
+    import gguf
+
+    parsed = []
+    monkeypatch.setattr(gguf, "GGUFReader", parsed.append)
+    before = gguf.GGUFReader
+    with models._read_once():
+        for _ in range(3):
+            gguf.GGUFReader("model.gguf")
+    assert parsed == ["model.gguf"]
+    assert gguf.GGUFReader == before
