@@ -1,8 +1,8 @@
-"""Row B.5: a judge that somebody else trained, by one of two protocols, on all benchmarks.
+"""Row B.5: a judge that somebody else trained, by one of its protocols, on all benchmarks.
 
 Run:    dvc repro infer_external
         dvc repro curve_external  Figure 3: more CoTs (--curve), the first ones those that `infer_external` drew
-Reads:  artifacts/examples/benchmarks, the judge named under `external`
+Reads:  artifacts/examples/benchmarks, the judge named under `external`, a model or an endpoint
 Writes: artifacts/results/predictions/b5_PROTOCOL/untrained (--curve: artifacts/results/curve/b5_PROTOCOL/untrained)
 """
 

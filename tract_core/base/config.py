@@ -186,18 +186,6 @@ class Robustness(Section):
     """A seeded choice; null: all."""
 
 
-class External(Section):
-    """Row B.5: a judge that somebody else trained."""
-
-    model: Model
-    system: str | None
-    """Its own system text; before the user's text where its chat template has no place for one. null: none of ours."""
-    delimiter: str = Field(min_length=1)
-    """What stands between its feedback and its score."""
-    max_retries: int = Field(ge=0)
-    """How often a reply without a readable score is sampled again (free decoding)."""
-
-
 class Endpoint(Section):
     """An OpenAI-compatible server."""
 
@@ -205,9 +193,32 @@ class Endpoint(Section):
     """Without user, password or query: the report and DVC's lock show it."""
     model: str
     key_variable: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """Name of the environment variable that holds the API key."""
+    """Name of the environment variable that holds the API key; the key itself is no setting."""
     temperature: float | None = Field(ge=0)
-    """null: the server's default."""
+    """null: the server's default (some models accept no other)."""
+
+    @property
+    def name(self) -> str:
+        """Model and temperature: what determines a reply besides the server and the prompt."""
+        return self.model if self.temperature is None else f"{self.model}, temperature {self.temperature:g}"
+
+
+class External(Section):
+    """Row B.5: a judge that somebody else trained; either an endpoint or a local model."""
+
+    endpoint: Endpoint | None
+    model: Model | None
+    system: str | None
+    """Its own system text; before the user's text where its chat template has no place for one. null: none of ours."""
+    delimiter: str = Field(min_length=1)
+    """What stands between its feedback and its score."""
+    max_retries: int = Field(ge=0)
+    """How often a reply without a readable score is asked for again (free decoding)."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        _require_one_of_two(self.endpoint, self.model)
+        return self
 
 
 class MetaJudge(Section):
@@ -222,8 +233,7 @@ class MetaJudge(Section):
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
-        if (self.endpoint is None) == (self.model is None):
-            raise ValueError("give either `endpoint` or `model`, and null for the other")
+        _require_one_of_two(self.endpoint, self.model)
         return self
 
 
@@ -236,6 +246,11 @@ class Statistics(Section):
 
 class Sampling(Section):
     """How CoTs are sampled."""
+def _require_one_of_two(endpoint: Endpoint | None, model: Model | None) -> None:
+    if (endpoint is None) == (model is None):
+        raise ValueError("give either `endpoint` or `model`, and null for the other")
+
+
 
     temperature: float = Field(gt=0)
     top_p: float = Field(gt=0, le=1)
@@ -345,7 +360,15 @@ class Params(Section):
         if problems := self.matrix.problems(self.rows):
             raise ValueError("; ".join(problems))
         if self.matrix.external and self.external is None:
-            raise ValueError("matrix.external lists protocols, but `external` names no judge")
+            raise ValueError(
+                "matrix.external lists protocols, but `external` names no judge: give `external.endpoint` or "
+                "`external.model` (docs/rows.md)"
+            )
+        if self.external is not None:
+            absent, needed = ("model", "forced") if self.external.model is None else ("endpoint", "expected")
+            if needed in self.matrix.external:
+                other = "free or expected" if needed == "forced" else "free or forced"
+                raise ValueError(f"matrix.external: {needed} needs `external.{absent}`; use {other} with the other one")
         if self.matrix.meta_judge and self.meta_judge is None:
             raise ValueError("matrix.meta_judge is listed, but `meta_judge` names no model")
         return self

@@ -5,7 +5,7 @@ dvc.yaml, and there is one family for each shape of dependencies, so that a chan
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,6 +15,8 @@ from tract_core.base.section import Name, Section
 Family = Literal["stage1", "sequential", "stage2", "on_a1", "on_b2"]
 FAMILIES: tuple[Family, ...] = ("stage1", "sequential", "stage2", "on_a1", "on_b2")
 """The stages train_FAMILY of dvc.yaml."""
+Protocol = Literal["free", "forced", "expected"]
+"""How an external judge is asked (docs/rows.md)."""
 UNTRAINED, COOL, EXTERNAL = "b3", "cool_", "b5_"
 """The seed model itself; a trained row that judges once more with cooler CoTs; a judge that somebody else trained."""
 
@@ -102,7 +104,7 @@ class Matrix(Section):
     """Table 3: rows whose error on the training examples is measured."""
     curve: list[Name]
     """Figure 3: trained rows that get `curve.num_samples` CoTs."""
-    curve_external: list[Literal["free", "forced"]]
+    curve_external: list[Protocol]
     """Figure 3: protocols of the external judge that get them too."""
     perplexity: list[Literal["perplexity"]]
     meta_judge: list[Literal["meta_judge"]]
@@ -120,8 +122,8 @@ class Matrix(Section):
     cool: list[Name]
     """Trained rows that judge once more, with CoTs at `cool.temperature`: rows cool_ROW."""
     untrained: list[Literal["b3"]]
-    external: list[Literal["free", "forced"]]
-    """Protocols of the external judge: rows b5_free, b5_forced."""
+    external: list[Protocol]
+    """Protocols of the external judge: rows b5_free, b5_forced, b5_expected."""
 
     def problems(self, rows: Mapping[str, Row]) -> list[str]:
         """What does not fit together, each as a message with the remedy."""
@@ -235,7 +237,7 @@ def _with_sources(rows: Mapping[str, Row], names: Iterable[str]) -> set[str]:
 
 
 def _problems_of_names(rows: Mapping[str, Row], names: Iterable[str]) -> list[str]:
-    others = [UNTRAINED, *(f"{EXTERNAL}{protocol}" for protocol in ("free", "forced"))]
+    others = [UNTRAINED, *(f"{EXTERNAL}{protocol}" for protocol in get_args(Protocol))]
     cool = [f"{COOL}{name}" for name, row in rows.items() if row.writes_cot]
     taken = [name for name in rows if name in others or name.startswith((COOL, EXTERNAL))]
     found = [f"rows.{name}: the name of a row that no stage trains; choose another one" for name in taken]

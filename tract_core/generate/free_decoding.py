@@ -6,7 +6,7 @@ a score that the feedback mentions ("(Score 3)") would be read as the verdict. H
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tract_core.text.verdicts import last_verdict
 
@@ -23,6 +23,8 @@ class Parsed:
     """A label of the scale, or None."""
     reason: str | None
     """Why there is no label."""
+    at: int | None = field(default=None, compare=False)
+    """Where the label begins in the text."""
 
 
 def parse(text: str, scale_labels: Sequence[str]) -> Parsed:
@@ -45,4 +47,5 @@ def parse(text: str, scale_labels: Sequence[str]) -> Parsed:
         feedback=text[: verdict.mark.start()].strip(),
         label=verdict.label,
         reason=None if verdict.label is not None else reason,
+        at=verdict.at,
     )

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tract_core.base import tables, terminal
 from tract_core.base.config import Engine as EngineSettings
@@ -31,7 +31,7 @@ from tract_core.text.encoding import Encoder
 
 logger = logging.getLogger(__name__)
 
-_FAILED = "%d request(s) failed; their rows have status `error` and no score, and a rerun of the stage asks again:\n%s"
+FAILED = "%d request(s) failed; their rows have status `error` and no score, and a rerun of the stage asks again:\n%s"
 IN_WORDS = {
     "ok": "ok",
     "truncated": "cut off at sampling.max_new_tokens",
@@ -54,6 +54,19 @@ class CotKey:
     id: str
     k: int
     run_seed: int
+
+
+class Sampler(Protocol):
+    """What a free judge is asked through: a model that runs here (Generator), or one behind an endpoint."""
+
+    @property
+    def scale(self) -> ScoreScale:
+        """Y."""
+
+    def sample(
+        self, examples: Sequence[Record], keys: Sequence[CotKey], *, score: bool, attempt: int = 0
+    ) -> list[Record]:
+        """One record for each key, in the order of the keys: the columns of `cots`."""
 
 
 class Generator:
@@ -102,6 +115,10 @@ class Generator:
         self._engine: Engine | None = None
         self._batch_size = engine.batch_size
 
+    @property
+    def scale(self) -> ScoreScale:
+        return self.encoder.scale
+
     def sample(
         self,
         examples: Sequence[Record],
@@ -142,7 +159,7 @@ class Generator:
         if problems and len(problems) == len(requests) and attempt == 0:
             raise UserError(f"all {len(problems)} requests failed:\n{list_some(problems, limit=5)}")
         if problems:
-            logger.warning(_FAILED, len(problems), list_some(problems))
+            logger.warning(FAILED, len(problems), list_some(problems))
         return [
             {
                 "source": key.source,
@@ -283,12 +300,12 @@ def read_given(
 
 
 def infer_freely(
-    generator: Generator, examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int, max_retries: int
+    sampler: Sampler, examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int, max_retries: int
 ) -> list[Record]:
     """K replies of a judge that decodes freely, each score read from its text: the predictions table.
 
     A reply without a readable score is sampled again, at most `max_retries` times, and then has no score. There
-    are no probabilities to read, since where the score stands is the judge's own choice.
+    are no probabilities to read where the sampler gives none, since where the score stands is the judge's own choice.
     """
     keys = [
         CotKey(source=example["source"], id=example["id"], k=k, run_seed=seed)
@@ -296,11 +313,11 @@ def infer_freely(
         for k in range(num_samples)
         for example in examples
     ]
-    replies = generator.sample(examples, keys, score=False)
-    scale = generator.encoder.scale
+    replies = sampler.sample(examples, keys, score=False)
+    scale = sampler.scale
     for attempt in range(1, max_retries + 1):
         unread = [n for n, reply in enumerate(replies) if free_decoding.parse(reply["cot"], scale.labels).label is None]
-        again = generator.sample(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
+        again = sampler.sample(examples, [keys[n] for n in unread], score=False, attempt=attempt) if unread else []
         for n, reply in zip(unread, again, strict=True):
             replies[n] = reply
     return with_gold([_read_freely(reply, scale) for reply in replies], examples)
@@ -311,7 +328,7 @@ def _read_freely(reply: Record, scale: ScoreScale) -> Record:
     value = None if parsed.label is None else scale.values[scale.labels.index(parsed.label)]
     status = reply["status"] if value is None else "ok"
     unread = {"probs": None, "label_mass": None}
-    return {**reply, **unread, "cot": parsed.feedback, "status": status, "sampled_score": value}
+    return {**unread, **reply, "cot": parsed.feedback, "status": status, "sampled_score": value}
 
 
 def ask_with(generator: Generator) -> Callable[[str], str]:

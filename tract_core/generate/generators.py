@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tract_core.base import places, tables
-from tract_core.base.config import External, Params, Prompt, Scale
+from tract_core.base.config import Engine, External, Params, Prompt, Sampling, Scale
 from tract_core.base.errors import UserError
 from tract_core.generate import generation
+from tract_core.generate.chat_judge import ChatJudge
 from tract_core.generate.generation import Generator
 from tract_core.model import models
 from tract_core.model.models import SeedModel
@@ -37,30 +38,46 @@ def generator(
 
 
 def external_judgements(params: Params, protocol: str, num_samples: int, out: Path) -> str:
-    """Row B.5: an external judge on all benchmarks, by free decoding or after a forced delimiter."""
-    external = params.external
+    """Row B.5: an external judge on all benchmarks, by free decoding or after a forced delimiter.
+
+    Protocol `expected` is free decoding with the probabilities that an endpoint gives of the score's token.
+    """
+    external, examples, seeds = params.external, places.benchmark_examples(), params.infer.seeds
     assert external is not None  # config demands it where a protocol is listed
-    judge = models.resolve(external.model)
-    source = Generator(
-        _external_encoder(external, judge, params.prompt, params.scale),
-        model=external.model,
-        sampling=params.sampling,
-        engine=params.engine,
-        seed_model=judge,
-        adapter=None,
-        stage="infer",
-        free=protocol == "free",
-    )
-    examples, seeds = places.benchmark_examples(), params.infer.seeds
-    if protocol == "free":
+    source: ChatJudge | Generator
+    if external.endpoint is not None:
+        at_once, expected = params.engine.batch_size, protocol == "expected"
+        source = ChatJudge(external, params.prompt, params.scale, expected=expected, at_once=at_once)
+    else:
+        free = protocol == "free"
+        source = _local_judge(external, params.prompt, params.scale, params.sampling, params.engine, free=free)
+    if isinstance(source, Generator) and protocol == "forced":
+        predictions = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
+    else:
         retries = external.max_retries
         predictions = generation.infer_freely(
             source, examples, seeds=seeds, num_samples=num_samples, max_retries=retries
         )
-    else:
-        predictions = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
     tables.write(out, "predictions", predictions, source.origin)
     return f"{generation.describe(predictions)} -> {out}"
+
+
+def _local_judge(
+    external: External, prompt: Prompt, scale: Scale, sampling: Sampling, engine: Engine, *, free: bool
+) -> Generator:
+    """The external judge as a model that runs here."""
+    assert external.model is not None
+    judge = models.resolve(external.model)
+    return Generator(
+        _external_encoder(external, judge, prompt, scale),
+        model=external.model,
+        sampling=sampling,
+        engine=engine,
+        seed_model=judge,
+        adapter=None,
+        stage="infer",
+        free=free,
+    )
 
 
 def _external_encoder(external: External, judge: SeedModel, prompt: Prompt, scale: Scale) -> Encoder:

@@ -18,6 +18,8 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     """
     name, _, item = address.partition("@")
     row = item.rpartition("-")[0] or item
+    if name.endswith("_external") and params.external is not None and params.external.endpoint is not None:
+        return None
     cot = row not in params.rows or params.rows[row].writes_cot
     if name.startswith("train_"):
         return Work(trained=num_train * params.train.epochs * _targets(params.rows[row], params), cot=cot)

@@ -185,10 +185,12 @@ def _told_apart(statistics: Mapping[str, Any]) -> str:
 
 def _external(numbers: Numbers, params: Mapping[str, Any]) -> list[str]:
     """Who judged in the lines B.5: any model can stand there."""
-    model = (params.get("external") or {}).get("model") or {}
+    external = params.get("external") or {}
+    endpoint, model = external.get("endpoint"), external.get("model") or {}
     if not any(row.startswith("b5_") for row in numbers.rows):
         return []
-    source = model.get("source", "not recorded")
+    at = f"{endpoint['model']} at {endpoint['base_url']}" if endpoint else None
+    source = at or model.get("source", "not recorded")
     return [f"The external judge of the lines B.5 is {source}; the paper's is Prometheus-2-7B."]
 
 

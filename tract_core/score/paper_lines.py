@@ -46,6 +46,7 @@ LINES = (
     _line("B.5 free decoding", "b5_free", "sampled", "B.5", "external judge", "its own data", "its own"),
     _line("B.5 forced delimiter", "b5_forced", "sampled", "B.5", "external judge", "its own data", "its own"),
     _line("B.5 forced, argmax", "b5_forced", "mode", "B.5", "external judge", "its own data", "its own"),
+    _line("B.5 expected score", "b5_expected", "rail", None, "external judge", "its own data", "its own"),
     _line("6", "tract", "rail", "6", "CoT-RAFT", "own, of A.1", "seed model"),
     _line("A.1", "a1", "rail", "A.1", "CoT-RAFT", "annotator", "seed model"),
     _line("A.2", "self_ce_b2", "rail", "A.2", "CE", "own, of B.2", "seed model"),

@@ -14,8 +14,7 @@ def meta_judge_model(params: Params) -> tuple[Ask, str]:
     judge = params.meta_judge
     assert judge is not None  # config demands it where the stage is listed
     if judge.endpoint is not None:
-        endpoint = meta_judge.Endpoint(**judge.endpoint.resolved())
-        return meta_judge.open_endpoint(endpoint), endpoint.name
+        return meta_judge.open_endpoint(judge.endpoint), judge.endpoint.name
     assert judge.model is not None
     model = models.resolve(judge.model)
     # The question is the whole prompt, as a data set's own prompt would be.

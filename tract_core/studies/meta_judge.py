@@ -6,11 +6,10 @@ file with the places {instruction}, {response}, {reference}, {rubric} and {cot},
 `load_prompt`; ratings under another prompt are not comparable with the paper's.
 
 Replies are kept in a folder, one JSON file for each question, so that nothing is asked twice and a killed
-run goes on. An API key is read from the environment when the endpoint is opened; it is never stored or logged.
+run goes on.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ import numpy as np
 from scipy import stats
 
 from tract_core.base import tables, terminal
+from tract_core.base.config import Endpoint
 from tract_core.base.errors import UserError
+from tract_core.generate.endpoint import Client
 from tract_core.text.prompts import JudgeInput, PromptStyle, render_rubric
 from tract_core.text.verdicts import last_verdict
 
@@ -61,23 +62,6 @@ _PLACES = ("instruction", "response", "reference", "rubric", "cot")
 _MARK = re.compile(r"\brating\b[^\n:=]{0,30}[:=]|\[RESULT\]|\[\[", flags=re.IGNORECASE)
 _BARE = re.compile(r"""[\s*_"'.]*([1-5])[\s*_"'.]*""")
 _MAX_RETRIES = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """An OpenAI-compatible server."""
-
-    base_url: str
-    model: str
-    key_variable: str
-    """Name of the environment variable that holds the API key; the key itself is no setting."""
-    temperature: float | None = None
-    """None: the server's default (some models accept no other)."""
-
-    @property
-    def name(self) -> str:
-        """What determines a reply besides the prompt, for the kept replies."""
-        return self.model if self.temperature is None else f"{self.model}, temperature {self.temperature:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,41 +126,14 @@ def read_rating(reply: str) -> int | None:
 
 
 def open_endpoint(endpoint: Endpoint) -> Ask:
-    """Connect to an endpoint; refused connections, rate limits and server errors are tried again by its client.
+    """Connect to an endpoint.
 
     Raises:
-        UserError: the environment variable is not set or `openai` is not installed; from the function
+        UserError: the environment variable with the key is not set or `openai` is not installed; from the function
             returned: the endpoint cannot be reached or refuses.
     """
-    key = os.environ.get(endpoint.key_variable, "").strip()
-    if not key:
-        raise UserError(
-            f"the meta-judge needs an API key: set the environment variable {endpoint.key_variable} "
-            "(to any text where the server asks for none)"
-        )
-    try:
-        import openai
-    except ImportError:
-        raise UserError("the meta-judge needs the package openai: pip install openai") from None
-    client = openai.OpenAI(base_url=endpoint.base_url, api_key=key)
-    temperature = openai.omit if endpoint.temperature is None else endpoint.temperature
-
-    def ask(prompt: str) -> str:
-        try:
-            completion = client.chat.completions.create(
-                model=endpoint.model, messages=[{"role": "user", "content": prompt}], temperature=temperature
-            )
-            reply = completion.choices[0].message.content or ""
-        except (openai.OpenAIError, AttributeError, IndexError, TypeError) as error:
-            # Servers have echoed headers in errors; the traceback of the cause would show them too.
-            raise UserError(
-                f"the meta-judge's endpoint gave no chat completion for the model {endpoint.model!r}: "
-                f"{type(error).__name__}: {_without(key, str(error))[:300]}; "
-                "check base_url, model and key, then run again: replies so far are kept"
-            ) from None
-        return _without(key, reply)
-
-    return ask
+    client = Client(endpoint, "the meta-judge")
+    return lambda prompt: client.complete([{"role": "user", "content": prompt}]).text
 
 
 def rate(prompts: Sequence[str], ask: Ask, *, name: str, folder: str | Path, progress: bool = True) -> Ratings:
@@ -246,10 +203,6 @@ def _kept(file: Path) -> list[str]:
     except (json.JSONDecodeError, KeyError, TypeError):
         raise UserError(f"{file}: no kept reply of the meta-judge; remove the file and run again") from None
     return replies
-
-
-def _without(key: str, text: str) -> str:
-    return text.replace(key, "[API key]")
 
 
 def _summary(ratings: Sequence[int | None]) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Verdict(NamedTuple):
     """The first characters after the mark."""
     label: str | None
     """None where the number is no score of the scale."""
+    at: int | None
+    """Where the label begins in the text."""
 
 
 class Feedback(NamedTuple):
@@ -61,9 +63,9 @@ def last_verdict(text: str, mark: re.Pattern[str], labels: Sequence[str]) -> Ver
     for found in reversed(list(mark.finditer(text))):
         written = text[found.end() : found.end() + 20].strip()
         if match := score.match(text, found.end()):
-            return Verdict(mark=found, written=written, label=match["label"])
+            return Verdict(mark=found, written=written, label=match["label"], at=match.start("label"))
         if _NUMBER.match(text, found.end()):
-            return Verdict(mark=found, written=written, label=None)
+            return Verdict(mark=found, written=written, label=None, at=None)
     return None
 
 

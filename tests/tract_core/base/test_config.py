@@ -164,7 +164,8 @@ def broken_rows(raw):
 
 
 def broken_judges(raw):
-    raw["external"] = {"model": raw["model"], "system": None, "delimiter": "", "max_retries": -1}
+    judge = {"endpoint": None, "model": raw["model"]}
+    raw["external"] = {**judge, "system": None, "delimiter": "", "max_retries": -1}
     raw["meta_judge"] = {"endpoint": None, "model": None, "prompt_file": None, "max_rows": None}
     raw["statistics"] = {"level": 1.0}
 
@@ -204,25 +205,50 @@ def test_no_section_of_the_rows_has_a_default(tmp_path, section):
 ENDPOINT = {"base_url": "http://localhost/v1", "model": "m", "key_variable": "KEY", "temperature": None}
 
 
+@pytest.mark.parametrize("name", ["meta_judge", "external"])
 @pytest.mark.parametrize(
     ("endpoint", "local", "works"),
     [(True, False, True), (False, True, True), (True, True, False), (False, False, False)],
 )
-def test_meta_judge_is_an_endpoint_or_a_local_model_and_not_both(tmp_path, endpoint, local, works):
+def test_a_judge_of_others_is_an_endpoint_or_a_local_model_and_not_both(tmp_path, name, endpoint, local, works):
+    more = {
+        "meta_judge": {"prompt_file": None, "max_rows": 4},
+        "external": {"system": None, "delimiter": " [RESULT] ", "max_retries": 2},
+    }
+
     def change(raw):
-        raw["meta_judge"] = {
-            "endpoint": ENDPOINT if endpoint else None,
-            "model": raw["model"] if local else None,
-            "prompt_file": None,
-            "max_rows": 4,
-        }
-        raw["matrix"]["meta_judge"] = ["meta_judge"]
+        judge = {"endpoint": ENDPOINT if endpoint else None, "model": raw["model"] if local else None}
+        raw[name] = {**judge, **more[name]}
 
     file = write(tmp_path, change)
     if works:
-        assert (config.load(file).meta_judge.endpoint is not None) is endpoint
+        assert (getattr(config.load(file), name).endpoint is not None) is endpoint
     else:
-        with pytest.raises(UserError, match="meta_judge: give either `endpoint` or `model`"):
+        with pytest.raises(UserError, match=f"{name}: give either `endpoint` or `model`"):
+            config.load(file)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "protocol", "message"),
+    [
+        (True, "forced", "matrix.external: forced needs `external.model`; use free or expected"),
+        (False, "expected", "matrix.external: expected needs `external.endpoint`; use free or forced"),
+        (True, "expected", None),
+        (True, "free", None),
+        (False, "forced", None),
+    ],
+)
+def test_a_protocol_that_the_external_judge_cannot_answer_is_refused(tmp_path, endpoint, protocol, message):
+    def change(raw):
+        judge = {"endpoint": ENDPOINT if endpoint else None, "model": None if endpoint else raw["model"]}
+        raw["external"] = {**judge, "system": None, "delimiter": " [RESULT] ", "max_retries": 2}
+        raw["matrix"].update(external=[protocol], scored=["tract", "b3", f"b5_{protocol}"])
+
+    file = write(tmp_path, change)
+    if message is None:
+        assert config.load(file).matrix.external == [protocol]
+    else:
+        with pytest.raises(UserError, match=message):
             config.load(file)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline import preset
 from tests.tract_core.train.test_memory import MISTRAL, training_bytes
+from tract_core.base.config import Endpoint
 from tract_core.plan import workload
 from tract_core.plan.cost import DEVICES, Sizes, Work
 
@@ -46,6 +47,16 @@ def test_each_own_cot_is_drawn_and_each_prompt_read_once(num_samples):
 @pytest.mark.parametrize("stage", ["infer@tract-42", "gap@a1-42", "gap@tract-42", "perplexity@42", "curve@tract-42"])
 def test_what_looks_at_one_own_cot_an_example_costs_the_same(stage):
     assert of_stage(stage, 3) == of_stage(stage, 1)
+
+
+@pytest.mark.parametrize("stage", ["infer_external@free", "curve_external@free"])
+def test_an_external_judge_behind_an_endpoint_takes_no_time_of_this_machine(stage):
+    params = preset.load("tiny-paper")
+    assert workload.of_stage(stage, params, NUM_TRAIN, NUM_JUDGED) is not None
+    endpoint = Endpoint(base_url="http://host/v1", model="m", key_variable="KEY", temperature=None)
+    external = params.external.model_copy(update={"endpoint": endpoint, "model": None})
+    params = params.model_copy(update={"external": external})
+    assert workload.of_stage(stage, params, NUM_TRAIN, NUM_JUDGED) is None
 
 
 def projected(done, device, max_length, **train):

@@ -249,7 +249,7 @@ def test_the_papers_part_says_what_differs_from_line_6_and_which_lines_did_not_r
     told = "2 of 9 other lines differ from line 6 at a corrected p below 0.05: B.1; B.2."
     assert told in demo.by_id("differences").text
     cool = "6, cool CoTs; 6, RPS, cool CoTs; A.1, cool CoTs; B.2, cool CoTs"
-    absent = f"B.4; B.4, CE on the score; B.5 free decoding; sequential; mixed; 6, RPS; {cool}"
+    absent = f"B.4; B.4, CE on the score; B.5 free decoding; B.5 expected score; sequential; mixed; 6, RPS; {cool}"
     assert f"Lines that did not run: {absent}." in demo.by_id("tables").text
 
 
@@ -299,5 +299,8 @@ def test_the_page_names_the_external_judge_that_was_asked():
     params = {**made.params(), "external": {"model": {"source": "some/judge"}}}
     shown = parse(render(made.plain(made.statistics(), params=params))).text
     assert sentence in shown
+    endpoint = {"base_url": "https://host/v1", "model": "big"}
+    params = {**made.params(), "external": {"endpoint": endpoint, "model": None}}
+    assert "is big at https://host/v1; the" in parse(render(made.plain(made.statistics(), params=params))).text
     without = made.statistics(rows=["tract", "a1"])
     assert "The external judge" not in parse(render(made.plain(without, params=params))).text

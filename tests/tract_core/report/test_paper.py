@@ -116,6 +116,7 @@ def test_the_lines_are_those_of_the_pipeline():
         ("B.5 free decoding", "b5_free", "sampled"),
         ("B.5 forced delimiter", "b5_forced", "sampled"),
         ("B.5 forced, argmax", "b5_forced", "mode"),
+        ("B.5 expected score", "b5_expected", "rail"),
         ("6", "tract", "rail"),
         ("A.1", "a1", "rail"),
         ("A.2", "self_ce_b2", "rail"),

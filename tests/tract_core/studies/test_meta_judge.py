@@ -1,62 +1,20 @@
 import json
 import logging
 import math
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 
+from tests.chat_server import KEY, KEY_VARIABLE, Server
 from tests.conftest import STYLE, X
+from tract_core.base.config import Endpoint
 from tract_core.base.errors import UserError
 from tract_core.studies import meta_judge
-from tract_core.studies.meta_judge import Endpoint
-
-KEY = "sk-a-secret-that-must-not-be-written"
-
-
-class Server:
-    """A chat completion server on 127.0.0.1 that gives its replies in turn, the last one again and again."""
-
-    def __init__(self):
-        self.replies, self.status, self.seen = ["Rating: 4"], 200, []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.seen.append({"path": self.path, "key": self.headers["Authorization"], **body})
-                reply = outer.replies.pop(0) if len(outer.replies) > 1 else outer.replies[0]
-                payload = reply if isinstance(reply, bytes) else json.dumps(completion(reply)).encode()
-                self.send_response(outer.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-
-            def log_message(self, *args):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
-        self.thread.start()
-
-    def close(self):
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
-
-
-def completion(content):
-    message = {"role": "assistant", "content": content}
-    choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
 
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("META_JUDGE_KEY", KEY)
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = Server()
     yield server
@@ -64,7 +22,8 @@ def server(monkeypatch):
 
 
 def endpoint_of(server, **changes):
-    return Endpoint(**{"base_url": server.url, "model": "big-judge", "key_variable": "META_JUDGE_KEY", **changes})
+    settings = {"base_url": server.url, "model": "big-judge", "key_variable": KEY_VARIABLE, "temperature": None}
+    return Endpoint(**{**settings, **changes})
 
 
 def rate(server, folder, prompts, **changes):
@@ -190,8 +149,9 @@ def test_a_missing_key_names_the_variable(monkeypatch, value):
     monkeypatch.delenv("META_JUDGE_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("META_JUDGE_KEY", value)
+    nowhere = Endpoint(base_url="http://127.0.0.1:1", model="m", key_variable="META_JUDGE_KEY", temperature=None)
     with pytest.raises(UserError, match="set the environment variable META_JUDGE_KEY"):
-        meta_judge.open_endpoint(Endpoint(base_url="http://127.0.0.1:1", model="m", key_variable="META_JUDGE_KEY"))
+        meta_judge.open_endpoint(nowhere)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"model": "m"}'])
