@@ -29,6 +29,7 @@ VALUES = {
     "model.dtype": "bfloat16",
     "loss.normalization": "equation4",
     "loss.ce_on_score": True,
+    "train.report_to": ["tensorboard"],
     "rows.tract.start": "a1",
     "rows.a4.start": "p_0",
     "rows.mixed.cots": "a1",

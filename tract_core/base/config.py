@@ -146,6 +146,15 @@ class Train(Section):
     gradient_checkpointing: bool | Literal["auto"]
     """Recompute activations in the backward pass: slower, less memory. `auto`: where the longest micro-batch would
     not fit the memory that is free when training starts. The result is the same."""
+    report_to: list[Literal["tensorboard", "wandb", "dvclive"]] = Field(exclude=True)
+    """What shows the curves while it trains; no result and no manifest depends on it."""
+
+    @field_validator("report_to")
+    @classmethod
+    def _named_once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ValueError("names a tracker twice")
+        return names
 
 
 class Loss(Section):
@@ -237,6 +246,11 @@ class MetaJudge(Section):
         return self
 
 
+def _require_one_of_two(endpoint: Endpoint | None, model: Model | None) -> None:
+    if (endpoint is None) == (model is None):
+        raise ValueError("give either `endpoint` or `model`, and null for the other")
+
+
 class Statistics(Section):
     """Intervals and tests of the tables."""
 
@@ -246,11 +260,6 @@ class Statistics(Section):
 
 class Sampling(Section):
     """How CoTs are sampled."""
-def _require_one_of_two(endpoint: Endpoint | None, model: Model | None) -> None:
-    if (endpoint is None) == (model is None):
-        raise ValueError("give either `endpoint` or `model`, and null for the other")
-
-
 
     temperature: float = Field(gt=0)
     top_p: float = Field(gt=0, le=1)

@@ -30,6 +30,7 @@ from tract_core.model.objectives import CotRaftLoss, Objective, cot_raft, denomi
 from tract_core.text.encoding import Encoded
 from tract_core.train.batching import Collate, StepOrder
 from tract_core.train.checkpoints import Checkpoints
+from tract_core.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +119,10 @@ class Loop:
         order: StepOrder,
         collate: Collate,
         store: Checkpoints | None,
+        trackers: Trackers | None = None,
     ) -> None:
         """`module`: its weights that require a gradient are trained; `store`: None keeps no checkpoints."""
+        self._trackers = trackers
         self.module, self.accelerator = module.to(accelerator.device), accelerator
         self.examples, self.order, self.collate, self.store = examples, order, collate, store
         self.step, self.last = 0, train.epochs * order.steps_per_epoch
@@ -251,6 +254,8 @@ class Loop:
         self.records.append(record)
         if self.accelerator.is_main_process:
             self._warn_of_collapse()
+            if self._trackers is not None:
+                self._trackers.update(self.records)
 
     def _warn_of_collapse(self) -> None:
         """Once, where the scores have collapsed; training goes on."""

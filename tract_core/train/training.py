@@ -23,10 +23,11 @@ from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
 from tract_core.text.encoding import Encoded, Encoder
-from tract_core.train import checkpoints, memory, packing
+from tract_core.train import checkpoints, memory, packing, trackers
 from tract_core.train.batching import Collate, StepOrder
 from tract_core.train.checkpoints import Checkpoints
 from tract_core.train.loop import Loop, LossModule
+from tract_core.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 
@@ -78,10 +79,12 @@ def train_adapter(
         One line for the stage's output.
 
     Raises:
-        UserError: no examples, a batch size that the ranks cannot divide, a `start` of another shape, a loss or
-            gradient that is not finite, a full disk, too little memory, or another process that trains the same.
+        UserError: no examples, a tracker that is not installed, a batch size that the ranks cannot divide, a `start`
+            of another shape, a loss or gradient that is not finite, a full disk, too little memory, or another process
+            that trains the same.
         SignalError: a signal; on one process the step at hand was saved.
     """
+    trackers.require(recipe.train.report_to)
     if not examples:
         raise UserError("no training examples are left; see the counts of `prepare` and `selfgen_cots`")
     origin = {
@@ -97,7 +100,8 @@ def train_adapter(
         logger.info(_describe_weights(examples, recipe.objective))
     fingerprint = {**origin, "examples": len(examples), "ranks": int(os.environ.get("WORLD_SIZE", "1"))}
     with checkpoints.opened(Path(work), fingerprint, lock=first) as store:
-        loop = _build_loop(examples, recipe, seed_model, encoder, start, store)
+        shown = Trackers(recipe.train.report_to, _tracked(Path(work), Path(out)), store.folder.name)
+        loop = _build_loop(examples, recipe, seed_model, encoder, start, store, shown)
         _run(loop, store)
         if first:
             tables.write_csv(log, loop.records)
@@ -107,6 +111,7 @@ def train_adapter(
         loop.accelerator.wait_for_everyone()
         if first:
             store.discard()
+            shown.close()
     return _describe(loop, out)
 
 
@@ -133,6 +138,7 @@ def _build_loop(
     encoder: Encoder,
     start: str | Path | None,
     store: Checkpoints | None = None,
+    shown: Trackers | None = None,
 ) -> Loop:
     accelerator, objective = _accelerator(recipe), recipe.objective
     order = StepOrder(
@@ -153,10 +159,17 @@ def _build_loop(
         order=order,
         collate=Collate(ce_on_score=objective.ce_on_score, ce_on_eos=objective.ce_on_eos),
         store=store,
+        trackers=shown,
     )
     torch.manual_seed(recipe.run_seed)  # of dropout; LoRA's first weights were drawn from it as well
     packing.prove(model, recipe.model.max_length, together=recipe.train.micro_batch_size > 1)
     return loop
+
+
+def _tracked(work: Path, out: Path) -> Path:
+    """Where trackers keep the curves of the stage, or outside of DVC of the adapter, beside the checkpoints."""
+    stage = os.environ.get("DVC_STAGE") or "-".join(out.parts[-2:])
+    return work.with_name("trackers") / stage.replace("/", "_")
 
 
 def _accelerator(recipe: Recipe) -> Accelerator:
