@@ -41,7 +41,7 @@ _HELDOUT = places.BENCHMARKS / BENCH
 
 def parameters(*, smoke: bool) -> Params:
     """Preset `vicuna` with more rows; batch, rate (both untuned) and engine are for a GPU."""
-    source = {"format": "prometheus_eval", "split": None, "revision": None}
+    source = {"format": "prometheus_eval", **dict.fromkeys(("split", "revision", "columns", "rubric"))}
     train = {"path": "judged.json", **source, "max_rows": 2 if smoke else NUM_ROWS}
     benchmark = {"path": "holdout", **source, "max_rows": 2 if smoke else None}
     changes: dict[str, Any] = {

@@ -6,11 +6,13 @@ Writes: artifacts/check/proof.json
 """
 
 import logging
+from typing import Any
 
 from tract_core.base import config, places, process, tables
 from tract_core.base.errors import list_some
 from tract_core.data import checks
 from tract_core.model import loading, models, sizes
+from tract_core.text import examples
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +21,13 @@ def main() -> str:
     params = config.load()
     seed_model, encoder = loading.seed_model_and_encoder(params)
     benchmarks = {folder.name: tables.read(folder, "examples") for folder in sorted(places.BENCHMARKS.iterdir())}
+    train, drop = tables.read(places.TRAIN_EXAMPLES, "examples"), params.data.on_bad_row == "drop"
     lengths = checks.check_lengths(
         encoder,
-        {"train": tables.read(places.TRAIN_EXAMPLES, "examples"), **benchmarks},
+        {"train": train, **benchmarks},
         max_length=params.model.max_length,
         max_new_tokens=params.sampling.max_new_tokens,
-        drop=params.data.on_bad_row == "drop",
+        drop=drop,
     )
     if too_long := checks.describe_too_long(lengths):
         logger.warning(_LEFT_OUT, len(too_long), params.model.max_length, list_some(too_long))
@@ -37,7 +40,9 @@ def main() -> str:
         max_length=params.model.max_length,
     )
     proof = {**checks.proof(encoder), "base": seed_model.identity}
-    left_out = {"left_out": sorted(lengths["train"].too_long)} if lengths["train"].too_long else {}
+    left_out: dict[str, Any] = {"left_out": sorted(lengths["train"].too_long)} if lengths["train"].too_long else {}
+    if drop and len(examples.with_feedback(train)) < len(train):
+        left_out["without_feedback"] = "left out"
     tables.write_json(places.PROOF, {**proof, **left_out})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
     fits = f"the longest sequences fit model.max_length ({params.model.max_length}): {longest} tokens"

@@ -22,7 +22,8 @@ def main() -> str:
     written = examples.usable_ids(looked_at, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
     if given.row == "a1":
         annotator = {
-            (example["source"], example["id"]): encoder.cot_ids(example["annotator_cot"]) for example in looked_at
+            (example["source"], example["id"]): encoder.cot_ids(example["annotator_cot"])
+            for example in examples.with_feedback(looked_at)
         }
         training = generation.read_given(generator, looked_at, annotator)
         own = generation.read_given(generator, looked_at, written)

@@ -18,7 +18,8 @@ def main() -> str:
     judge = params.meta_judge
     assert judge is not None  # config demands it where the stage is listed
     _, encoder = loading.seed_model_and_encoder(params)
-    looked_at = examples.sample(tables.read(places.TRAIN_EXAMPLES, "examples"), judge.max_rows)
+    annotated = examples.with_feedback(tables.read(places.TRAIN_EXAMPLES, "examples"))
+    looked_at = examples.sample(annotated, judge.max_rows)
     cots = examples.first_cots(tables.read(places.own_cots("a1", seed), "cots"))
     own = examples.pair_with_own_cots(looked_at, cots, keep_bad=params.selfgen.on_bad_cot == "keep")
     ask, name = asking.meta_judge_model(params)

@@ -24,7 +24,8 @@ def main() -> str:
     keep_bad = params.selfgen.on_bad_cot == "keep"
     sources = {
         "annotator": {
-            (example["source"], example["id"]): encoder.cot_ids(example["annotator_cot"]) for example in looked_at
+            (example["source"], example["id"]): encoder.cot_ids(example["annotator_cot"])
+            for example in examples.with_feedback(looked_at)
         },
         "a1": examples.usable_ids(looked_at, tables.read(places.own_cots("a1", seed), "cots"), keep_bad=keep_bad),
         "tract": examples.usable_ids(

@@ -14,12 +14,13 @@ from tract_core.train import recipes
 def main() -> str:
     params, given = config.load(), process.arguments("row", "seed")
     row = params.rows[given.row]
+    annotated, leave_out = tables.read(places.TRAIN_EXAMPLES, "examples"), loading.leaves_out_unannotated()
+    pairs = examples.pair_with_annotator(annotated, cot=row.writes_cot, leave_out=leave_out)
     seed_model, encoder = loading.seed_model_and_encoder(params, cot=row.writes_cot)
-    annotated = tables.read(places.TRAIN_EXAMPLES, "examples")
     return recipes.fit(
         given.row,
         row,
-        examples.pair_with_annotator(annotated, cot=row.writes_cot),
+        pairs,
         recipes.recipe(params, row, lam=row.lam, seed=given.seed),
         seed_model=seed_model,
         encoder=encoder,

@@ -19,12 +19,13 @@ def main() -> str:
     params, given = config.load(), process.arguments("row", "seed")
     row = params.rows[given.row]
     assert row.writer is not None  # rows of these stages have one
-    seed_model, encoder = loading.seed_model_and_encoder(params)
     annotated, written = tables.read(places.TRAIN_EXAMPLES, "examples"), places.own_cots(row.writer, given.seed)
     keep_bad = params.selfgen.on_bad_cot == "keep"
     pairs = examples.pair_with_own_cots(annotated, tables.read(written, "cots"), keep_bad=keep_bad)
     if row.cots == "annotator+a1":
-        pairs = [*examples.pair_with_annotator(annotated, cot=True), *pairs]
+        leave_out = loading.leaves_out_unannotated()
+        pairs = [*examples.pair_with_annotator(annotated, cot=True, leave_out=leave_out), *pairs]
+    seed_model, encoder = loading.seed_model_and_encoder(params)
     return recipes.fit(
         given.row,
         row,

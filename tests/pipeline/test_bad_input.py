@@ -32,7 +32,8 @@ class Folder:
 
     def read_all_rows(self, path="train.jsonl"):
         """Training and benchmark whole, not the few rows of the preset."""
-        whole = {"format": "feedback_collection", "split": None, "revision": None, "max_rows": None}
+        nothing = dict.fromkeys(("split", "revision", "columns", "rubric", "max_rows"))
+        whole = {"format": "feedback_collection", **nothing}
         self.set("data", train={**whole, "path": path}, benchmarks={"demo": {**whole, "path": "benchmark.jsonl"}})
 
     def prepare(self):

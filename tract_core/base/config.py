@@ -73,18 +73,38 @@ class Scale(Section):
         return self
 
 
+class Rubric(Section):
+    """One rubric for all rows of a file."""
+
+    criteria: str = Field(min_length=1)
+    descriptions: list[Annotated[str, Field(min_length=1)]]
+    """One for each score of the scale, lowest first."""
+
+
 class Source(Section):
     """One raw file or hub data set."""
 
     path: str
-    """A file inside `data.folder`, `hub:ID`, or (benchmarks only) `holdout`: the held-out training groups."""
+    """A file or folder inside `data.folder`, `hub:ID`, or (benchmarks only) `holdout`: the held-out training groups."""
     format: Literal["feedback_collection", "prometheus_eval", "plain"]
     split: str | None
     """Split of a hub data set; null for files."""
     revision: str | None
     """Commit of a hub data set; null for files."""
+    columns: dict[str, str] | None
+    """Field -> column, for columns that have other names than their fields; null: none has."""
+    rubric: Rubric | None
+    """What a row without criteria and descriptions of its own is judged by; null: each row has its own."""
     max_rows: int | None = Field(ge=1)
     """Keep at most this many rows, a seeded choice; null: all."""
+
+    @model_validator(mode="after")
+    def _readable(self) -> Self:
+        if self.path == "holdout" and (self.columns or self.rubric):
+            raise ValueError("the holdout is read as data.train says; set its `columns` and `rubric` to null")
+        if self.rubric and self.format != "plain":
+            raise ValueError(f"a rubric for all rows needs `format: plain`; rows of {self.format} have their own")
+        return self
 
     @field_validator("path")
     @classmethod
@@ -356,6 +376,8 @@ class Params(Section):
         holdouts = [name for name, source in self.data.benchmarks.items() if source.path == "holdout"]
         if holdouts and self.data.holdout_fraction == 0:
             raise ValueError(f"data.benchmarks.{holdouts[0]} is the holdout, but data.holdout_fraction is 0")
+        if problem := _problem_of_rubrics(self.data, len(self.scale.values)):
+            raise ValueError(problem)
         if self.sampling.max_new_tokens >= self.model.max_length:
             raise ValueError(
                 f"sampling.max_new_tokens ({self.sampling.max_new_tokens}) must be "
@@ -381,6 +403,14 @@ class Params(Section):
         if self.matrix.meta_judge and self.meta_judge is None:
             raise ValueError("matrix.meta_judge is listed, but `meta_judge` names no model")
         return self
+
+
+def _problem_of_rubrics(data: Data, num_scores: int) -> str | None:
+    benchmarks = {f"data.benchmarks.{name}": source for name, source in data.benchmarks.items()}
+    for name, source in {"data.train": data.train, **benchmarks}.items():
+        if source.rubric and (found := len(source.rubric.descriptions)) != num_scores:
+            return f"{name}.rubric: {found} descriptions for {num_scores} scores (scale.values); write one for each"
+    return None
 
 
 _BASE = Path("presets/base.yaml")

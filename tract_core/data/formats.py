@@ -5,26 +5,36 @@ Formats (docs/data.md describes them for users):
                           orig_score1_description..., orig_score, orig_feedback (Feedback Collection, Bench)
     prometheus_eval       instruction (a rendered prompt), gpt4_score, gpt4_feedback (lists): as a benchmark
                           one row with the mean score as gold; for training one row for each feedback
-    plain                 this project's own: instruction, response, reference?, criteria, descriptions,
-                          score or scores, feedback?, id?, task?
+    plain                 this project's own: instruction, response (or a chat, which stands for both), reference?,
+                          criteria, descriptions, score or scores, feedback?, id?, task?
 """
 
-import math
-import reprlib
+import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record, content_hash
+from tract_core.data import chats
 from tract_core.data.raw import RawRecord
+from tract_core.data.values import (
+    AbsentFieldsError,
+    BadRowError,
+    folded,
+    is_missing,
+    items,
+    needed_text,
+    optional_name,
+    optional_text,
+)
 from tract_core.text.prompts import JudgeInput, parse_rendered
 from tract_core.text.verdicts import split_feedback
 
-_NO_FEEDBACK = "must be a text that says why this score; judges that write CoTs learn from it (docs/data.md)"
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 class Fields(NamedTuple):
@@ -37,21 +47,8 @@ class Fields(NamedTuple):
 
 UNSCORED = Fields(("instruction", "response", "criteria", "descriptions"), ("reference", "prompt", "id", "task"))
 """Of a `plain` record without gold."""
-
-
-class BadRowError(Exception):
-    """A record breaks a rule: field, value and rule. For the caller, who knows file and row; never for users."""
-
-    def __init__(self, name: str, value: Any, rule: str) -> None:
-        super().__init__(f"field {name!r}: {rule}, got {short(value)}")
-
-
-class AbsentFieldsError(BadRowError):
-    """Fields that a record needs and has not."""
-
-    def __init__(self, absent: Sequence[str], found: Sequence[str]) -> None:
-        names = ", ".join(map(short, found[:20])) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
-        Exception.__init__(self, f"has no {', '.join(absent)}; fields found: {names or 'none'}")
+FEEDBACK = {"feedback_collection": "orig_feedback", "prometheus_eval": "gpt4_feedback", "plain": "feedback"}
+"""By format: the field with the annotator's CoT, which judges that write CoTs learn from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,55 +70,56 @@ class RowReader:
             "prometheus_eval": self._prometheus_eval,
             "plain": self._plain,
         }
-        self._check_fields(record.fields, self.fields(format).needed)
-        return readers[format](record.fields)
+        fields = chats.unfolded(record.fields) if format == "plain" else record.fields
+        self._check_fields(fields, self.fields(format).needed)
+        return readers[format](fields)
 
     def _check_fields(self, raw: Mapping[str, Any], needed: Iterable[str]) -> None:
-        """All that are absent at once; a missing feedback has a message of its own."""
-        absent = [name for name in needed if not set(name.split(" or ")) & set(raw) and not name.endswith("feedback")]
+        """All that are absent at once."""
+        absent = [name for name in needed if not set(name.split(" or ")) & set(raw)]
         if len(absent) > 1:  # the message of a single one says what it must be
             raise AbsentFieldsError(absent, list(raw))
 
     def fields(self, format: str) -> Fields:
-        """The fields of a record in this format; without feedback no row is for training."""
+        """The fields of a record in this format."""
         descriptions = tuple(f"orig_score{label}_description" for label in self.scale.labels)
-        needed, feedback, optional = {
+        needed, optional = {
             "feedback_collection": (
                 ("orig_instruction", "orig_response", "orig_criteria", *descriptions, "orig_score"),
-                ("orig_feedback",),
-                ("orig_reference_answer", "instruction", "id", "task"),
+                (FEEDBACK[format], "orig_reference_answer", "instruction", "id", "task"),
             ),
-            "prometheus_eval": (("instruction", "gpt4_score"), ("gpt4_feedback",), ("id", "idx")),
-            "plain": ((*UNSCORED.needed, "score or scores"), ("feedback",), UNSCORED.optional),
+            "prometheus_eval": (("instruction", "gpt4_score"), (FEEDBACK[format], "id", "idx")),
+            "plain": ((*UNSCORED.needed, "score or scores"), (FEEDBACK[format], *UNSCORED.optional)),
         }[format]
-        return Fields(needed + feedback, optional) if self.training else Fields(needed, feedback + optional)
+        return Fields(needed, optional)
 
     def _feedback_collection(self, raw: dict[str, Any]) -> list[Record]:
         x = JudgeInput(
-            instruction=_text(raw, "orig_instruction"),
-            response=_text(raw, "orig_response", empty=True),
-            reference=_optional_text(raw, "orig_reference_answer"),
-            criteria=_text(raw, "orig_criteria"),
-            descriptions=tuple(_text(raw, f"orig_score{label}_description") for label in self.scale.labels),
-            prompt=_optional_text(raw, "instruction"),
+            instruction=needed_text(raw, "orig_instruction"),
+            response=needed_text(raw, "orig_response", empty=True),
+            reference=optional_text(raw, "orig_reference_answer"),
+            criteria=needed_text(raw, "orig_criteria"),
+            descriptions=tuple(needed_text(raw, f"orig_score{label}_description") for label in self.scale.labels),
+            prompt=optional_text(raw, "instruction"),
         )
         score = self._score(raw, "orig_score")
         return [self._row(raw, x, [score], self._cot(raw, "orig_feedback", score))]
 
     def _prometheus_eval(self, raw: dict[str, Any]) -> list[Record]:
         try:
-            parsed = parse_rendered(_text(raw, "instruction"), self.scale.labels)
+            parsed = parse_rendered(needed_text(raw, "instruction"), self.scale.labels)
         except ValueError as error:
             raise BadRowError("instruction", raw["instruction"], str(error)) from None
         x = self._plain_input({**vars(parsed), "descriptions": list(parsed.descriptions)})
         raw = {
             **raw,
-            "task": _optional_name(raw, "idx") or x.reference,
+            "task": optional_name(raw, "idx") or x.reference,
         }  # an instruction of several turns holds earlier answers
         scores = self._scores(raw, "gpt4_score")
         if not self.training:
             return [self._row(raw, x, scores, None)]
-        feedbacks = _list(raw.get("gpt4_feedback"))
+        none_given = is_missing(raw.get("gpt4_feedback"))
+        feedbacks = [None] * len(scores) if none_given else items(raw.get("gpt4_feedback"))
         if feedbacks is None or len(feedbacks) != len(scores):
             raise BadRowError("gpt4_feedback", raw.get("gpt4_feedback"), "must be a list with one text for each score")
         rows = []
@@ -140,24 +138,24 @@ class RowReader:
         return [self._row(raw, x, scores, self._cot(raw, "feedback", scores[0]))]
 
     def _plain_input(self, raw: Mapping[str, Any]) -> JudgeInput:
-        descriptions = _list(raw.get("descriptions"))
+        descriptions = items(raw.get("descriptions"))
         if descriptions is None or len(descriptions) != len(self.scale.labels):
             rule = f"must be a list of {len(self.scale.labels)} texts, one for each score"
             raise BadRowError("descriptions", raw.get("descriptions"), rule)
         return JudgeInput(
-            instruction=_text(raw, "instruction"),
-            response=_text(raw, "response", empty=True),
-            reference=_optional_text(raw, "reference"),
-            criteria=_text(raw, "criteria"),
-            descriptions=tuple(_text({"descriptions": text}, "descriptions") for text in descriptions),
-            prompt=_optional_text(raw, "prompt"),
+            instruction=needed_text(raw, "instruction"),
+            response=needed_text(raw, "response", empty=True),
+            reference=optional_text(raw, "reference"),
+            criteria=needed_text(raw, "criteria"),
+            descriptions=tuple(needed_text({"descriptions": text}, "descriptions") for text in descriptions),
+            prompt=optional_text(raw, "prompt"),
         )
 
     def unscored(self, record: RawRecord) -> Record:
         """The row of a `plain` record without gold; raises BadRowError."""
-        self._check_fields(record.fields, UNSCORED.needed)
-        x = self._plain_input(record.fields)
-        return self._row(record.fields, x, [], None)
+        fields = chats.unfolded(record.fields)
+        self._check_fields(fields, UNSCORED.needed)
+        return self._row(fields, self._plain_input(fields), [], None)
 
     def _row(
         self, raw: Mapping[str, Any], x: JudgeInput, scores: list[float], cot: str | None, annotator: int | None = None
@@ -172,10 +170,10 @@ class RowReader:
             cot,
             annotator or 0,
         ]
-        identity = _optional_name(raw, "id")
+        identity = optional_name(raw, "id")
         if identity and annotator is not None:
             identity = f"{identity}-{annotator + 1}"
-        task = _optional_name(raw, "task") or folded(x.instruction)
+        task = optional_name(raw, "task") or folded(x.instruction)
         return {
             "source": self.source,
             "id": identity or content_hash([self.source, *content])[:16],
@@ -201,16 +199,18 @@ class RowReader:
         return number
 
     def _scores(self, raw: Mapping[str, Any], name: str) -> list[float]:
-        numbers = [self._number(value) for value in _list(raw.get(name)) or []]
+        numbers = [self._number(value) for value in items(raw.get(name)) or []]
         if not numbers or any(number not in self.scale for number in numbers):
             raise BadRowError(name, raw.get(name), f"must be a list of scores out of {list(self.scale.labels)}")
         return [number for number in numbers if number is not None]
 
     def _number(self, value: Any) -> float | None:
-        """The number that a score is: itself, or that of a label such as "4" (Feedback Collection stores text)."""
+        """The number that a score is: itself, that of a label such as "4", or one written as text, as in CSV files."""
         if isinstance(value, str):
             text = value.strip()
-            return self.scale.values[self.scale.labels.index(text)] if text in self.scale.labels else None
+            if text in self.scale.labels:
+                return self.scale.values[self.scale.labels.index(text)]
+            return float(text) if _NUMBER.fullmatch(text) else None
         if isinstance(value, bool) or not isinstance(value, Real):
             return None
         try:
@@ -221,14 +221,11 @@ class RowReader:
     def _cot(self, raw: Mapping[str, Any], name: str, score: float) -> str | None:
         """The annotator's CoT without delimiter and score; "" where none stood in the text and such rows go.
 
-        None in a benchmark, whose feedback nothing reads.
+        None where there is no feedback, and in a benchmark, whose feedback nothing reads.
         """
-        if not self.training:
-            _optional_text(raw, name)
+        if optional_text(raw, name) is None or not self.training:
             return None
-        if is_missing(raw.get(name)):
-            raise BadRowError(name, raw.get(name), _NO_FEEDBACK)
-        found = split_feedback(_text(raw, name), self.delimiter, self.scale.labels)
+        found = split_feedback(needed_text(raw, name), self.delimiter, self.scale.labels)
         if found.written is None:
             self.spellings["without score"] += 1
             return "" if self.missing_delimiter == "drop" else found.cot
@@ -238,52 +235,3 @@ class RowReader:
             raise BadRowError(name, raw[name], "must hold feedback before the score")
         self.spellings["with score"] += 1
         return found.cot
-
-
-def folded(text: str) -> str:
-    """The text without case and with single spaces, for comparisons."""
-    return " ".join(text.casefold().split())
-
-
-def _text(raw: Mapping[str, Any], name: str, *, empty: bool = False) -> str:
-    value = raw.get(name)
-    if not isinstance(value, str):
-        raise BadRowError(name, value, "must be a text")
-    if not empty and not value.strip():
-        raise BadRowError(name, value, "must not be empty")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadRowError(name, value, "must be valid Unicode (it holds half a surrogate pair)") from None
-    return value.strip() if not empty else value
-
-
-def _optional_text(raw: Mapping[str, Any], name: str) -> str | None:
-    return None if is_missing(raw.get(name)) else _text(raw, name)
-
-
-def _optional_name(raw: Mapping[str, Any], name: str) -> str | None:
-    """A text or a whole number, as ids often are."""
-    value = raw.get(name)
-    if not isinstance(value, bool) and isinstance(value, Integral):
-        return str(int(value))
-    return _optional_text(raw, name)
-
-
-def is_missing(value: object) -> bool:
-    """Nothing there: null, an empty text, or the NaN that tables have in empty cells."""
-    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
-
-
-def _list(value: Any) -> list[Any] | None:
-    """The items of a list, a tuple or an array; None for anything else."""
-    if isinstance(value, list | tuple):
-        return list(value)
-    items = value.tolist() if hasattr(value, "tolist") else None  # arrays of numpy and of pandas
-    return items if isinstance(items, list) else None
-
-
-def short(value: object) -> str:
-    """A value for a message: quoted, printable, at most 80 characters."""
-    text = repr(value) if isinstance(value, str) else reprlib.repr(value)  # which ends also where lists nest deeply
-    return text if len(text) <= 80 else f"{text[:77]}..."

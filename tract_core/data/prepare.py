@@ -11,7 +11,7 @@ from tract_core.base.config import Data, Source
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
-from tract_core.data.formats import UNSCORED, BadRowError, RowReader, folded, is_missing, short
+from tract_core.data.formats import UNSCORED, RowReader
 from tract_core.data.inputs import (
     HOLDOUT,
     TRAIN,
@@ -22,6 +22,7 @@ from tract_core.data.inputs import (
     unread_columns,
 )
 from tract_core.data.raw import RawRecord, commit_of
+from tract_core.data.values import BadRowError, folded, is_missing, short
 
 
 @dataclass(kw_only=True)
@@ -65,7 +66,7 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
     all_rows = _convert(train, problems)
     held_out = _held_out_groups(all_rows, data)
     candidates = [row for row in all_rows if row["group_id"] not in held_out]
-    train_rows = [row for row in candidates if row["annotator_cot"]]
+    train_rows = [row for row in candidates if row["annotator_cot"] != ""]
     prepared = Prepared(
         data=data,
         train=_choose(train_rows, data.train.max_rows, data.split_seed),
@@ -77,6 +78,7 @@ def prepare(data: Data, scale: ScoreScale, delimiter: str) -> Prepared:
     )
     if held_out:
         prepared.notes.append(_note_of_holdout(all_rows, held_out, data))
+    prepared.notes += _note_of_feedback(prepared.train)
     prepared.notes += _note_of_cut("training", prepared.train, train_rows, "data.train.max_rows")
     for name, one in benchmarks.items():
         # What is wrong with the records of the holdout is known from reading them as training data.
@@ -196,6 +198,12 @@ def _choose(rows: list[Record], limit: int | None, seed: int) -> list[Record]:
 
 def _note_of_cut(name: str, chosen: Sequence[Record], rows: Sequence[Record], parameter: str) -> list[str]:
     return [f"{name}: {len(chosen)} of {len(rows)} rows used ({parameter})"] if len(chosen) < len(rows) else []
+
+
+def _note_of_feedback(rows: Sequence[Record]) -> list[str]:
+    without = sum(row["annotator_cot"] is None for row in rows)
+    note = f"training: {without} of {len(rows)} rows have no feedback, so only judges without CoT learn from them"
+    return [note] if without else []
 
 
 def _note_of_holdout(rows: Sequence[Record], held_out: set[str], data: Data) -> str:

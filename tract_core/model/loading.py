@@ -14,6 +14,11 @@ def seed_model_and_encoder(params: Params, *, cot: bool = True) -> tuple[SeedMod
     return seed_model, Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale, cot=cot)
 
 
+def leaves_out_unannotated() -> bool:
+    """Whether a training that needs feedback leaves out the examples without it (`data.on_bad_row: drop`)."""
+    return tables.read_json(places.PROOF).get("without_feedback") == "left out"
+
+
 def require_proof(seed_model: SeedModel) -> frozenset[str]:
     """What `check` proved must hold for the model at hand: DVC does not look at the model's files.
 

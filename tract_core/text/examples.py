@@ -4,11 +4,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tract_core.base.errors import UserError
 from tract_core.base.tables import Record, content_hash
 from tract_core.text.prompts import JudgeInput
 
 logger = logging.getLogger(__name__)
 
+_NO_FEEDBACK = (
+    "{lacking} of {all} training rows have no feedback, such as id {id}, and this judge learns from it (`cots` in "
+    "params.yaml). Write in each row why its response has its score, a sentence or two, or train judges that give a "
+    "score alone: `make rows R=b4`"
+)
 _LEFT_OUT = "%d of %d own CoTs are bad and left out; %d of %d examples have no usable CoT"
 
 
@@ -28,9 +34,31 @@ Pair = tuple[Record, str | None]
 """A training example and the CoT to learn from; None for a judge without CoT."""
 
 
-def pair_with_annotator(examples: Sequence[Record], *, cot: bool) -> list[Pair]:
-    """Each training example with the annotator's CoT, or without any."""
-    return [(row, row["annotator_cot"] if cot else None) for row in examples]
+def pair_with_annotator(examples: Sequence[Record], *, cot: bool, leave_out: bool = False) -> list[Pair]:
+    """Each training example with the annotator's CoT, or without any.
+
+    Args:
+        examples: the training table.
+        cot: whether the judge learns from the annotator's CoTs.
+        leave_out: examples without one are left out, as long as others have one.
+
+    Raises:
+        UserError: the judge learns from CoTs, and examples have none.
+    """
+    if not cot:
+        return [(row, None) for row in examples]
+    pairs: list[Pair] = [(row, row["annotator_cot"]) for row in with_feedback(examples)]
+    if lacking := len(examples) - len(pairs):
+        if not (leave_out and pairs):
+            first = next(row["id"] for row in examples if row["annotator_cot"] is None)
+            raise UserError(_NO_FEEDBACK.format(lacking=lacking, all=len(examples), id=first))
+        logger.warning("%d of %d training rows have no feedback and are left out", lacking, len(examples))
+    return pairs
+
+
+def with_feedback(examples: Sequence[Record]) -> list[Record]:
+    """Those with an annotator's CoT."""
+    return [row for row in examples if row["annotator_cot"] is not None]
 
 
 def pair_with_own_cots(examples: Sequence[Record], cots: Sequence[Record], *, keep_bad: bool) -> list[Pair]:

@@ -4,7 +4,9 @@ Random inputs come first (marked `faults`; `--hypothesis-profile=default --hypot
 one table for each kind of bad input.
 """
 
+import contextlib
 import dataclasses
+import gzip
 import json
 import math
 import re
@@ -17,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import SCALE, STYLE, X
+from tests.tract_core.data import kinds
 from tests.tract_core.data.test_prepare import (
     DELIMITER,
     collection_row,
@@ -31,6 +34,7 @@ from tract_core.base import tables
 from tract_core.base.errors import UserError
 from tract_core.data import prepare
 from tract_core.data.raw import RawRecord, read_records
+from tract_core.data.values import is_missing
 from tract_core.text import prompts
 
 FILES, ROWS, BYTES = 200, 15, 500
@@ -128,7 +132,7 @@ def check_row(row, training):
     assert row["gold"] == statistics.fmean(row["gold_scores"])
     if training:
         assert row["gold"] in SCALE
-        assert row["annotator_cot"].strip()
+        assert row["annotator_cot"] is None or row["annotator_cot"].strip()
 
 
 def check_against(raw, row, format, training):
@@ -138,6 +142,7 @@ def check_against(raw, row, format, training):
         assert row["gold"] in raw["gpt4_score"] if training else row["gold_scores"] == raw["gpt4_score"]
         return
     prefix = "orig_" if format == "feedback_collection" else ""
+    assert (row["annotator_cot"] is None) == (not training or is_missing(raw.get(f"{prefix}feedback")))
     assert row["instruction"] == raw[f"{prefix}instruction"].strip()
     assert row["response"] == raw[f"{prefix}response"]
     assert row["criteria"] == raw[f"{prefix}criteria"].strip()
@@ -197,6 +202,10 @@ def test_mutated_records_are_read_or_named_by_a_changed_field(tmp_path, record_p
 
 def good_file(kind):
     rows = [plain_row(instruction=f"Name river {i}.") for i in range(3)]
+    if kind == "csv":
+        return kinds.csv_bytes(rows)
+    if kind == "jsonl.gz":
+        return gzip.compress(good_file("jsonl"), mtime=0)
     if kind == "json":
         return json.dumps(rows).encode()
     if kind == "jsonl":
@@ -206,7 +215,7 @@ def good_file(kind):
     return sink.getvalue().to_pybytes()
 
 
-GOOD = {kind: good_file(kind) for kind in ("json", "jsonl", "parquet", "plain.parquet")}
+GOOD = {kind: good_file(kind) for kind in ("json", "jsonl", "jsonl.gz", "csv", "parquet", "plain.parquet")}
 
 
 def mutate_bytes(content, changes):
@@ -249,9 +258,28 @@ def test_mutated_bytes_are_read_or_refused(tmp_path, record_property, kind):
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("kind", GOOD)
+def test_the_mutated_file_of_a_saved_data_set_is_read_or_refused(tmp_path, record_property):
+    """Also where a number in it leads outside of it."""
+    kinds.write_saved(tmp_path / "saved", [plain_row(instruction=f"Name river {i}.") for i in range(3)])
+    file = tmp_path / "saved/data-00000-of-00002.arrow"
+    content, fed = file.read_bytes(), []
+
+    @given(changes=st.data())
+    @settings(max_examples=BYTES, **THOROUGH)
+    def feed(changes):
+        fed.append(1)
+        file.write_bytes(mutate_bytes(bytearray(content), changes))
+        with contextlib.suppress(UserError):
+            read(tmp_path, "saved", "plain", training=True)
+
+    feed()
+    record_property("bad_inputs_tried", len(fed))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", [kind for kind in GOOD if kind != "csv"])
 def test_a_file_cut_anywhere_is_refused(tmp_path, record_property, kind):
-    """Only JSONL can be cut unnoticed: between two lines (the last one needs no end)."""
+    """Only JSONL and CSV can be cut unnoticed: JSONL between two lines (the last one needs no end)."""
     content = GOOD[kind]
     file = tmp_path / f"rows.{kind}"
     ends = [m.end() - e for m in re.finditer(rb"\n", content) for e in (0, 1)] if kind == "jsonl" else []
@@ -291,7 +319,7 @@ LABELS = "must be one of ['1', '2', '3', '4', '5']"
 INSIDE = "must be a number in [1, 5]"
 LIST = "must be a list of scores out of ['1', '2', '3', '4', '5']"
 NO_SCORES = [4.5, "5/5", "4.5", "", "five", True, None, math.nan, math.inf, 0, 6, 10**400, [5], {}]
-NO_GOLD = [0.99, 5.01, -(10**400), *(value for value in NO_SCORES if value != 4.5)]
+NO_GOLD = [0.99, 5.01, -(10**400), *(value for value in NO_SCORES if value not in (4.5, "4.5"))]
 NO_ENTRIES = [4.5, "5/5", True, None, math.nan, 0, 10**400, [5]]
 NO_LISTS = [*[[4, value, 5] for value in NO_ENTRIES], [], "4", 4, {}]
 BAD_SCORES = [
@@ -320,6 +348,7 @@ BAD_FIELDS = [
     for name in [*ALWAYS[kind], *([FEEDBACK[kind]] if training else [])]
     for value in (LOST, None, 7, 1.5, True, {}, [], [None] * 5, ["\ud800"] * 5, "  ", "\ud800")
     if not (name.endswith("response") and value == "  ")  # a response may be empty
+    if not (name.endswith("feedback") and value in (LOST, None))  # and feedback absent
 ]
 
 

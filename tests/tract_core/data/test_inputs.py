@@ -4,6 +4,7 @@ from tests.conftest import SCALE
 from tests.tract_core.data.test_prepare import (
     DELIMITER,
     collection_row,
+    data,
     eval_row,
     plain_row,
     run,
@@ -59,13 +60,12 @@ def test_a_file_with_other_columns_is_one_message(tmp_path, on_bad_row):
     message = refusal(tmp_path, FOREIGN, on_bad_row=on_bad_row)
     first, *lines = message.split("\n")
     assert first == (
-        f"{tmp_path}/train.jsonl: none of 240 row(s) has instruction, response, criteria, descriptions, "
-        "score or scores, feedback"
+        f"{tmp_path}/train.jsonl: none of 240 row(s) has instruction, response, criteria, descriptions, score or scores"
     )
     assert "  columns found: 'question', 'answer', 'rating'" in lines
     assert (
-        "  columns expected: instruction, response, criteria, descriptions, score or scores, feedback; "
-        "optional: reference, prompt, id, task"
+        "  columns expected: instruction, response, criteria, descriptions, score or scores; "
+        "optional: feedback, reference, prompt, id, task"
     ) in lines
     assert "docs/data.md" in lines[-1]
 
@@ -73,15 +73,15 @@ def test_a_file_with_other_columns_is_one_message(tmp_path, on_bad_row):
 @pytest.mark.parametrize(
     ("format", "expected"),
     [
-        ("feedback_collection", "orig_score5_description, orig_score, orig_feedback; optional: orig_reference_answer"),
-        ("prometheus_eval", "instruction, gpt4_score, gpt4_feedback; optional: id"),
+        ("feedback_collection", "orig_score5_description, orig_score; optional: orig_feedback, orig_reference_answer"),
+        ("prometheus_eval", "instruction, gpt4_score; optional: gpt4_feedback, id"),
     ],
 )
 def test_each_format_lists_its_own_fields(tmp_path, format, expected):
     assert expected in refusal(tmp_path, FOREIGN, format)
 
 
-def test_a_benchmark_needs_no_feedback(tmp_path):
+def test_a_benchmark_is_read_as_its_own_format(tmp_path):
     write_jsonl(tmp_path, "b.jsonl", FOREIGN)
     message = refusal(tmp_path, [plain_row()], benchmarks={"b": source("b.jsonl", "plain")})
     assert "b.jsonl: none of 240 row(s) has instruction, response, criteria, descriptions, score or scores\n" in message
@@ -98,18 +98,30 @@ def test_all_files_with_other_columns_are_named_each_once(tmp_path):
     ("format", "field"),
     [("plain", "feedback"), ("feedback_collection", "orig_feedback"), ("prometheus_eval", "gpt4_feedback")],
 )
-def test_without_feedback_the_message_says_which_judges_need_it(tmp_path, format, field):
-    rows = [{name: value for name, value in GOOD[format].items() if name != field}]
-    message = refusal(tmp_path, rows, format)
-    assert f"none of 1 row(s) has {field}\n" in message
-    assert f"{field} says why a response has its score. Judges that write CoTs need it" in message
-    assert "`cots: annotator`" in message
-    assert "`cots: none` never read it; if you train no others, any word will do" in message
+def test_rows_without_feedback_are_examples_without_a_cot_and_counted(tmp_path, format, field):
+    without = {name: value for name, value in GOOD[format].items() if name != field}
+    prepared = run(tmp_path, [without], format)
+    assert {row["annotator_cot"] for row in prepared.train} == {None}
+    num = len(prepared.train)
+    assert prepared.notes == [
+        f"training: {num} of {num} rows have no feedback, so only judges without CoT learn from them"
+    ]
+    assert [inputs.count_without_feedback(data(tmp_path, source("train.jsonl", format)))] == [(1, 1)]
 
 
-def test_a_word_in_place_of_feedback_is_enough(tmp_path):
-    """What the message promises to those who train judges without CoT."""
-    assert run(tmp_path, [plain_row(feedback="-")]).train[0]["annotator_cot"] == "-"
+def test_some_rows_without_feedback_leave_the_others_theirs(tmp_path):
+    rows = [plain_row(id="a"), plain_row(id="b", response="Elbe.", feedback="")]
+    prepared = run(tmp_path, rows, missing_delimiter="append")
+    assert {row["id"]: row["annotator_cot"] for row in prepared.train} == {"a": "It is one.", "b": None}
+    assert prepared.notes == ["training: 1 of 2 rows have no feedback, so only judges without CoT learn from them"]
+    assert prepared.problems == []
+
+
+def test_feedback_in_a_column_of_another_name_counts(tmp_path):
+    write_jsonl(tmp_path, "train.jsonl", [{**plain_row(feedback=""), "why": "It is one."}, plain_row(feedback="x")])
+    renamed = data(tmp_path, source("train.jsonl", "plain", columns={"feedback": "why"}))
+    assert inputs.count_without_feedback(renamed) == (1, 2)
+    assert inputs.count_without_feedback(data(tmp_path, source("hub:a/b", "plain"))) is None
 
 
 def test_a_field_that_some_rows_have_is_a_matter_of_the_others(tmp_path):

@@ -22,14 +22,14 @@ def convert(row, format="plain", *, training=True):
     return reader.rows(RawRecord(place="f, row 1", fields=row), format)
 
 
-@pytest.mark.parametrize("value", ["4", " 4 ", 4, 4.0, np.int64(4), np.float32(4)])
+@pytest.mark.parametrize("value", ["4", " 4 ", "4.0", 4, 4.0, np.int64(4), np.float32(4)])
 def test_a_score_may_be_text_or_any_kind_of_number_alone_and_in_a_list(value):
     assert convert(plain_row(score=value))[0]["gold"] == 4.0
     (row,) = convert(plain_row(score=None, scores=[value, 2]), training=False)
     assert row["gold_scores"] == [4.0, 2.0]
 
 
-@pytest.mark.parametrize("value", [True, "four", None, float("nan"), "nan", "4,0", "4.0", [4]])
+@pytest.mark.parametrize("value", [True, "four", None, float("nan"), "nan", "4,0", "4.", "0x4", "1e0", [4]])
 def test_what_is_no_number_is_no_score(value):
     with pytest.raises(BadRowError, match="score"):
         convert(plain_row(score=value))
