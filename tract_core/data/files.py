@@ -4,6 +4,7 @@ Kinds: .csv, .json, .jsonl and .parquet, each also packed as .gz; a folder of Pa
 `datasets.Dataset.save_to_disk` wrote.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -58,6 +59,15 @@ def csv_delimiter(text: str) -> str:
 
     csv.field_size_limit(2**31 - 1)  # an open quote makes the rest of the file one cell
     return max(",;\t", key=width)
+
+
+def csv_style(file: Path) -> tuple[str, bool]:
+    """The delimiter of a CSV file, and whether it begins with a byte order mark; of others a comma and none."""
+    kind, packed = kind_of(file) or ("", False)
+    if kind != ".csv" or not file.is_file():
+        return ",", False
+    content = _unpacked(file, _Limit.of(file, [file])) if packed else _content(file)
+    return csv_delimiter(_utf8(content, file)), content.startswith(codecs.BOM_UTF8)
 
 
 @dataclass

@@ -7,6 +7,8 @@ found = tract.score(rows, num_samples=4)
 for verdict in found:
     print(verdict["id"], verdict["status"], verdict["expected_score"], verdict["sd_scale"], verdict["cot"])
 print(verdicts.health(found))
+
+Whole files: tract_core/judge/files.py.
 """
 
 import importlib.util
@@ -16,11 +18,13 @@ from typing import Any
 
 from tract_core.base.config import Engine, Sampling, Score
 from tract_core.base.errors import UserError
+from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.data import checks, prepare
 from tract_core.data.raw import RawRecord
 from tract_core.generate.generation import CotKey, Generator
 from tract_core.judge.folder import opened
+from tract_core.judge.frames import rows_of
 from tract_core.judge.verdicts import skipped, verdict
 
 SOURCE = "judge"
@@ -75,14 +79,18 @@ class Judge:
             served=self.opened.name,
         )
 
-    def score(
-        self, rows: Sequence[Mapping[str, Any]], *, num_samples: int = 1, seed: int = 0, skip_bad: bool = False
-    ) -> list[dict[str, Any]]:
+    @property
+    def scale(self) -> ScoreScale:
+        """The scores that it gives."""
+        return self.opened.encoder.scale
+
+    def score(self, rows: Any, *, num_samples: int = 1, seed: int = 0, skip_bad: bool = False) -> list[dict[str, Any]]:
         """Judge each row with K CoTs.
 
         Args:
-            rows: fields of the `plain` format without gold: `instruction`, `response`, `criteria`,
-                `descriptions` (one text for each score), `reference` and `id` optional.
+            rows: mappings, or a DataFrame of pandas or polars, with the fields of the `plain` format without gold:
+                `instruction`, `response`, `criteria`, `descriptions` (one text for each score), `reference` and `id`
+                optional, or `messages` in place of the first two.
             num_samples: K.
             seed: another seed samples other CoTs.
             skip_bad: a row that breaks the rules or is too long gets a verdict that says why, without a score.
@@ -104,6 +112,7 @@ class Judge:
         """
         if not self.opened.encoder.style.cot and num_samples > 1:
             raise UserError("this judge writes no CoT, so one sample is all there is; ask for num_samples = 1")
+        rows = rows_of(rows)
         found, bad = self.examples(rows, skip_bad=skip_bad)
         judged = self._judged(list(found.values()), num_samples, seed)
         return [bad[number] if number in bad else next(judged) for number in range(len(rows))]
