@@ -3,6 +3,7 @@ import re
 import shutil
 import sys
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -83,6 +84,19 @@ def test_the_same_seed_gives_the_same_verdict_and_another_one_another(adapter, t
 def test_reference_is_optional_and_changes_the_prompt(judge):
     plain, with_reference = judge.score([{**ROW, "id": "a"}, {**ROW, "id": "b", "reference": "Short waves."}])
     assert plain["probs"] != with_reference["probs"]
+
+
+def test_a_data_frame_is_judged_as_its_rows_are_and_an_empty_reference_is_none(judge):
+    rows = [{**ROW, "id": "a", "reference": "Short waves."}, {**ROW, "id": "b", "reference": None}]
+    frame = pd.DataFrame(rows)
+    assert judge.score(frame) == judge.score(rows)
+    assert judge.score(frame.assign(reference=["Short waves.", float("nan")])) == judge.score(rows)
+
+
+def test_a_chat_is_judged_as_its_question_and_answer(judge):
+    turns = [{"role": "user", "content": X.instruction}, {"role": "assistant", "content": X.response}]
+    chat = {name: value for name, value in ROW.items() if name not in ("instruction", "response")}
+    assert judge.score([{**chat, "id": "a", "messages": turns}]) == judge.score([{**ROW, "id": "a"}])
 
 
 def test_bad_rows_and_long_rows_are_named(judge):
@@ -264,9 +278,13 @@ def test_the_command_writes_verdicts_of_all_rows_and_ends_with_their_health(adap
     with pytest.raises(UserError, match=r"1 row\(s\) cannot be judged"):
         run_command(monkeypatch, adapter, file)
     line = run_command(monkeypatch, adapter, file, "--skip-bad")
-    assert re.match(r"0 of 2 verdicts are ok; .*; median label mass 0\.\d+ -> .*rows\.scores\.jsonl", line)
+    first, second, *bars = line.splitlines()
+    assert re.match(r"0 of 2 verdicts are ok; .*; median label mass 0\.\d+ -> .*rows\.scores\.jsonl", first)
+    assert re.match(r"  rows: 2, mean expected score \d\.\d\d, 1 without a score", second)
+    assert [bar.split()[0] for bar in bars] == ["1", "2", "3", "4", "5"]
     written = [json.loads(text) for text in (tmp_path / "rows.scores.jsonl").read_text().splitlines()]
-    assert [(verdict["id"], verdict["expected_score"] is None) for verdict in written] == [("a", False), ("b", True)]
+    judged = [(row["id"], row["id_judge"], row["response"], row["expected_score"] is None) for row in written]
+    assert judged == [("a", "a", X.response, False), ("b", "b", None, True)]
     assert "read expected_score_renormalized" in caplog.text
     with pytest.raises(UserError, match="exists already"):
         run_command(monkeypatch, adapter, file, "--skip-bad")
