@@ -14,7 +14,7 @@ from tests.pipeline.graph import ROOT
 from tests.tiny import bpe_tokenizer
 from tract_core.base import tables
 from tract_core.base.errors import UserError
-from tract_core.model import models
+from tract_core.model import loading, models
 
 DEMO = ROOT / "data" / "demo"
 
@@ -209,6 +209,22 @@ def test_one_token_over_the_budget_stops_before_any_model_loads(checked, record_
         check.main()
     assert checked.artifacts() == proof
     record_property("bad_inputs_tried", 1)
+
+
+def test_the_proof_says_whether_trainings_leave_out_rows_without_feedback(checked):
+    def proved(on_bad_row):
+        checked.set("data", on_bad_row=on_bad_row)
+        check.main()
+        return tables.read_json("artifacts/check/proof.json").get("without_feedback")
+
+    assert proved("drop") is None
+    rows = checked.rows("train.jsonl")
+    checked.write("train.jsonl", [{**row, "orig_feedback": None} if n % 2 else row for n, row in enumerate(rows)])
+    assert checked.prepare().returncode == 0
+    assert proved("error") is None
+    assert not loading.leaves_out_unannotated()
+    assert proved("drop") == "left out"
+    assert loading.leaves_out_unannotated()
 
 
 @pytest.mark.parametrize(

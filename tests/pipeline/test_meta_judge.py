@@ -33,8 +33,10 @@ def test_the_first_own_cot_of_each_example_is_rated_and_no_other(tmp_path, monke
     monkeypatch.setattr(sys, "argv", ["meta_judge", "--seed", "42"])
     monkeypatch.setattr(loading, "seed_model_and_encoder", lambda params: (None, encoder))
     monkeypatch.setattr(asking, "meta_judge_model", lambda params: (ask, "a judge"))
-    tables.write(places.TRAIN_EXAMPLES, "examples", [example("a"), example("b")], {})
-    tables.write(places.own_cots("a1", 42), "cots", [own_cot(name, k) for name in "ab" for k in range(3)], {})
+    tables.write(
+        places.TRAIN_EXAMPLES, "examples", [example("a"), example("b"), {**example("c"), "annotator_cot": None}], {}
+    )
+    tables.write(places.own_cots("a1", 42), "cots", [own_cot(name, k) for name in "abc" for k in range(3)], {})
     line = meta_judge.main()
     assert line.startswith("the annotator's and a1's CoTs of 2 examples rated, 4 questions asked -> artifacts/")
     found = tables.read_json(places.meta_judge_file(42))["annotator minus a1"]

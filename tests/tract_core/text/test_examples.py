@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from tract_core.base.errors import UserError
 from tract_core.text import examples, prompts
 
 
@@ -45,6 +46,22 @@ def test_examples_are_paired_with_the_annotators_cot_or_with_none():
     rows = [row("a"), row("b")]
     assert examples.pair_with_annotator(rows, cot=True) == [(rows[0], "Feedback on a."), (rows[1], "Feedback on b.")]
     assert examples.pair_with_annotator(rows, cot=False) == [(rows[0], None), (rows[1], None)]
+
+
+def test_examples_without_feedback_are_refused_where_a_judge_learns_from_it_and_counted(caplog):
+    rows = [row("a"), row("b", annotator_cot=None), row("c", annotator_cot=None)]
+    with pytest.raises(UserError, match=r"2 of 3 training rows have no feedback, such as id b, .*`make rows R=b4`"):
+        examples.pair_with_annotator(rows, cot=True)
+    assert examples.pair_with_annotator(rows, cot=False) == [(found, None) for found in rows]
+    assert examples.with_feedback(rows) == rows[:1]
+
+
+def test_examples_without_feedback_are_left_out_where_bad_rows_are_but_never_all(caplog):
+    rows = [row("a"), row("b", annotator_cot=None)]
+    assert examples.pair_with_annotator(rows, cot=True, leave_out=True) == [(rows[0], "Feedback on a.")]
+    assert "1 of 2 training rows have no feedback and are left out" in caplog.text
+    with pytest.raises(UserError, match="1 of 1 training rows have no feedback"):
+        examples.pair_with_annotator(rows[1:], cot=True, leave_out=True)
 
 
 @pytest.mark.parametrize(("keep_bad", "kept"), [(False, ["a"]), (True, ["a", "b"])])
