@@ -2,8 +2,6 @@
 
 import csv
 import re
-import subprocess
-import sys
 
 import yaml
 
@@ -53,10 +51,16 @@ def write_csv(folder, rows, columns=COLUMNS):
         csv.writer(file).writerows([columns, *rows])
 
 
-def run_script(folder):
-    """The script of the worked example, as it stands there: data/raw/replies.csv -> data/raw/replies.jsonl."""
-    (folder / "to_jsonl.py").write_text(BLOCKS["python"])
-    subprocess.run([sys.executable, "to_jsonl.py"], cwd=folder, check=True)
+def write_new(folder):
+    """New replies without a rating, and the rubric of README.md: new.csv and rubric.yaml."""
+    with (folder / "new.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([COLUMNS[:2], *(row[:2] for row in table_shown()[1:])])
+    rubric = yaml.safe_load(_readme_block())["train"]["rubric"]
+    (folder / "rubric.yaml").write_text(yaml.safe_dump(rubric))
+
+
+def _readme_block():
+    return re.search(r"```yaml\n(.*?)```", README, flags=re.DOTALL)[1]
 
 
 def set_parameters(folder, **changes):
@@ -69,23 +73,21 @@ def set_parameters(folder, **changes):
 
 def set_as_in_readme(folder):
     """README.md's lines in the section `data` of the default preset, whatever model the folder has."""
-    block = re.search(r"```yaml\n(.*?)```", README, flags=re.DOTALL)[1]
     data = preset.values("laptop")["data"]
     data["benchmarks"] = {BENCHMARK: data["benchmarks"].pop("support")}
     file = folder / "params.yaml"
     params = {**yaml.safe_load(file.read_text()), "name": "Ours", "benches": [BENCHMARK]}
-    file.write_text(yaml.safe_dump({**params, "data": _merged(data, yaml.safe_load(block))}))
+    file.write_text(yaml.safe_dump({**params, "data": _merged(data, yaml.safe_load(_readme_block()))}))
 
 
 def _merged(below, above):
     """Nested mappings, the second one's values first."""
-    if not isinstance(above, dict):
+    if not isinstance(above, dict) or not below:
         return above
     return {**below, **{name: _merged(below.get(name), value) for name, value in above.items()}}
 
 
 def bring(folder, rows=None):
-    """Into a folder with params.yaml: the table (fifty ratings, unless told), its JSONL, and the parameters for it."""
+    """Into a folder with params.yaml: the table (fifty ratings, unless told), and the parameters for it."""
     write_csv(folder, rows or fifty_ratings())
-    run_script(folder)
     set_parameters(folder)

@@ -1,16 +1,18 @@
 """README.md, "Train on your own data", as a user does it: from a table with columns of its own to examples tables."""
 
-import json
 import os
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 from pipeline import preset
+from tests.conftest import SCALE
 from tests.pipeline import own_data
 from tests.pipeline.graph import ROOT
-from tract_core.base import places, tables
+from tract_core.base import config, places, tables
+from tract_core.data import prepare as prepare_data
 
 
 @pytest.fixture
@@ -42,13 +44,15 @@ def report(project):
     return tables.read_json(project / places.PREPARE_REPORT)
 
 
-def test_the_script_of_the_docs_makes_the_row_that_they_show(project):
+def test_the_table_of_the_docs_is_one_that_can_be_read(project):
     header, *rows = own_data.table_shown()
     assert (tuple(header), len(rows)) == (own_data.COLUMNS, 2)
     own_data.write_csv(project, rows)
-    own_data.run_script(project)
-    lines = (project / "data/raw/replies.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1]) == json.loads(own_data.BLOCKS["json"])
+    own_data.set_parameters(project, benchmarks={}, holdout_fraction=0.0)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    data = config.Data.model_validate(params["data"])
+    made = prepare_data.prepare(data.model_copy(update={"folder": str(project / "data/raw")}), SCALE, " So ").train
+    assert {(row["response"], row["gold"]) for row in made} == {(row[1], float(row[2])) for row in rows}
 
 
 def test_fifty_ratings_become_the_tables_that_the_docs_promise(project):
@@ -69,8 +73,8 @@ def test_fifty_ratings_become_the_tables_that_the_docs_promise(project):
 def test_the_rows_that_a_preset_does_not_take_are_told(project):
     """README.md lets `max_rows` stay as it is, and some presets take few rows."""
     own_data.bring(project)
-    few = {"path": "replies.jsonl", "format": "plain", "split": None, "revision": None, "max_rows": 12}
-    held = {**few, "path": "holdout", "max_rows": 6}
+    wanted = yaml.safe_load(own_data.BLOCKS["yaml"])["data"]
+    few, held = {**wanted["train"], "max_rows": 12}, {**wanted["benchmarks"]["test"], "max_rows": 6}
     own_data.set_parameters(project, train=few, benchmarks={"test": held})
     result = prepare(project)
     told = [
@@ -84,22 +88,18 @@ def test_the_rows_that_a_preset_does_not_take_are_told(project):
 
 def test_from_a_csv_each_message_leads_to_the_next_step(project):
     own_data.write_csv(project, own_data.fifty_ratings())
-    own_data.set_parameters(
-        project,
-        train={"path": "replies.csv", "format": "plain", "split": None, "revision": None, "max_rows": None},
-    )
+    train = yaml.safe_load(own_data.BLOCKS["yaml"])["data"]["train"]
+    own_data.set_parameters(project, train={**train, "columns": None, "rubric": None})
     message = refusal(project)
-    assert "data/raw/replies.csv: unknown kind of file; .json, .jsonl, .parquet are read" in message
-    command = message.strip().splitlines()[-1].strip()
-    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-    subprocess.run(command, shell=True, cwd=project, env={**os.environ, "PATH": path}, check=True)
-    own_data.set_parameters(project)
-    message = refusal(project)
-    assert message.count("replies.jsonl") == 1
-    assert "none of 50 row(s) has instruction, response, criteria, descriptions, score or scores, feedback" in message
+    assert message.count("replies.csv") == 1
+    assert "none of 50 row(s) has instruction, response, criteria, descriptions, score or scores\n" in message
     assert "columns found: 'question', 'reply', 'rating', 'comment'\n" in message
-    assert "docs/data.md" in message
-    own_data.run_script(project)
+    assert "`columns` says which column is which field, `rubric` gives one rubric to all rows" in message
+    own_data.set_parameters(project, train={**train, "columns": {**train["columns"], "response": "Reply"}})
+    assert "has no column 'Reply' for response (data.train.columns); columns found: 'question'" in refusal(project)
+    own_data.set_parameters(project, train={**train, "rubric": None})
+    assert "none of 50 row(s) has criteria, descriptions\n" in refusal(project)
+    own_data.set_parameters(project)
     assert prepare(project).returncode == 0
 
 
@@ -108,7 +108,7 @@ def test_a_list_of_bad_rows_does_not_outlive_them(project):
     own_data.bring(project, [[*row[:2], "6", row[3]] for row in own_data.fifty_ratings()])
     assert "The whole list is in work/bad_rows.txt." in refusal(project)
     assert (project / "work/bad_rows.txt").exists()
-    (project / "data/raw/replies.jsonl").write_text('{"question": "Why?"}\n')
+    (project / "data/raw/replies.csv").write_text("question\nWhy?\n")
     assert "columns found: 'question'" in refusal(project)
     assert not (project / "work/bad_rows.txt").exists()
 

@@ -155,21 +155,40 @@ def test_the_steps_of_the_readme_lead_from_a_spreadsheet_to_a_judged_file(clone)
     """Each command that README.md names under "Train on your own data", in its order; the model is the tiny one."""
     commands = re.findall(r"`(dvc repro|python -m [^`]+)`", own_data.README)
     adapter = "artifacts/adapters/tract/seed_42"
-    judge = f"python -m pipeline.judge {adapter} new.jsonl --samples 4"
+    names = "--columns instruction=question,response=reply --rubric rubric.yaml"
+    judge = f"python -m pipeline.judge {adapter} new.csv {names} --samples 4"
     assert commands == ["python -m pipeline.validate", "dvc repro", "python -m pipeline.show", judge]
     own_data.write_csv(clone.folder, own_data.fifty_ratings())
-    own_data.run_script(clone.folder)
     own_data.set_as_in_readme(clone.folder)
-    new = {k: v for k, v in json.loads(own_data.BLOCKS["json"]).items() if k not in ("score", "feedback")}
-    (clone.folder / "new.jsonl").write_text(json.dumps(new) + "\n")
+    own_data.write_new(clone.folder)
     said = [clone.run(*command.split()).stdout for command in commands]
     assert "complete and in range" in said[0]
     assert "training 40 rows (8 instructions), test 10 rows (2 instructions)" in said[1]
     assert "on 10 examples of 2 tasks" in said[2]
     assert "Fewer than 10 tasks (test)" in " ".join(said[2].split())
-    (verdict,) = [json.loads(line) for line in (clone.folder / "new.scores.jsonl").read_text().splitlines()]
-    assert 0 <= verdict["expected_score"] <= 5
+    with (clone.folder / "new.scores.csv").open(encoding="utf-8-sig", newline="") as file:
+        judged = list(csv.DictReader(file, delimiter=";"))
+    assert [row["question"] for row in judged] == ["How do I change my password?"] * 2
+    assert all(0 <= float(row["expected_score"]) <= 5 for row in judged)
+    assert re.search(r"rows: 2, mean expected score \d\.\d\d\n +1 +\d", said[3])
     assert "Ours" in (clone.folder / "artifacts/report/index.html").read_text()
+
+
+def test_without_comments_a_judge_of_scores_alone_is_trained_and_others_are_refused_at_once(clone):
+    own_data.write_csv(clone.folder, [row[:3] for row in own_data.fifty_ratings()], own_data.COLUMNS[:3])
+    own_data.set_as_in_readme(clone.folder)
+    clone.set("data.train.columns", {"instruction": "question", "response": "reply", "score": "rating"})
+    refused = clone.run("python", "-m", "pipeline.validate", check=False)
+    assert "50 of 50 rows have no feedback, which these judges learn from: a1" in refused.stderr
+    refused = clone.run("dvc", "repro", check=False)
+    assert "training 40 rows" in refused.stdout
+    assert "40 of 40 training rows have no feedback" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    clone.run("python", "-m", "pipeline.rows", "b4")
+    assert "complete and in range" in clone.run("python", "-m", "pipeline.validate").stdout
+    assert "train_stage1" in clone.repro()
+    assert (clone.folder / "metrics/b4.json").exists()
+    assert "projected for cpu" in clone.run("python", "-m", "pipeline.plan").stdout
 
 
 def test_the_judge_scores_rows_without_gold(clone):
@@ -190,7 +209,7 @@ def test_the_judge_scores_rows_without_gold(clone):
         r"judge: 0 of 2 verdicts are ok; .*; median label mass 0\.\d+ -> rows\.scores\.jsonl", result.stdout
     )
     verdicts = [json.loads(line) for line in (clone.folder / "rows.scores.jsonl").read_text().splitlines()]
-    assert [verdict["id"] for verdict in verdicts] == ["r0", "r1"]
+    assert [(verdict["id"], verdict["id_judge"]) for verdict in verdicts] == [("r0", "r0"), ("r1", "r1")]
     assert all(len(verdict["probs"]) == 5 and verdict["sd_cots"] is not None for verdict in verdicts)
     cooler = ["rows.jsonl", "--out", "cool.jsonl", "--temperature", "0.05"]
     clone.run("python", "-m", "pipeline.judge", adapter, *cooler)

@@ -33,7 +33,9 @@ def project(tmp_path, monkeypatch):
 
 def test_rows_that_need_feedback_are_named_with_how_many_lack_it(project):
     project()
-    with pytest.raises(UserError, match=r"data\.train: 1 of 2 rows have no feedback, from which a1 learn.*R=b4"):
+    with pytest.raises(
+        UserError, match=r"data\.train: 1 of 2 rows have no feedback, which these judges learn from: a1\..*R=b4"
+    ):
         validate.main()
 
 
