@@ -27,8 +27,9 @@ def _require_feedback(params: Params, learning: list[str]) -> None:
     if found is None or not found[0] or (params.data.on_bad_row == "drop" and found[0] < found[1]):
         return
     raise UserError(
-        f"data.train: {found[0]} of {found[1]} rows have no feedback, which these judges learn from: {', '.join(learning)}. "
-        "Write in each row why its response has its score, or train judges that give a score alone: `make rows R=b4`"
+        f"data.train: {found[0]} of {found[1]} rows have no feedback, which these judges learn from: "
+        f"{', '.join(learning)}. Write in each row why its response has its score, or train judges that give a score "
+        "alone: `make rows R=b4`"
     )
 
 
