@@ -13,46 +13,21 @@ Reads:  ADAPTER (artifacts/adapters/ROW/seed_N), `sampling`, `engine` and `score
 Writes: OUT, which ends as one of these; default: FILE.scores with the same ending. It must not be there yet
 """
 
-import argparse
-import math
-from pathlib import Path
-
 from tract_core.base import config, process
-from tract_core.base.errors import UserError
-from tract_core.judge import files, judging
+from tract_core.judge import command, judging
 
 
 def main() -> str:
-    given, params = _arguments(), config.load()
-    cooler = {} if given.temperature is None else {"temperature": given.temperature}
-    sampling = params.sampling.model_copy(update=cooler)
-    return files.judge_file(
-        lambda: judging.Judge(given.adapter, sampling, params.engine, params.score),
-        given.file,
-        given.out,
-        columns=files.columns_of(given.columns),
-        rubric=given.rubric and files.read_rubric(given.rubric),
-        num_samples=given.samples,
-        seed=given.seed,
-        skip_bad=given.skip_bad,
-    )
-
-
-def _arguments() -> argparse.Namespace:
-    parser = process.Parser()
+    parser, params = process.Parser(), config.load()
     parser.add_argument("adapter")
-    for name in ("file", "--out", "--rubric"):
-        parser.add_argument(name, type=Path)
-    parser.add_argument("--columns", default="")
-    for name, kind, default in (("--samples", int, 1), ("--seed", int, 0), ("--temperature", float, None)):
-        parser.add_argument(name, type=kind, default=default)
-    parser.add_argument("--skip-bad", action="store_true")
+    command.add_options(parser)
     given = parser.parse_args()
-    if given.samples < 1:
-        raise UserError(f"--samples must be at least 1, got {given.samples}")
-    if given.temperature is not None and not 0 < given.temperature < math.inf:
-        raise UserError(f"--temperature must be a number above 0, got {given.temperature}")
-    return given
+    return command.judged(
+        given,
+        lambda: judging.Judge(
+            given.adapter, params.sampling, params.engine, params.score, temperature=given.temperature
+        ),
+    )
 
 
 if __name__ == "__main__":

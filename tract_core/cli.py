@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tract_core.base import process
 from tract_core.base.errors import UserError
+from tract_core.judge import command
 
 _ABOUT = """A trained judge in use.
 
@@ -31,11 +32,39 @@ def _cache() -> Path:
 def _command() -> str:
     parser = process.Parser(prog="tract", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _judge(commands)
     _export(commands)
     _serve(commands)
     given = parser.parse_args()
     line: str = given.run(given)
     return line
+
+
+def _judge(commands: "argparse._SubParsersAction[process.Parser]") -> None:
+    parser = commands.add_parser("judge", help="scores for the rows of a file")
+    parser.add_argument("folder", type=Path, help="what `tract export` wrote")
+    command.add_options(parser)
+    _engine(parser, ["vllm", "transformers", "http"])
+    parser.set_defaults(run=_run_judge)
+
+
+def _engine(parser: argparse.ArgumentParser, names: list[str]) -> None:
+    parser.add_argument("--engine", choices=names, help="default: vllm where it is installed, else transformers")
+    parser.add_argument("--batch-size", type=int, default=32, help="sequences decoded together; default: %(default)s")
+
+
+def _run_judge(given: argparse.Namespace) -> str:
+    if given.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, got {given.batch_size}")
+
+    def opening() -> object:
+        from tract_core.judge.judging import Judge, default_engine
+
+        chosen = {"name": given.engine or default_engine().name, "batch_size": given.batch_size}
+        engine = default_engine().model_copy(update=chosen)
+        return Judge(given.folder, engine=engine, temperature=given.temperature, work=_cache())
+
+    return command.judged(given, opening)
 
 
 def _export(commands: "argparse._SubParsersAction[process.Parser]") -> None:
@@ -66,8 +95,7 @@ def _serve(commands: "argparse._SubParsersAction[process.Parser]") -> None:
     parser.add_argument("folder", type=Path, help="what `tract export` wrote")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
-    parser.add_argument("--engine", choices=["vllm", "transformers"], help="default: vllm where it is installed")
-    parser.add_argument("--batch-size", type=int, default=32, help="sequences decoded together; default: %(default)s")
+    _engine(parser, ["vllm", "transformers"])
     parser.add_argument("--key-variable", help="name of the environment variable that holds the API key")
     parser.add_argument("--max-rows", type=int, default=1000, help="of one request; default: %(default)s")
     parser.add_argument("--max-waiting", type=int, default=4000, help="CoTs of all requests; default: %(default)s")

@@ -47,6 +47,7 @@ class Judge:
         engine: Engine | None = None,
         score: Score | None = None,
         *,
+        temperature: float | None = None,
         work: str | Path = "work",
     ) -> None:
         """Load the tokenizer and verify the folder; the engine starts at the first score.
@@ -55,6 +56,7 @@ class Judge:
             folder: an exported judge (`tract export`), or an adapter of the pipeline (artifacts/adapters/ROW/seed_N).
             sampling: of the CoTs; None: the exported judge's own. An adapter has none.
             engine: None: vLLM where it is installed, else transformers.
+            temperature: of the CoTs, in place of the sampling's.
             score: which CoTs count; None: the exported judge's own, of an adapter also those that were cut.
             work: where finished CoTs are kept, so that a run that was killed goes on.
 
@@ -66,6 +68,8 @@ class Judge:
         found = sampling or self.opened.sampling
         if found is None:
             raise UserError(f"{folder}: is an adapter of the pipeline; its sampling stands in params.yaml, so give it")
+        if temperature is not None:
+            found = found.model_copy(update={"temperature": temperature})
         self.sampling, self.scoring, self._work = found, score or self.opened.score or _FLAG, work
         self._generator = Generator(
             self.opened.encoder,

@@ -12,7 +12,7 @@ from pipeline import preset
 from tests.conftest import SCALE, X
 from tract_core.base import config, tables
 from tract_core.base.errors import UserError
-from tract_core.judge import verdicts
+from tract_core.judge import judging, verdicts
 from tract_core.judge.judging import Judge
 from tract_core.model import models
 from tract_core.score import scoring
@@ -259,7 +259,7 @@ def run_command(monkeypatch, *arguments):
     ids=["input", "link to the input", "there", "link to nowhere", "in a file", "long name"],
 )
 def test_an_output_that_cannot_be_is_refused_before_the_model_loads(tmp_path, monkeypatch, out, message):
-    monkeypatch.setattr(command, "Judge", lambda *_: pytest.fail("the model loads"))
+    monkeypatch.setattr(judging, "Judge", lambda *_: pytest.fail("the model loads"))
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROW))
     (tmp_path / "there.jsonl").write_text("kept")
     (tmp_path / "link.jsonl").symlink_to("rows.jsonl")

@@ -1,0 +1,85 @@
+"""The command `tract`, as a process in a folder that is not the project's."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.pipeline.graph import ROOT
+from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
+from tract_core.judge import export
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_folder, tmp_path_factory):
+    home = tmp_path_factory.mktemp("exported")
+    adapter = untrained_adapter(home / "a4" / "seed_1", tiny_folder, cot=True)
+    export.export(adapter, home / "judge", PRESET, merged=True, work=home / "work")
+    return home / "judge"
+
+
+def tract(where, *arguments):
+    settings = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(where / "cache")}
+    return subprocess.run(
+        [sys.executable, "-m", "tract_core.cli", *map(str, arguments)],
+        cwd=where,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_help_answers_within_a_second(tmp_path):
+    tract(tmp_path, "--help")  # compiled now
+    began = time.monotonic()
+    found = tract(tmp_path, "--help")
+    assert time.monotonic() - began < 1
+    assert found.returncode == 0
+    for word in ("judge", "export", "serve"):
+        assert f"tract {word}" in found.stdout
+
+
+def test_a_file_is_judged_by_an_exported_judge_alone(folder, tmp_path):
+    (tmp_path / "replies.jsonl").write_text("".join(json.dumps({**ROW, "id": f"r{i}"}) + "\n" for i in range(2)))
+    (tmp_path / "more.csv").write_text('question;answer\n"Name a prime.";Seven\n"Name a prime.";Nine\n')
+    rubric = {"criteria": ROW["criteria"], "descriptions": ROW["descriptions"]}
+    (tmp_path / "rubric.json").write_text(json.dumps(rubric))
+    options = ["--engine", "transformers", "--samples", "2"]
+    found = tract(tmp_path, "judge", folder, "replies.jsonl", *options)
+    assert found.returncode == 0, found.stderr
+    assert "-> replies.scores.jsonl" in found.stdout
+    verdicts = [json.loads(line) for line in (tmp_path / "replies.scores.jsonl").read_text().splitlines()]
+    assert [one["num_samples"] for one in verdicts] == [2, 2]
+    own = ["--columns", "instruction=question,response=answer", "--rubric", "rubric.json"]
+    found = tract(tmp_path, "judge", folder, "more.csv", *options, *own)
+    assert found.returncode == 0, found.stderr
+    header, *lines = (tmp_path / "more.scores.csv").read_text(encoding="utf-8-sig").splitlines()
+    assert header.startswith("question;answer;")
+    assert "p_1" in header
+    assert len(lines) == 2
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"cache", "replies.jsonl", "replies.scores.jsonl", "more.csv", "more.scores.csv", "rubric.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["judge", "nowhere", "replies.jsonl"], r"no such file|missing"),
+        (["serve", "nowhere", "--key-variable", "NO_KEY"], r"NO_KEY: no such environment variable"),
+        (["serve", "nowhere", "--batch-size", "0"], "must be at least 1"),
+        (["export", "nowhere", "out", "--public"], r"give --push OWNER/NAME too"),
+        (["judge", "nowhere", "x", "--samples", "0"], r"--samples must be at least 1"),
+        (["judge"], "the following arguments are required"),
+        (["praise"], "invalid choice"),
+    ],
+)
+def test_what_cannot_be_ends_with_2_and_says_why(tmp_path, arguments, message):
+    found = tract(tmp_path, *arguments)
+    assert found.returncode == 2
+    import re
+
+    assert re.search(message, found.stderr)
