@@ -14,7 +14,7 @@ from tests.pipeline.graph import ROOT
 from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
 from tract_core.judge import export
 
-_HEAVY = ("dvc", "datasets", "matplotlib", "openai", "accelerate.launchers")
+_HEAVY = ("dvc", "datasets", "matplotlib", "openai")
 """What a judge in use has no need of."""
 
 
