@@ -160,7 +160,8 @@ class Client:
         try:
             answer = self._post("/v1/tract/score", body)
         except JudgeError as error:
-            error.row = numbers[error.row] if error.row in range(len(numbers)) else None
+            if error.row is not None:
+                error.row = numbers[error.row] if 0 <= error.row < len(numbers) else None
             raise
         try:
             verdicts = {numbers[verdict["index"]]: verdict for verdict in answer["data"]}
