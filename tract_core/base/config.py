@@ -106,6 +106,11 @@ class Source(Section):
             raise ValueError(f"a rubric for all rows needs `format: plain`; rows of {self.format} have their own")
         return self
 
+    def resolved(self) -> dict[str, Any]:
+        """Without `columns` and `rubric` where they are null, so that examples keep the manifest of before."""
+        values = super().resolved()
+        return {key: value for key, value in values.items() if value is not None or key not in ("columns", "rubric")}
+
     @field_validator("path")
     @classmethod
     def _tracked(cls, path: str) -> str:

@@ -117,3 +117,11 @@ def test_a_rubric_has_a_description_for_each_score():
     raw["data"]["benchmarks"]["support"]["rubric"] = {**RUBRIC, "descriptions": ["Bad.", "Good."]}
     with pytest.raises(UserError, match=r"data\.benchmarks\.support\.rubric: 2 descriptions for 5 scores"):
         config.validated(raw, "params.yaml")
+
+
+def test_a_source_without_columns_and_rubric_says_nothing_of_them():
+    """Or every adapter would be stale for two keys that change nothing."""
+    source = preset.load("laptop").data.train
+    assert set(source.resolved()) == {"path", "format", "split", "revision", "max_rows"}
+    own = source.model_copy(update={"columns": {"instruction": "question"}})
+    assert own.resolved()["columns"] == {"instruction": "question"}
