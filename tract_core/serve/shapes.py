@@ -31,8 +31,20 @@ class Row(_Strict):
     task: str | int | None = None
 
 
+_EXAMPLE = {
+    "rows": [{"id": "1", "instruction": "How do I change my password?", "response": "Open Settings, then Security."}],
+    "rubric": {
+        "criteria": "Does the reply help the customer?",
+        "descriptions": ["Rude.", "Vague.", "Not enough to act.", "A detail is missing.", "Solves it."],
+    },
+    "num_samples": 2,
+}
+
+
 class ScoreRequest(_Strict):
     """Rows, and how they are judged."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     rows: list[Row] = Field(min_length=1)
     rubric: Rubric | None = None
