@@ -31,7 +31,7 @@ class Row(_Strict):
     task: str | int | None = None
 
 
-_EXAMPLE = {
+_EXAMPLE: Any = {
     "rows": [{"id": "1", "instruction": "How do I change my password?", "response": "Open Settings, then Security."}],
     "rubric": {
         "criteria": "Does the reply help the customer?",

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from tests.pipeline.graph import ROOT
-from tests.tract_core.judge.test_judging import PRESET, untrained_adapter
+from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
+from tract_core.client import Client, JudgeError
 from tract_core.judge import export
 
 SCHEMATHESIS = "schemathesis==4.32.5"
@@ -77,3 +78,14 @@ def test_every_answer_is_one_that_the_description_has(schemathesis, url, tmp_pat
         assert f'tract_requests_total{{path="/v1/tract/score",status="{status}"}}' in counts
     for path in ("/v1/chat/completions", "/v1/models", "/health", "/metrics"):
         assert f'path="{path}"' in counts
+
+
+def test_the_client_and_the_server_understand_each_other(url):
+    client = Client(url)
+    given = [{**ROW, "id": f"r{i}", "response": f"Answer {i}.", "task": "t", "score": 3} for i in range(5)]
+    found = client.score(given, num_samples=2)
+    assert [one["index"] for one in found] == list(range(5))
+    assert all(client.normalized(one) + 1 >= 0 for one in found)
+    with pytest.raises(JudgeError, match=r"criteria") as error:
+        client.score([*given, {**ROW, "id": "bad", "criteria": ""}])
+    assert (error.value.status, error.value.row) == (400, 5)
