@@ -34,7 +34,7 @@ NOT_READ = {
     "perplexity": ["gap/tract/seed_42/training"],
     "report": ["attacked", "cots", "curve", "gap", "meta_judge", "perplexity", "robustness"],
 }
-PLACES = 5  # altered bytes of each file: the first, the last and between
+PLACES = 3  # altered bytes of each file: the first, the last and between
 
 
 def value(name):

@@ -1,4 +1,4 @@
-"""The HTTP engine against a stub of vLLM's server, and against a real one (marker `real`)."""
+"""The HTTP engine against a stub of vLLM's server, and against a real one (marker `every`)."""
 
 import contextlib
 import os
@@ -286,7 +286,7 @@ def real_server(folder, name, max_length):
         server.wait(timeout=60)
 
 
-@pytest.mark.real
+@pytest.mark.every
 @pytest.mark.timeout(600)
 def test_a_real_server_draws_and_gives_the_models_own_probabilities(tiny, tiny_folder, monkeypatch):
     asked = requests(tiny[1])

@@ -19,7 +19,7 @@ from tests.pipeline.graph import ROOT
 from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
 from tract_core.judge import export
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.every, pytest.mark.timeout(600)]
 
 OFFLINE = """
 import json, sys
