@@ -19,7 +19,7 @@ from tests.families import FAMILIES, added_plain, chatml, gpt2, normalizing, uni
 from tests.tiny import tiny_model
 from tract_core.base import config
 from tract_core.base.errors import UserError
-from tract_core.generate.engine import Decoding, Request
+from tract_core.generate.engine import Decoding, Request, asking
 from tract_core.generate.engine.base import finish
 from tract_core.generate.engine.hf import TransformersEngine
 from tract_core.generate.generation import status_of
@@ -242,15 +242,13 @@ def test_a_drawn_cot_may_spell_control_tokens_and_stage_2_learns_them_as_text(fa
         check_alone(family, "cot", family.encoder.decode(ids))
 
 
-@pytest.mark.real
 def test_both_engines_end_a_cot_at_a_control_token():
-    vllm = pytest.importorskip("tract_core.generate.engine.vllm", reason="vLLM is not installed; run `make env`")
     family = made("chatml")
     fine, start = family.encoder.cot_ids("Fine work."), family.tokenizer.bos_token_id
     ids = [*fine, start, *family.encoder.cot_ids(SCORE_5)]
     engine = SimpleNamespace(decoding=decoding(family))
-    output = SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids, finish_reason="length")])
-    samples = [vllm.VllmEngine._sample(engine, REQUEST, output), TransformersEngine._finish(engine, REQUEST, ids)]
+    by_vllm = asking.drawn(engine.decoding, REQUEST, ids, at_length=True)  # over HTTP as well
+    samples = [by_vllm, TransformersEngine._finish(engine, REQUEST, ids)]
     assert [(sample.cot_ids, sample.finish_reason) for sample in samples] == [(fine, "end")] * 2
 
 
