@@ -1,11 +1,14 @@
-"""Trackers show a training and change nothing of it; tensorboard and dvclive themselves where they are installed."""
+"""Trackers show a training and change nothing of it; tensorboard and dvclive themselves from a folder of their own."""
 
 import csv
+import shutil
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from tests.pipeline.graph import ROOT
 from tests.tract_core.train import test_checkpoints
 from tests.tract_core.train.test_checkpoints import LAST, Do, Killed, contents, doing, how, killed, train
 from tract_core.base.errors import UserError
@@ -173,8 +176,27 @@ def test_wandb_is_sent_what_it_does_not_have(monkeypatch, tmp_path, resumed, sen
     assert settings["settings"] == {"console": "off", "disable_git": True}
 
 
+TOOLS = ["tensorboard==2.21.0", "absl-py==2.5.1", "Markdown==3.11.3", "tensorboard-data-server==0.7.2"]
+TOOLS += ["dvclive==3.49.0", "pynvml==13.0.1", "nvidia-ml-py==13.615.71"]
+"""Both, with what they need beside this project's packages."""
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """Made once; the project's environment stays as it is."""
+    folder = ROOT / "work/trackers-of-tests"
+    made_from = folder / "made_from.txt"
+    if not made_from.exists() or made_from.read_text() != "\n".join(TOOLS):
+        shutil.rmtree(folder, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--target", str(folder), *TOOLS], check=True, timeout=300)
+        made_from.write_text("\n".join(TOOLS))
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.mark.every
+@pytest.mark.usefixtures("tools")
 def test_tensorboard_itself_has_each_step_once_after_a_kill(tmp_path):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     Trackers(["tensorboard"], tmp_path, "run").update(LOG)  # killed: never closed
@@ -191,8 +213,9 @@ def test_tensorboard_itself_has_each_step_once_after_a_kill(tmp_path):
     ]
 
 
+@pytest.mark.every
+@pytest.mark.usefixtures("tools")
 def test_dvclive_itself_has_each_step_once_after_a_kill_and_leaves_the_project_alone(tmp_path, monkeypatch):
-    pytest.importorskip("dvclive")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "work/trackers/a1"
