@@ -57,13 +57,13 @@ def _round(offline: Connection, url: str, asked: list[dict[str, Any]], clients: 
     seconds, expected = offline.recv()
 
     def judged(row: dict[str, Any]) -> dict[str, Any]:
-        response = httpx.post(f"{url}/v1/tract/score", json={"rows": [row], "seed": seed}, timeout=600)
+        response = http.post(f"{url}/v1/tract/score", json={"rows": [row], "seed": seed})
         response.raise_for_status()
         found: dict[str, Any] = response.json()["data"][0]
         return found
 
     began = time.perf_counter()
-    with ThreadPoolExecutor(clients) as threads:
+    with ThreadPoolExecutor(clients) as threads, httpx.Client(timeout=600) as http:
         found = list(threads.map(judged, asked))
     served = time.perf_counter() - began
     same = [(a, b) for a, b in zip(found, expected, strict=True) if a["cot"] == b["cot"]]
