@@ -51,7 +51,9 @@ def test_one_stage_of_each_kind_gives_the_same_bytes_again(paper, tmp_path):
 
 def test_every_line_of_the_paper_has_its_numbers(paper, statistics):
     cells = {(cell["row"], cell["bench"], cell["predictor"], cell["metric"]): cell for cell in statistics["cells"]}
-    for line in paper_lines.LINES:
+    ran = {file.stem for file in (paper.folder / "metrics").glob("*.json")}
+    assert {line.row for line in paper_lines.LINES} - ran == {"b5_expected"}  # an endpoint's: test_chat_judge.py
+    for line in (line for line in paper_lines.LINES if line.row in ran):
         assert paper.metrics(line.row)["demo"][line.predictor]["n"] == 6
         for metric in ("pearson", "rmse"):
             cell = cells[line.row, "mean", line.predictor, metric]
