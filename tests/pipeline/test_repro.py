@@ -174,6 +174,7 @@ def test_the_steps_of_the_readme_lead_from_a_spreadsheet_to_a_judged_file(clone)
     assert "Ours" in (clone.folder / "artifacts/report/index.html").read_text()
 
 
+@pytest.mark.every
 def test_without_comments_a_judge_of_scores_alone_is_trained_and_others_are_refused_at_once(clone):
     own_data.write_csv(clone.folder, [row[:3] for row in own_data.fifty_ratings()], own_data.COLUMNS[:3])
     own_data.set_as_in_readme(clone.folder)
