@@ -1,12 +1,16 @@
 """`pip install .`: a package with the judge in use, and without the pipeline."""
 
+import ast
+import importlib.metadata
 import json
 import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +59,38 @@ def test_the_installed_command_judges_where_the_project_is_not(wheel, tiny_folde
 
 
 def test_a_judge_in_use_imports_neither_pipeline_nor_training():
-    script = "import sys, tract_core.judge.judging, tract_core.judge.files; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
+    loaded = set(said_by("import sys, tract_core.judge.judging, tract_core.judge.files; print(*sys.modules)"))
     assert not loaded & {*_HEAVY, "tract_core.train", "tract_core.report", "tract_core.studies", "pipeline"}
+
+
+def test_all_that_a_judge_in_use_imports_is_asked_for():
+    """Without an extra; what an extra brings is imported inside functions."""
+    script = (
+        "import sys, tract_core.cli, tract_core.judge.files, tract_core.generate.engine.hf, tract_core.judge.export\n"
+        "print(*(found.__file__ for name, found in sys.modules.items() if name.startswith('tract_core.')))"
+    )
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    declared = {requirement.split(">")[0].lower().replace("-", "_") for requirement in asked}
+    distributions = importlib.metadata.packages_distributions()
+    imported = {name for file in said_by(script) for name in imports(Path(file))}
+    others = imported - set(sys.stdlib_module_names) - {"tract_core"}
+    assert {"torch", "yaml", "scipy"} <= others
+    assert {name: distributions[name] for name in others if not wanted(distributions[name]) & declared} == {}
+
+
+def wanted(distributions):
+    return {name.lower().replace("-", "_") for name in distributions}
+
+
+def imports(file):
+    """Top-level packages that a module imports where it is loaded."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.split(".")[0]
+
+
+def said_by(script):
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.split()

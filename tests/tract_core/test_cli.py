@@ -21,8 +21,8 @@ def folder(tiny_folder, tmp_path_factory):
     return home / "judge"
 
 
-def tract(where, *arguments):
-    settings = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(where / "cache")}
+def tract(where, *arguments, path=""):
+    settings = {"PYTHONPATH": f"{ROOT}{os.pathsep}{path}", "XDG_CACHE_HOME": str(where / "cache")}
     return subprocess.run(
         [sys.executable, "-m", "tract_core.cli", *map(str, arguments)],
         cwd=where,
@@ -83,3 +83,18 @@ def test_what_cannot_be_ends_with_2_and_says_why(tmp_path, arguments, message):
     import re
 
     assert re.search(message, found.stderr)
+
+
+def test_a_torchvision_for_another_torch_is_named_with_what_removes_it(folder, tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (tmp_path / "torchvision-0.28.0.dist-info").mkdir()
+    (tmp_path / "torchvision-0.28.0.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.28.0\n"
+    )
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROW) + "\n")
+    found = tract(tmp_path, "judge", folder, "rows.jsonl", "--engine", "transformers", path=tmp_path)
+    assert found.returncode == 2
+    assert "operator torchvision::nms does not exist" in found.stderr
+    assert "pip uninstall -y torchvision torchaudio torchcodec" in found.stderr
+    assert "Traceback" not in found.stderr

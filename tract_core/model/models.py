@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+
+from tract_core.base.errors import UserError
+
+try:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+except ModuleNotFoundError as error:
+    raise UserError(
+        f"transformers cannot load its models: {error.__cause__ or error}. Where that names torchvision, torchaudio or "
+        "torchcodec, they were built for another torch, as those of PyPI beside a torch for CPUs; nothing here needs "
+        "them: pip uninstall -y torchvision torchaudio torchcodec"
+    ) from None
 
 from tract_core.base import tables
 from tract_core.base.config import Lora, Model
-from tract_core.base.errors import UserError
 from tract_core.base.locks import held
 
 logger = logging.getLogger(__name__)

@@ -39,7 +39,7 @@ _SURE = 0.98
 """Where the most probable score has more than this, the squared error has almost no gradient left."""
 _WINDOW = 10
 """Records that a collapse is judged by."""
-_SHARE = 0.02
+_SHARE = 0.01
 """Of the time, what checkpoints may take."""
 
 

@@ -1,6 +1,8 @@
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ import torch
 
 from tests.conftest import SCALE, STYLE
 from tests.generation_child import ROWS, SAMPLING
+from tests.pipeline.graph import ROOT
 from tests.tiny import save_tiny
 from tract_core.base import config, tables
 from tract_core.base.errors import UserError
@@ -38,6 +41,12 @@ def adapter(tiny_folder, tmp_path):
         origin = {"base": seed_model.identity, "lora": LORA.resolved()}
         tables.write_manifest(draft, {"adapter": True, "origin": origin})
     return seed_model, model, tmp_path / "adapter"
+
+
+def test_a_stage_starts_without_libraries_that_it_does_not_use():
+    code = "import sys, pipeline.train_stage1, pipeline.infer; print({'sklearn', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "set()\n"
 
 
 def test_a_folder_is_identified_by_its_content(tiny_folder, tmp_path):
