@@ -3,7 +3,8 @@
     python -m bench.serve FOLDER [--rows 200] [--clients 16] [--rounds 3]
 
 FOLDER is a judge that `tract export --merged` wrote. Both engines are loaded and warm, and take turns on the rows of
-data/support with another seed each round, so that nothing is in a store; the server gets one row a request.
+data/support with another seed each time, so that nothing is in a store. The clients send their rows one by one, where
+no more sequences are decoded together than there are clients, and each its share in one request.
 """
 
 import argparse
@@ -43,7 +44,12 @@ def main() -> None:
         _offline(given.folder, home) as offline,
         _served(given.folder, home) as url,
     ):
-        rounds = [_round(offline, url, asked, given.clients, seed) for seed in range(given.rounds + 1)][1:]
+        shares = (1, -(-given.rows // given.clients))
+        rounds = [
+            _round(offline, url, asked, given.clients, share, seed=seed * len(shares) + place)
+            for seed in range(given.rounds + 1)
+            for place, share in enumerate(shares)
+        ][len(shares) :]
     measuring.write("serve", "A served judge against the same judge offline", rounds, [_note(given, rounds)], {})
 
 
@@ -52,24 +58,27 @@ def _rows(number: int) -> list[dict[str, Any]]:
     return [{name: value for name, value in json.loads(line).items() if name in _FIELDS} for line in lines]
 
 
-def _round(offline: Connection, url: str, asked: list[dict[str, Any]], clients: int, seed: int) -> dict[str, Any]:
+def _round(
+    offline: Connection, url: str, asked: list[dict[str, Any]], clients: int, share: int, *, seed: int
+) -> dict[str, Any]:
     offline.send((asked, seed))
     seconds, expected = offline.recv()
 
-    def judged(row: dict[str, Any]) -> dict[str, Any]:
-        response = http.post(f"{url}/v1/tract/score", json={"rows": [row], "seed": seed})
+    def judged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        response = http.post(f"{url}/v1/tract/score", json={"rows": rows, "seed": seed})
         response.raise_for_status()
-        found: dict[str, Any] = response.json()["data"][0]
+        found: list[dict[str, Any]] = response.json()["data"]
         return found
 
+    requests = [asked[start : start + share] for start in range(0, len(asked), share)]
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as threads, httpx.Client(timeout=600) as http:
-        found = list(threads.map(judged, asked))
+        found = [verdict for verdicts in threads.map(judged, requests) for verdict in verdicts]
     served = time.perf_counter() - began
     same = [(a, b) for a, b in zip(found, expected, strict=True) if a["cot"] == b["cot"]]
     furthest = max(abs(p - q) for a, b in same for p, q in zip(a["probs"], b["probs"], strict=True))
     return {
-        "seed": seed,
+        "rows a request": share,
         "offline, rows/s": f"{len(asked) / seconds:.2f}",
         "served, rows/s": f"{len(asked) / served:.2f}",
         "served / offline": f"{seconds / served:.3f}",
@@ -82,11 +91,17 @@ def _round(offline: Connection, url: str, asked: list[dict[str, Any]], clients: 
 
 
 def _note(given: argparse.Namespace, rounds: list[dict[str, Any]]) -> str:
-    ratio = statistics.median(float(one["served / offline"]) for one in rounds)
+    shares = sorted({one["rows a request"] for one in rounds})
+    ratios = {
+        share: statistics.median(float(one["served / offline"]) for one in rounds if one["rows a request"] == share)
+        for share in shares
+    }
+    medians = ", ".join(f"{ratio:.2f} with {share} a request" for share, ratio in ratios.items())
     return (
-        f"{given.rows} rows of data/support, {given.clients} clients with one row a request, a round before these to "
-        f"warm up; median of served / offline {ratio:.3f}. CoTs differ where two tokens were nearly equally probable: "
-        "what is computed together differs, and so do the last bits."
+        f"{given.rows} rows of data/support, {given.clients} clients, a round before these to warm up; medians of "
+        f"served / offline: {medians}. The offline judge decodes 32 sequences together; clients with one row a request "
+        f"keep {given.clients} going. CoTs differ where two tokens were nearly equally probable: what is computed "
+        "together differs, and so do the last bits."
     )
 
 
