@@ -8,6 +8,8 @@ Writes: artifacts/results/meta_judge/seed_N.json; replies are kept in work/meta_
 """
 
 from tract_core.base import config, places, process, tables
+from tract_core.base.scale import ScoreScale
+from tract_core.base.tables import Record
 from tract_core.model import loading
 from tract_core.studies import asking, meta_judge
 from tract_core.text import examples
@@ -28,7 +30,7 @@ def main() -> str:
     for source, pairs in {"annotator": [(example, example["annotator_cot"]) for example, _ in own], "a1": own}.items():
         prompts = [
             meta_judge.render(
-                question, examples.judge_input(example), cot, encoder.scale.label(example["gold"]), encoder.style
+                question, examples.judge_input(example), cot, _written(encoder.scale, example), encoder.style
             )
             for example, cot in pairs
         ]
@@ -38,6 +40,11 @@ def main() -> str:
     out, asked = places.meta_judge_file(seed), sum(rated.num_calls for rated in ratings.values())
     tables.write_json(out, {"judge": name, **found})
     return f"the annotator's and a1's CoTs of {len(own)} examples rated, {asked} questions asked -> {out}"
+
+
+def _written(scale: ScoreScale, example: Record) -> str:
+    """The label of the score that the example's text ends with in training."""
+    return scale.label(scale.written(example["gold_scores"]))
 
 
 if __name__ == "__main__":

@@ -33,12 +33,25 @@ def expected_score(logits, labels, label_ids, values):
 
 
 def ranked_probability_score(probs, values, gold):
-    """Over all thresholds: (probability of a score up to it, minus whether the gold score is up to it), squared."""
+    """Over all thresholds: (probability of a score up to it, minus the share of gold up to it), squared.
+
+    Each counts as the step to the next score, in units of the mean step; the last one counts 1. `gold` is a score or
+    the shares of all scores.
+    """
+    shares = gold if isinstance(gold, list) else [1.0 if y == gold else 0.0 for y in values]
+    mean_step = (values[-1] - values[0]) / (len(values) - 1)
     score = 0.0
-    for threshold in values:
+    for index, threshold in enumerate(values):
         below = sum(p for p, y in zip(probs, values, strict=True) if y <= threshold)
-        score += (below - (1.0 if gold <= threshold else 0.0)) ** 2
+        reached = sum(q for q, y in zip(shares, values, strict=True) if y <= threshold)
+        weight = (values[index + 1] - threshold) / mean_step if index + 1 < len(values) else 1.0
+        score += weight * (below - reached) ** 2
     return score
+
+
+def kl_divergence(probs, shares):
+    """Sum of Q log(Q / p) over the scores with a share."""
+    return sum(q * math.log(q / p) for p, q in zip(probs, shares, strict=True) if q)
 
 
 def cross_entropy_sum(logits, labels, *, with_score, with_end=True):
@@ -51,7 +64,20 @@ def cross_entropy_sum(logits, labels, *, with_score, with_end=True):
     return -sum(log_softmax(logits[t - 1])[labels[t]] for t in kept), len(kept)
 
 
-def total(logits, labels, gold, label_ids, values, *, normalization, lam, authors_batch=8, with_score=None, rps=False):
+def total(
+    logits,
+    labels,
+    gold,
+    label_ids,
+    values,
+    *,
+    normalization,
+    lam,
+    authors_batch=8,
+    with_score=None,
+    rps=False,
+    kl_shares=None,
+):
     """The objective over a batch under one normalization (docs/differences.md, points 1 to 7)."""
     with_score = normalization == "equation4" if with_score is None else with_score
     parts = [cross_entropy_sum(z, y, with_score=with_score) for z, y in zip(logits, labels, strict=True)]
@@ -61,6 +87,9 @@ def total(logits, labels, gold, label_ids, values, *, normalization, lam, author
         else (expected_score(z, y, label_ids, values)[0] - g) ** 2
         for z, y, g in zip(logits, labels, gold, strict=True)
     ]
+    if kl_shares:
+        found = zip(logits, labels, kl_shares, strict=True)
+        errors = [kl_divergence(score_probs(z, y, label_ids), shares) for z, y, shares in found]
     ce, tokens, examples = sum(p[0] for p in parts), sum(p[1] for p in parts), len(gold)
     if normalization == "authors":
         return ce / tokens + lam * sum(errors) / examples / authors_batch

@@ -29,10 +29,10 @@ class Row(Section):
     `annotator+a1`: both, two sequences for each example."""
     start: Literal["p_0", "a1", "b2"]
     """The weights it starts from: the seed model, or the adapter of another row."""
-    objective: Literal["ce", "raft", "cot_raft", "cot_rps"]
+    objective: Literal["ce", "raft", "cot_raft", "cot_rps", "cot_kl"]
     """`ce`: cross-entropy, the score token included; `raft`: squared error of the expected score alone (Eq. 2);
     `cot_raft`: Eq. 4, whose cross-entropy is without a CoT that of the score and the end alone; `cot_rps`: Eq. 4 with
-    the ranked probability score in place of the squared error."""
+    the ranked probability score in place of the squared error, `cot_kl` with the Kullback-Leibler divergence."""
     lam: float | None = Field(alias="lambda", ge=0)
     """Weight of the score term; null for `ce` and `raft`, which have none, and for the rows that take loss.lambda."""
 
@@ -62,7 +62,11 @@ class Row(Section):
 
     @property
     def _takes_loss_lambda(self) -> bool:
-        return self.lam is None and self.objective in ("cot_raft", "cot_rps")
+        return self.lam is None and self._has_score_term
+
+    @property
+    def _has_score_term(self) -> bool:
+        return self.objective in ("cot_raft", "cot_rps", "cot_kl")
 
     @model_validator(mode="after")
     def _trainable(self) -> Self:
@@ -71,15 +75,14 @@ class Row(Section):
         return self
 
     def _problems(self) -> Iterator[str]:
-        has_score_term = self.objective in ("cot_raft", "cot_rps")
         if (self.cots, self.start) not in _SHAPES:
             yield f"no stage of dvc.yaml trains on `cots: {self.cots}` from `start: {self.start}`"
-        if self.lam is not None and not has_score_term:
+        if self.lam is not None and not self._has_score_term:
             yield f"{self.objective} has no lambda; set `lambda: null`"
         if self._takes_loss_lambda and self.family != "stage2":
             yield "lambda needs a number here; null is loss.lambda, for rows that learn from a1's CoTs"
         if self.family == "stage2" and not self._takes_loss_lambda:
-            yield "a row that starts from a1 takes loss.lambda: use cot_raft or cot_rps and `lambda: null`"
+            yield "a row that starts from a1 takes loss.lambda: use cot_raft, cot_rps or cot_kl and `lambda: null`"
 
 
 _SHAPES = {

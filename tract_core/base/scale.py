@@ -4,6 +4,7 @@ The delimiter and the scores are encoded together, as they stand after a CoT: by
 space with the digit, SentencePiece puts a marker before a lone piece, so ids of a lone "5" prove nothing.
 """
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,37 @@ class ScoreScale:
     def label(self, value: float) -> str:
         """str(y) of a score; raises ValueError for a number outside Y."""
         return self.labels[self.index(value)]
+
+    def distribution(self, scores: Sequence[float]) -> tuple[float, ...]:
+        """Q: the share of each score of Y, in the order of `values`, in one example's gold scores.
+
+        Each score counts alike. One between two of Y is split between these two so that the mean is kept: 4.5 is half a
+        4 and half a 5, and 4.25 three quarters of a 4.
+
+        Raises:
+            ValueError: there is no score, or one lies outside the range of Y.
+        """
+        counts = [0.0] * len(self.values)
+        for score in scores:
+            if not self.values[0] <= score <= self.values[-1]:  # NaN is not
+                raise ValueError(f"score {score} lies outside the scale {list(self.labels)}")
+            below = bisect.bisect_right(self.values, score) - 1
+            rest = score - self.values[below]
+            above = rest / (self.values[below + 1] - self.values[below]) if rest else 0.0
+            counts[below] += 1 - above
+            if above:
+                counts[below + 1] += above
+        if not scores:
+            raise ValueError("an example without gold scores has no distribution")
+        return tuple(count / len(scores) for count in counts)
+
+    def written(self, scores: Sequence[float]) -> float:
+        """The one score of Y that a text ends with: that of the largest share, the lowest of equal ones.
+
+        Raises ValueError as `distribution` does.
+        """
+        shares = self.distribution(scores)
+        return self.values[shares.index(max(shares))]
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and value in self.values

@@ -130,12 +130,8 @@ class RowReader:
 
     def _plain(self, raw: dict[str, Any]) -> list[Record]:
         x = self._plain_input(raw)
-        scores = [self._score(raw, "score")] if is_missing(raw.get("scores")) else self._scores(raw, "scores")
-        if self.training and len(scores) != 1:
-            raise BadRowError(
-                "scores", scores, "training rows need exactly one score; write one row for each annotator"
-            )
-        return [self._row(raw, x, scores, self._cot(raw, "feedback", scores[0]))]
+        scores = [self._number_inside(raw, "score")] if is_missing(raw.get("scores")) else self._scores(raw, "scores")
+        return [self._row(raw, x, scores, self._cot(raw, "feedback", *scores))]
 
     def _plain_input(self, raw: Mapping[str, Any]) -> JudgeInput:
         descriptions = items(raw.get("descriptions"))
@@ -190,10 +186,13 @@ class RowReader:
         }
 
     def _score(self, raw: Mapping[str, Any], name: str) -> float:
+        if self.training and self._number(raw.get(name)) not in self.scale:
+            raise BadRowError(name, raw.get(name), f"must be one of {list(self.scale.labels)}")
+        return self._number_inside(raw, name)
+
+    def _number_inside(self, raw: Mapping[str, Any], name: str) -> float:
         value = raw.get(name)
         number = self._number(value)
-        if self.training and number not in self.scale:
-            raise BadRowError(name, value, f"must be one of {list(self.scale.labels)}")
         if number is None or not self.scale.values[0] <= number <= self.scale.values[-1]:  # NaN is not
             raise BadRowError(name, value, f"must be a number in [{self.scale.labels[0]}, {self.scale.labels[-1]}]")
         return number
@@ -218,7 +217,7 @@ class RowReader:
         except OverflowError:  # a whole number of hundreds of digits
             return None
 
-    def _cot(self, raw: Mapping[str, Any], name: str, score: float) -> str | None:
+    def _cot(self, raw: Mapping[str, Any], name: str, *scores: float) -> str | None:
         """The annotator's CoT without delimiter and score; "" where none stood in the text and such rows go.
 
         None where there is no feedback, and in a benchmark, whose feedback nothing reads.
@@ -229,8 +228,10 @@ class RowReader:
         if found.written is None:
             self.spellings["without score"] += 1
             return "" if self.missing_delimiter == "drop" else found.cot
-        if found.label is None or self.scale.values[self.scale.labels.index(found.label)] != score:
-            raise BadRowError(name, found.written, f"the score in the text must be the row's own ({score:g})")
+        shares = self.scale.distribution(scores)
+        if found.label is None or not shares[self.scale.labels.index(found.label)]:
+            own = " or ".join(f"{value:g}" for value, share in zip(self.scale.values, shares, strict=True) if share)
+            raise BadRowError(name, found.written, f"the score in the text must be the row's own ({own})")
         if not found.cot:
             raise BadRowError(name, raw[name], "must hold feedback before the score")
         self.spellings["with score"] += 1

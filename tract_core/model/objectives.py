@@ -14,8 +14,8 @@ from torch.nn import functional as F
 Normalization = Literal["authors", "equation4", "token_mean"]
 Kind = Literal["cot_raft", "ce", "raft"]
 """Eq. 4; its cross-entropy alone; its squared error alone (RAFT, Eq. 2)."""
-ScoreTerm = Literal["squared_error", "rps"]
-"""What lambda weighs: Eq. 2, or the ranked probability score of the whole distribution (not in the paper)."""
+ScoreTerm = Literal["squared_error", "rps", "kl"]
+"""What lambda weighs: Eq. 2, or of the whole distribution (not in the paper) the ranked probability score or KL."""
 
 
 class ExpectedScore(NamedTuple):
@@ -138,19 +138,56 @@ def squared_error(expected_B: Tensor, gold_B: Tensor) -> Tensor:
     return (expected_B - gold_B.to(expected_B.dtype)) ** 2
 
 
-def ranked_probability_score(probs_BY: Tensor, values_Y: Tensor, gold_B: Tensor) -> Tensor:
-    """Sum over y in Y of (P(score <= y) - [y* <= y])^2 for each example (Epstein 1969).
+def ranked_probability_score(probs_BY: Tensor, values_Y: Tensor, gold: Tensor) -> Tensor:
+    """Sum over y in Y of w(y) * (P(score <= y) - Q(score <= y))^2 for each example (Epstein 1969).
 
-    A proper score of the whole distribution: all mass k steps from y* costs k, where the squared error costs k^2 and
-    sees the mean alone. It looks at the order of Y, not at distances. Mass off Y costs too, at the last threshold.
+    A proper score of the whole distribution, least at p = Q: all mass k steps from y* costs k, where the squared error
+    costs k^2 and sees the mean alone. w(y) is the distance from y to the next score in units of the mean distance, so 1
+    on a scale with equal steps. Mass off Y costs too, at the last threshold, whose weight is 1.
 
     Args:
         probs_BY: p(str(y)), not renormalised.
         values_Y: the scores, increasing.
-        gold_B: y* of each example.
+        gold: Q of each example [B, Y], or y* [B], which is all of Q on one score.
     """
-    reached_BY = (values_Y >= gold_B[:, None]).to(probs_BY.dtype)
-    return ((probs_BY.cumsum(dim=-1) - reached_BY) ** 2).sum(dim=-1)
+    if gold.ndim == 1:
+        reached_BY = (values_Y >= gold[:, None]).to(probs_BY.dtype)
+    else:
+        reached_BY = gold.to(probs_BY.dtype).cumsum(dim=-1)
+    weights_Y = _gap_weights(values_Y).to(probs_BY.dtype)
+    return ((probs_BY.cumsum(dim=-1) - reached_BY) ** 2 * weights_Y).sum(dim=-1)
+
+
+def _gap_weights(values_Y: Tensor) -> Tensor:
+    gaps = values_Y.diff()
+    weights = gaps / gaps.mean()
+    # The steps of 0, .1, .2 are equal but for rounding, and a weight of 1 changes no bit.
+    weights = torch.where((weights - 1).abs() < 1e-4, torch.ones_like(weights), weights)
+    return torch.cat([weights, torch.ones_like(values_Y[:1])])
+
+
+def soft_cross_entropy(logits_BV: Tensor, label_ids_Y: Tensor, gold_BY: Tensor) -> Tensor:
+    """- sum over y in Y of Q(y) log p(str(y)) for each example, with p the softmax over the full vocabulary.
+
+    Args:
+        logits_BV: logits at the position before the score token.
+        label_ids_Y: token id of each score.
+        gold_BY: Q of each example.
+    """
+    logits_BV = _at_least_float32(logits_BV)
+    log_p_BY = logits_BV[:, label_ids_Y] - torch.logsumexp(logits_BV, dim=-1, keepdim=True)
+    return -(gold_BY.to(log_p_BY.dtype) * log_p_BY).sum(dim=-1)
+
+
+def kl_divergence(logits_BV: Tensor, label_ids_Y: Tensor, gold_BY: Tensor) -> Tensor:
+    """KL(Q || p) for each example; arguments as of `soft_cross_entropy`, from which Q's entropy is taken off.
+
+    p is not renormalised over Y: renormalised, nothing would keep probability on the scores, and RAIL's expected score
+    falls with every bit that leaves them. It is 0 at p = Q alone, where all probability is on Y.
+    """
+    entropy_B = -torch.xlogy(gold_BY, gold_BY).sum(dim=-1)
+    cross_B = soft_cross_entropy(logits_BV, label_ids_Y, gold_BY)
+    return cross_B - entropy_B.to(cross_B.dtype)
 
 
 def token_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
@@ -186,6 +223,7 @@ def cot_raft(
     divisors: Denominators,
     ce_weight: float = 1.0,
     score_term: ScoreTerm = "squared_error",
+    gold_BY: Tensor | None = None,
 ) -> CotRaftLoss:
     """Eq. 4: lambda * (sum_y p(str(y) | [x, s]) * y - y*)^2 - log p([s, y*] | x).
 
@@ -203,16 +241,26 @@ def cot_raft(
         lam: weight of the squared error.
         divisors: from `denominators`, for the whole optimizer step.
         ce_weight: weight of the cross-entropy; 0 gives RAFT.
-        score_term: what `lam` weighs; `rps` puts the ranked probability score in the place of the squared error.
+        score_term: what `lam` weighs; `rps` puts the ranked probability score in the place of the squared error, `kl`
+            the Kullback-Leibler divergence.
+        gold_BY: Q of each example, where annotators of one disagree or gold lies between scores; None: all of Q is on
+            y*. The squared error looks at `gold_B`, the mean, alone.
     """
     logits_NV = _at_least_float32(logits_NV)
+    score_logits_BV = logits_NV[score_places_B]
     ce_N = token_cross_entropy(logits_NV, targets_N)
+    if gold_BY is not None:
+        ce_N = ce_N.index_put((score_places_B,), soft_cross_entropy(score_logits_BV, label_ids_Y, gold_BY))
     ce_sum = torch.where(ce_mask_N, ce_N, torch.zeros_like(ce_N)).sum()
-    expected = expected_score(logits_NV[score_places_B], label_ids_Y, values_Y)
+    expected = expected_score(score_logits_BV, label_ids_Y, values_Y)
     se_sum = squared_error(expected.value_B, gold_B).sum()
     score_sum = se_sum
     if score_term == "rps":
-        score_sum = ranked_probability_score(expected.probs_BY, values_Y, gold_B).sum()
+        gold = gold_B if gold_BY is None else gold_BY
+        score_sum = ranked_probability_score(expected.probs_BY, values_Y, gold).sum()
+    elif score_term == "kl":
+        gold_BY = (values_Y == gold_B[:, None]).to(logits_NV.dtype) if gold_BY is None else gold_BY
+        score_sum = kl_divergence(score_logits_BV, label_ids_Y, gold_BY).sum()
     total = ce_weight * ce_sum / divisors.cross_entropy + lam * score_sum / divisors.squared_error
     return CotRaftLoss(
         total=total,

@@ -44,8 +44,16 @@ class Encoded:
     num_prompt: int
     score_position: int
     gold: float
+    """The mean of the gold scores; the score token is that of `ScoreScale.written`."""
+    gold_shares: tuple[float, ...] = ()
+    """The share of each score of Y in the gold scores, in the order of the scale; all on `gold` where it is empty."""
     task: str = ""
     """Examples of one task belong together where `train.order` says so."""
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether its gold is more than one score of Y."""
+        return max(self.gold_shares, default=1.0) < 1
 
     @property
     def num_cot(self) -> int:
@@ -130,23 +138,36 @@ class Encoder:
         return self._answer(cot, alone=self._answers_alone)
 
     def training_example(
-        self, id: str, prompt_ids: Sequence[int], cot: str | None, gold: float, task: str = ""
+        self,
+        id: str,
+        prompt_ids: Sequence[int],
+        cot: str | None,
+        gold: float,
+        task: str = "",
+        *,
+        gold_scores: Sequence[float] = (),
     ) -> Encoded:
         """The whole sequence for one row, after its `prompt_ids`; without a CoT where `cot` is None.
 
+        It ends with the score of the largest share in `gold_scores`, those whose mean is `gold`; without them with
+        `gold` itself.
+
         Raises:
-            ValueError: gold is not in Y, or a CoT is given to a judge without CoT, or missing for one with it.
+            ValueError: gold is not in Y where no scores are given, a score is outside the range of Y, or a CoT is given
+                to a judge without CoT, or missing for one with it.
         """
         if (cot is not None) != self.style.cot:
             raise ValueError(f"example {id}: style.cot is {self.style.cot}, but the CoT is {cot!r}")
         before_score = [*prompt_ids, *([] if cot is None else self.cot_ids(cot)), *self.score_tokens.delimiter_ids]
-        score_id = self.score_tokens.label_ids[self.scale.index(gold)]
+        written = self.scale.written(gold_scores) if gold_scores else gold
+        score_id = self.score_tokens.label_ids[self.scale.index(written)]
         return Encoded(
             id=id,
             input_ids=[*before_score, score_id, self._end_id],
             num_prompt=len(prompt_ids),
             score_position=len(before_score),
             gold=float(gold),
+            gold_shares=self.scale.distribution(gold_scores or [gold]),
             task=task,
         )
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tract_core.text.encoding import Encoded
 
@@ -119,12 +120,20 @@ class Collate:
             "score_places_B": torch.tensor(score_places),
             "gold_B": torch.tensor([example.gold for example in examples]),
             "counts_B": torch.tensor([counts for _, counts in items]),
+            **_soft_gold(examples),
         }
 
     def _carries_ce(self, position: int, example: Encoded) -> bool:
         if position == example.score_position:
             return self.ce_on_score
         return position < example.score_position or self.ce_on_eos
+
+
+def _soft_gold(examples: Sequence[Encoded]) -> dict[str, Tensor]:
+    """`gold_BY`, where an example's gold is more than one score; without one `gold_B` says all."""
+    if not any(example.is_soft for example in examples):
+        return {}
+    return {"gold_BY": torch.tensor([example.gold_shares for example in examples])}
 
 
 _WORTH = 0.25

@@ -69,6 +69,7 @@ class LossModule(nn.Module):
         gold_B: Tensor,
         counts_B: Tensor,
         step_counts: Tensor,
+        gold_BY: Tensor | None = None,
     ) -> CotRaftLoss:
         """A collated micro-batch and the step's counts (CE tokens, examples) -> its part of the step's loss."""
         output = self.model(
@@ -97,6 +98,7 @@ class LossModule(nn.Module):
             divisors=divisors,
             ce_weight=self.objective.ce_weight,
             score_term=self.objective.score_term,
+            gold_BY=gold_BY,
         )
         # A filler's cross-entropy is masked already; its squared error is in a batch of its own.
         return loss._replace(total=loss.total * counts_B.any())

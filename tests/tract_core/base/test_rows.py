@@ -32,6 +32,7 @@ def row(cots="a1", start="p_0", objective="cot_raft", lam=None):
         (row(), "stage2"),
         (row("a1", "a1"), "stage2"),
         (row("annotator+a1", objective="cot_rps"), "stage2"),
+        (row(objective="cot_kl"), "stage2"),
         (row(objective="ce"), "on_a1"),
         (row(lam=2.0), "on_a1"),
         (row("annotator+a1", lam=2.0), "on_a1"),

@@ -84,3 +84,39 @@ def test_a_label_fused_with_the_delimiter_still_works_when_all_fuse():
     tokens = prove_score_tokens(encode, ScoreScale.create([1, 2]), " is ")
     assert tokens.delimiter_ids == tuple(map(ord, " is"))
     assert tokens.label_ids == (501, 502)
+
+
+@pytest.mark.parametrize(
+    ("scores", "shares", "written"),
+    [
+        ([2], [0, 1, 0, 0], 2),
+        ([3, 3, 3], [0, 0, 1, 0], 3),  # Y is 1, 2, 3, 6
+        ([1, 2], [0.5, 0.5, 0, 0], 1),
+        ([1, 2, 2, 6], [0.25, 0.5, 0, 0.25], 2),
+        ([1.5], [0.5, 0.5, 0, 0], 1),
+        ([1.75], [0.25, 0.75, 0, 0], 2),
+        ([4], [0, 0, 2 / 3, 1 / 3], 3),
+        ([6, 1], [0.5, 0, 0, 0.5], 1),
+    ],
+)
+def test_gold_scores_are_shares_of_the_scale_with_the_same_mean_and_the_largest_is_written(scores, shares, written):
+    scale = ScoreScale.create([1, 2, 3, 6])
+    found = scale.distribution(scores)
+    assert found == pytest.approx(shares)
+    assert sum(share * y for share, y in zip(found, scale.values, strict=True)) == pytest.approx(
+        sum(scores) / len(scores)
+    )
+    assert scale.written(scores) == written
+
+
+def test_one_score_of_the_scale_has_exactly_all_shares():
+    scale = ScoreScale.create([0, 0.1, 0.2, 0.3])
+    assert [scale.distribution([y]) for y in scale.values] == [
+        tuple(float(y == other) for other in scale.values) for y in scale.values
+    ]
+
+
+@pytest.mark.parametrize("scores", [[], [0.99], [2, 3.01], [float("nan")]])
+def test_scores_outside_the_scale_or_none_at_all_are_no_distribution(scores):
+    with pytest.raises(ValueError, match=r"outside the scale|without gold scores"):
+        ScoreScale.create([1, 2, 3]).distribution(scores)

@@ -130,8 +130,8 @@ def check_row(row, training):
     assert all(text.strip() for text in row["descriptions"])
     assert 1 <= row["gold"] <= 5
     assert row["gold"] == statistics.fmean(row["gold_scores"])
+    assert SCALE.written(row["gold_scores"]) in SCALE
     if training:
-        assert row["gold"] in SCALE
         assert row["annotator_cot"] is None or row["annotator_cot"].strip()
 
 
@@ -323,7 +323,8 @@ NO_GOLD = [0.99, 5.01, -(10**400), *(value for value in NO_SCORES if value not i
 NO_ENTRIES = [4.5, "5/5", True, None, math.nan, 0, 10**400, [5]]
 NO_LISTS = [*[[4, value, 5] for value in NO_ENTRIES], [], "4", 4, {}]
 BAD_SCORES = [
-    ("plain", TRAINING, "score", NO_SCORES, LABELS),
+    ("plain", TRAINING, "score", NO_GOLD, INSIDE),
+    ("plain", TRAINING, "scores", NO_LISTS, LIST),
     ("feedback_collection", TRAINING, "orig_score", NO_SCORES, LABELS),
     ("prometheus_eval", TRAINING, "gpt4_score", [*NO_LISTS, None], LIST),
     ("plain", BENCHMARK, "score", NO_GOLD, INSIDE),

@@ -109,6 +109,15 @@ def test_as_a_benchmark_the_same_file_has_the_mean_as_gold(tmp_path):
     assert row["source"] == "b"
 
 
+@pytest.mark.parametrize(
+    ("gold", "scores", "mean"), [({"scores": [5, 4]}, [5.0, 4.0], 4.5), ({"score": 4.5}, [4.5], 4.5)]
+)
+@pytest.mark.parametrize("ending", ["", " So the overall score is 4", " So the overall score is 5"])
+def test_a_training_row_may_have_several_annotators_or_gold_between_scores(tmp_path, gold, scores, mean, ending):
+    (row,) = run(tmp_path, [{**plain_row(feedback=f"Good.{ending}"), **gold}]).train
+    assert (row["gold_scores"], row["gold"], row["annotator_cot"]) == (scores, mean, "Good.")
+
+
 def test_holdout_is_split_by_instruction_and_seeded(tmp_path):
     rows = [plain_row(instruction=f"Name river number {i}.", response=r) for i in range(10) for r in ("A", "B")]
     holdout = {"held": source("holdout", "plain")}
@@ -178,7 +187,8 @@ def test_missing_delimiter_is_appended_or_dropped_and_counted(tmp_path):
 
 
 BAD = [
-    ("plain", plain_row(score=4.5), "'score': must be one of ['1', '2', '3', '4', '5'], got 4.5"),
+    ("plain", plain_row(score=5.5), "'score': must be a number in [1, 5], got 5.5"),
+    ("feedback_collection", collection_row(orig_score=4.5), "must be one of ['1', '2', '3', '4', '5'], got 4.5"),
     ("plain", plain_row(score="5/5"), "got '5/5'"),
     ("plain", plain_row(score=True), "got True"),
     ("plain", plain_row(score=None), "got None"),
@@ -190,7 +200,12 @@ BAD = [
     ("plain", plain_row(feedback=" "), "'feedback': must not be empty"),
     ("plain", plain_row(feedback="Good. So the overall score is 2"), "the score in the text must be the row's own (5)"),
     ("plain", plain_row(feedback="So the overall score is 5"), "must hold feedback before the score"),
-    ("plain", plain_row(scores=[4, 5]), "exactly one score"),
+    ("plain", plain_row(scores=[4, 6]), "must be a list of scores"),
+    (
+        "plain",
+        plain_row(score=4.5, feedback="Good. So the overall score is 3"),
+        "the score in the text must be the row's own (4 or 5)",
+    ),
     ("plain", plain_row(id=7.5), "'id': must be a text"),
     ("plain", plain_row(response="\ud800"), "half a surrogate pair"),
     ("feedback_collection", collection_row(orig_score="9"), "'orig_score': must be one of"),

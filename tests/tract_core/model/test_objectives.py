@@ -6,16 +6,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from tests import oracle, reference
 from tests.conftest import reference_file
+from tract_core.base.scale import ScoreScale
 from tract_core.model.objectives import (
     Objective,
     cot_raft,
     denominators,
     expected_score,
+    kl_divergence,
     ranked_probability_score,
+    soft_cross_entropy,
     squared_error,
+    token_cross_entropy,
 )
 
 IDS, VALUES = [5, 6, 7, 8, 9], [1, 2, 3, 4, 5]
@@ -106,6 +111,7 @@ def flat(
     ce_weight=1.0,
     counts=None,
     score_term="squared_error",
+    gold_shares=None,
 ):
     mask = torch.tensor(ce_mask)
     num_ce, num_examples = counts or (int(mask.sum()), len(gold))
@@ -126,6 +132,7 @@ def flat(
         ),
         ce_weight=ce_weight,
         score_term=score_term,
+        gold_BY=None if gold_shares is None else torch.tensor(gold_shares, dtype=logits_NV.dtype),
     )
 
 
@@ -193,6 +200,112 @@ def test_the_ranked_probability_score_is_proper_and_the_squared_error_of_the_mea
     assert risk(truth)[1] == risk(middle)[1]
 
 
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 0.1, 0.2, 0.3, 0.4], [10.0, 20.0, 30.0]])
+def test_on_a_scale_of_equal_steps_the_ranked_probability_score_of_one_gold_score_has_the_bits_of_the_plain_sum(values):
+    """Written down here as it was before gold could be shares and steps had weights."""
+    torch.manual_seed(0)
+    values_Y = torch.tensor(values)
+    for _ in range(20):
+        probs_BY = (torch.randn(8, len(values) + 1) * 3).softmax(-1)[:, :-1]
+        places_B = torch.randint(len(values), (8,))
+        reached_BY = (values_Y >= values_Y[places_B][:, None]).to(probs_BY.dtype)
+        plain = ((probs_BY.cumsum(dim=-1) - reached_BY) ** 2).sum(dim=-1)
+        one_hot_BY = F.one_hot(places_B, len(values)).float()
+        assert torch.equal(ranked_probability_score(probs_BY, values_Y, values_Y[places_B]), plain)
+        assert torch.equal(ranked_probability_score(probs_BY, values_Y, one_hot_BY), plain)
+
+
+def test_hand_computed_case_of_unequal_steps_and_two_annotators():
+    """Steps of 1 and 3, so weights 1/2 and 3/2. P is .2, .5, .9 at the thresholds, Q of 1 and 5 is .5, .5, 1."""
+    probs, values = torch.tensor([[0.2, 0.3, 0.4]]), torch.tensor([1.0, 2.0, 5.0])
+    found = ranked_probability_score(probs, values, torch.tensor([[0.5, 0.0, 0.5]]))
+    assert found.item() == pytest.approx(0.5 * 0.3**2 + 1.5 * 0 + 0.1**2, abs=1e-7)
+    # All of Q on 2: 0, 1, 1.
+    found = ranked_probability_score(probs, values, torch.tensor([2.0]))
+    assert found.item() == pytest.approx(0.5 * 0.2**2 + 1.5 * 0.5**2 + 0.1**2, abs=1e-7)
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3, 4, 5], [0, 0.5, 3]])
+def test_terms_of_soft_gold_equal_the_brute_force_reference(values):
+    rng = random.Random(1)
+    scale, ids = ScoreScale.create(values), list(range(len(values)))
+    logits = [[rng.gauss(0, 2) for _ in range(len(values) + 3)] for _ in range(6)]
+    shares = [list(scale.distribution([rng.uniform(values[0], values[-1]) for _ in range(3)])) for _ in logits]
+    probs = [[math.exp(log_p) for log_p in reference.log_softmax(z)[: len(values)]] for z in logits]
+    z, q, y = (torch.tensor(part, dtype=torch.float64) for part in (logits, shares, values))
+    found = (
+        ranked_probability_score(expected_score(z, torch.tensor(ids), y).probs_BY, y, q),
+        kl_divergence(z, torch.tensor(ids), q),
+    )
+    ranked = [reference.ranked_probability_score(p, values, s) for p, s in zip(probs, shares, strict=True)]
+    kl = [reference.kl_divergence(p, s) for p, s in zip(probs, shares, strict=True)]
+    assert found[0].tolist() == pytest.approx(ranked, abs=1e-12)
+    assert found[1].tolist() == pytest.approx(kl, abs=1e-12)
+
+
+SHARES = torch.tensor([[0.1, 0.0, 0.2, 0.3, 0.4], [0.5, 0.0, 0.0, 0.0, 0.5]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("term", ["rps", "kl"])
+def test_where_the_probabilities_are_the_shares_of_gold_the_loss_is_0_and_least(term):
+    """The vocabulary has one token off the scale, to which probability can go."""
+    torch.manual_seed(0)
+    values, ids = torch.arange(1.0, 6.0, dtype=torch.float64), torch.arange(5)
+
+    def loss(z):
+        if term == "kl":
+            return kl_divergence(z, ids, SHARES)
+        return ranked_probability_score(expected_score(z, ids, values).probs_BY, values, SHARES)
+
+    floor = torch.full((2, 1), -80.0, dtype=torch.float64)
+    best = torch.cat([SHARES.log().clamp(min=-80.0), floor], dim=1).requires_grad_()
+    at_best = loss(best)
+    (gradient,) = torch.autograd.grad(at_best.sum(), best)
+    assert at_best.tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert gradient.abs().max().item() < 1e-12
+    for _ in range(50):
+        away = best.detach() + torch.randn(2, 6, dtype=torch.float64)
+        away[:, 5] = torch.randn(2)
+        assert (loss(away) > 1e-3).all()
+
+
+def test_probability_off_the_scale_costs_kl_what_renormalising_would_hide():
+    logits = torch.log(torch.tensor([[0.25, 0.25, 0.5]], dtype=torch.float64))
+    found = kl_divergence(logits, torch.tensor([0, 1]), torch.tensor([[0.5, 0.5]], dtype=torch.float64))
+    assert found.item() == pytest.approx(math.log(2))
+
+
+def test_kl_of_one_gold_score_is_its_cross_entropy():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4)
+    arguments = {"ce_mask": [True, False, True], "score_places": [1], "normalization": "equation4"}
+    kl = flat(logits, [2, 1, 3], gold=[2.0], score_term="kl", ce_weight=0.0, **arguments).total
+    assert kl.item() == pytest.approx(token_cross_entropy(logits, torch.tensor([2, 1, 3]))[1].item(), rel=1e-6)
+
+
+def test_cross_entropy_of_the_score_token_is_over_the_shares_of_gold_and_the_squared_error_stays_with_the_mean():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 4)
+    arguments = {"ce_mask": [True] * 3, "score_places": [1], "gold": [1.75], "normalization": "equation4"}
+    soft = flat(logits, [2, 1, 3], gold_shares=[[0.25, 0.75]], **arguments)
+    hard = flat(logits, [2, 1, 3], **arguments)
+    log_p = logits.log_softmax(-1)
+    expected = -(log_p[0, 2] + 0.25 * log_p[1, 0] + 0.75 * log_p[1, 1] + log_p[2, 3])
+    assert soft.cross_entropy_sum.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.equal(soft.squared_error_sum, hard.squared_error_sum)
+    masked = {**arguments, "ce_mask": [True, False, True]}
+    without = flat(logits, [2, 1, 3], gold_shares=[[0.25, 0.75]], **masked)
+    assert torch.equal(without.total, flat(logits, [2, 1, 3], **masked).total)
+
+
+def test_soft_cross_entropy_of_one_score_is_that_of_its_token():
+    torch.manual_seed(0)
+    logits, one_hot = torch.randn(4, 9), F.one_hot(torch.tensor([0, 2, 1, 2]), 3)
+    ids = torch.tensor([5, 6, 7])
+    found = soft_cross_entropy(logits, ids, one_hot.float())
+    assert torch.allclose(found, token_cross_entropy(logits, ids[[0, 2, 1, 2]]), rtol=1e-6)
+
+
 def test_terms_can_be_switched_off():
     logits = torch.randn(3, 4)
     arguments = {"ce_mask": [True, False, True], "score_places": [1], "gold": [2.0]}
@@ -216,13 +329,15 @@ def test_inputs_are_not_modified():
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("score_term", ["squared_error", "rps"])
-def test_gradcheck_in_float64(score_term):
+@pytest.mark.parametrize("gold_shares", [None, [[0.5, 0.5], [0.0, 1.0]]])
+@pytest.mark.parametrize("score_term", ["squared_error", "rps", "kl"])
+def test_gradcheck_in_float64(score_term, gold_shares):
     logits = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
 
     def total(z):
-        mask = [True, False, True, False, True]
-        return flat(z, [2, 1, 3, 0, 3], ce_mask=mask, score_places=[1, 3], gold=[2.0, 1.0], score_term=score_term).total
+        mask = [True, gold_shares is not None, True, False, True]
+        arguments = {"gold": [2.0, 1.0], "score_term": score_term, "gold_shares": gold_shares}
+        return flat(z, [2, 1, 3, 0, 3], ce_mask=mask, score_places=[1, 3], **arguments).total
 
     assert torch.autograd.gradcheck(total, (logits,))
 

@@ -161,6 +161,16 @@ def test_gold_outside_the_scale_is_refused(encoder):
         encoder.training_example("a", encoder.prompt_ids(X), "Fine.", 4.5)
 
 
+@pytest.mark.parametrize(("scores", "gold", "written"), [([4, 5], 4.5, 4), ([4, 5, 5], 14 / 3, 5), ([4.75], 4.75, 5)])
+def test_several_annotators_are_shares_and_the_text_ends_with_the_largest(encoder, scores, gold, written):
+    soft = encoder.training_example("a", encoder.prompt_ids(X), "Fine.", gold, gold_scores=scores)
+    hard = encoder.training_example("a", encoder.prompt_ids(X), "Fine.", written, gold_scores=[written])
+    assert soft.input_ids == hard.input_ids
+    assert (soft.gold, soft.is_soft, hard.is_soft) == (gold, True, False)
+    assert sum(share * y for share, y in zip(soft.gold_shares, SCALE.values, strict=True)) == pytest.approx(gold)
+    assert hard == encoder.training_example("a", encoder.prompt_ids(X), "Fine.", written)
+
+
 PROMPT = config.Prompt(
     source="template",
     format_text="aligned",

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import pytest
@@ -173,3 +174,12 @@ def test_a_filler_carries_nothing():
     assert not batch["ce_mask_N"].any()
     assert not batch["counts_B"].any()
     assert torch.equal(batch["input_ids"], COLLATE([(SHORT, True)])["input_ids"])
+
+
+def test_shares_of_gold_travel_only_with_a_batch_that_needs_them():
+    hard = dataclasses.replace(SHORT, gold_shares=(0.0, 1.0, 0.0))
+    soft = dataclasses.replace(LONG, gold=2.5, gold_shares=(0.0, 0.5, 0.5))
+    assert "gold_BY" not in COLLATE([(hard, True), (hard, True)])
+    batch = COLLATE([(hard, True), (soft, True)])
+    assert batch["gold_BY"].tolist() == [[0, 1, 0], [0, 0.5, 0.5]]
+    assert batch["gold_B"].tolist() == [2.0, 2.5]

@@ -221,6 +221,27 @@ def test_step_loss_equals_the_brute_force_reference(score_term, examples, seed_m
     assert loop.records[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_step_loss_of_several_annotators_equals_the_brute_force_reference(examples, seed_model, tiny_encoder):
+    """As above with KL, of examples of which each second one has two annotators."""
+    scores = [[example.gold, 1 + (example.gold + index) % 5] for index, example in enumerate(examples[:8])]
+    shares = [
+        SCALE.distribution(both) if index % 2 else SCALE.distribution(both[:1]) for index, both in enumerate(scores)
+    ]
+    soft = [dataclasses.replace(e, gold_shares=q) for e, q in zip(examples[:8], shares, strict=True)]
+    loop = training._build_loop(soft, recipe(epochs=1, score_term="kl"), seed_model, tiny_encoder, None)
+    loop.run()
+    expected = reference.total(
+        *logits_and_labels(models.load_model(seed_model, "float32"), soft),
+        [example.gold for example in soft],
+        list(tiny_encoder.score_tokens.label_ids),
+        list(SCALE.values),
+        normalization="authors",
+        lam=1.0,
+        kl_shares=shares,
+    )
+    assert loop.records[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def train(examples, seed_model, encoder, out, start=None, **changes):
     return training.train_adapter(
         examples,
