@@ -3,6 +3,7 @@
 import sys
 
 from pipeline import meta_judge, preset
+from tests.conftest import SCALE
 from tract_core.base import config, places, tables
 from tract_core.model import loading
 from tract_core.studies import asking
@@ -43,3 +44,8 @@ def test_the_first_own_cot_of_each_example_is_rated_and_no_other(tmp_path, monke
     assert (found["mean"], found["n_pairs"]) == (0.0, 2)
     for text in ("Annotator's of a.", "Annotator's of b.", "Own 0 of a.", "Own 0 of b."):
         assert sum(text in prompt for prompt in asked) == 1
+
+
+def test_an_example_of_several_annotators_ends_with_the_score_that_training_writes():
+    assert meta_judge._written(SCALE, {"gold_scores": [4.0, 5.0]}) == "4"
+    assert meta_judge._written(SCALE, {"gold_scores": [4.0, 5.0, 5.0]}) == "5"
