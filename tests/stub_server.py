@@ -43,7 +43,8 @@ def verdict(row, index, num_samples):
     score, probs = expected_score(response), probabilities(response)
     known = {"index": index, "id": row.get("id") or f"row-{index}", "num_samples": num_samples}
     if score is None:
-        nothing = ("expected_score", "expected_score_renormalized", "probs", "label_mass", "sd_scale", "sd_cots", "cot")
+        scores = ("expected_score", "expected_score_renormalized", "calibrated_score")
+        nothing = (*scores, "probs", "label_mass", "sd_scale", "sd_cots", "cot")
         counts = {"cot_statuses": ["error"] * num_samples, "num_ok": 0}
         return {**known, "status": "error", "reason": "the model failed", **dict.fromkeys(nothing), **counts}
     return {
@@ -52,6 +53,7 @@ def verdict(row, index, num_samples):
         "reason": None,
         "expected_score": score,
         "expected_score_renormalized": score / sum(probs),
+        "calibrated_score": None,
         "probs": probs,
         "label_mass": sum(probs),
         "sd_scale": 0.5,

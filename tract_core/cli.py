@@ -5,7 +5,9 @@ Nothing heavy is imported before a command is chosen, so that `tract --help` ans
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tract_core.base import process
 from tract_core.base.errors import UserError
@@ -14,6 +16,7 @@ from tract_core.judge import command
 _ABOUT = """A trained judge in use.
 
   tract judge FOLDER FILE         scores for the rows of a file
+  tract calibrate FOLDER GOLD     what its scores mean: from rows that people rated
   tract export ADAPTER OUT        an adapter of the pipeline as a folder that others can open
   tract serve FOLDER              the judge as an HTTP server
 """
@@ -33,6 +36,7 @@ def _command() -> str:
     parser = process.Parser(prog="tract", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _judge(commands)
+    _calibrate(commands)
     _export(commands)
     _serve(commands)
     given = parser.parse_args()
@@ -44,8 +48,21 @@ def _judge(commands: "argparse._SubParsersAction[process.Parser]") -> None:
     parser = commands.add_parser("judge", help="scores for the rows of a file")
     parser.add_argument("folder", type=Path, help="what `tract export` wrote")
     command.add_options(parser)
+    parser.add_argument(
+        "--interval", type=float, metavar="P", help="of a calibrated judge: limits that hold gold so often, as in 0.9"
+    )
     _engine(parser, ["vllm", "transformers", "http"])
     parser.set_defaults(run=_run_judge)
+
+
+def _calibrate(commands: "argparse._SubParsersAction[process.Parser]") -> None:
+    parser = commands.add_parser("calibrate", help="what its scores mean: from rows that people rated")
+    parser.add_argument("folder", type=Path, help="what `tract export` wrote; its judge.json gets the calibration")
+    parser.add_argument("gold", type=Path, help=f"rows with `score` or `scores`: {command.KINDS}")
+    parser.add_argument("--few-tasks", action="store_true", help="take fewer tasks than a calibration should have")
+    command.add_reading(parser)
+    _engine(parser, ["vllm", "transformers", "http"])
+    parser.set_defaults(run=_run_calibrate)
 
 
 def _engine(parser: argparse.ArgumentParser, names: list[str]) -> None:
@@ -53,18 +70,39 @@ def _engine(parser: argparse.ArgumentParser, names: list[str]) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="sequences decoded together; default: %(default)s")
 
 
-def _run_judge(given: argparse.Namespace) -> str:
+def _opening(given: argparse.Namespace) -> Callable[[], Any]:
     if given.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, got {given.batch_size}")
 
-    def opening() -> object:
+    def opening() -> Any:
         from tract_core.judge.judging import Judge, default_engine
 
         chosen = {"name": given.engine or default_engine().name, "batch_size": given.batch_size}
         engine = default_engine().model_copy(update=chosen)
         return Judge(given.folder, engine=engine, temperature=given.temperature, work=_cache())
 
-    return command.judged(given, opening)
+    return opening
+
+
+def _run_judge(given: argparse.Namespace) -> str:
+    return command.judged(given, _opening(given), interval=given.interval)
+
+
+def _run_calibrate(given: argparse.Namespace) -> str:
+    command.require_possible(given)
+    opening = _opening(given)
+    from tract_core.judge import calibrating, files
+
+    return calibrating.calibrate(
+        opening,
+        given.folder,
+        given.gold,
+        columns=files.columns_of(given.columns),
+        rubric=given.rubric and files.read_rubric(given.rubric),
+        num_samples=given.samples,
+        seed=given.seed,
+        few_tasks=given.few_tasks,
+    )
 
 
 def _export(commands: "argparse._SubParsersAction[process.Parser]") -> None:

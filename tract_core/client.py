@@ -22,7 +22,8 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 _BUSY = (429, 502, 503, 504)  # the judge, or a proxy before it, may answer the same request later
 _REFUSED = (400, 413, 422)  # it never will, but perhaps another part of its rows
 _LONGEST_BACKOFF = 30.0  # seconds
-_NO_VERDICT = ("expected_score", "expected_score_renormalized", "probs", "label_mass", "sd_scale", "sd_cots", "cot")
+_SCORES = ("expected_score", "expected_score_renormalized", "calibrated_score")
+_NO_VERDICT = (*_SCORES, "probs", "label_mass", "sd_scale", "sd_cots", "cot")
 _random = random.SystemRandom()  # the shared generator belongs to the training that asks
 
 Row = Mapping[str, Any]

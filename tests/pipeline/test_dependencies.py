@@ -23,7 +23,8 @@ ROOMS = {
     "studies": ["base", "text", "model", "data", "generate", "score", "compare"],
     "report": ["base", "score"],
     "plan": ["base", "text", "model", "data", "train", "generate", "studies"],
-    "judge": ["base", "text", "model", "data", "generate", "score"],
+    "calibrate": ["base"],
+    "judge": ["base", "text", "model", "data", "generate", "score", "calibrate"],
     "serve": ["base", "text", "model", "data", "generate", "score", "judge"],
 }
 """Each folder of tract_core, and the rooms that it may import."""

@@ -39,7 +39,7 @@ def test_help_answers_within_a_second(tmp_path):
     found = tract(tmp_path, "--help")
     assert time.monotonic() - began < 1
     assert found.returncode == 0
-    for word in ("judge", "export", "serve"):
+    for word in ("judge", "calibrate", "export", "serve"):
         assert f"tract {word}" in found.stdout
 
 
@@ -73,6 +73,9 @@ def test_a_file_is_judged_by_an_exported_judge_alone(folder, tmp_path):
         (["serve", "nowhere", "--batch-size", "0"], "must be at least 1"),
         (["export", "nowhere", "out", "--public"], r"give --push OWNER/NAME too"),
         (["judge", "nowhere", "x", "--samples", "0"], r"--samples must be at least 1"),
+        (["judge", "nowhere", "x", "--interval", "much"], "invalid float value"),
+        (["calibrate", "nowhere", "rated.csv"], r"nowhere: no exported judge .*`tract export` makes one"),
+        (["calibrate", "nowhere", "rated.csv", "--samples", "0"], r"--samples must be at least 1"),
         (["judge"], "the following arguments are required"),
         (["praise"], "invalid choice"),
     ],

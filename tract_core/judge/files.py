@@ -43,6 +43,7 @@ def judge_file(
     num_samples: int = 1,
     seed: int = 0,
     skip_bad: bool = False,
+    interval: float | None = None,
 ) -> str:
     """Judge all rows of a file and write them with their verdicts.
 
@@ -55,6 +56,7 @@ def judge_file(
         num_samples: CoTs for each row.
         seed: another seed samples other CoTs.
         skip_bad: a row that cannot be judged gets a verdict that says why.
+        interval: see Judge.score.
 
     Returns:
         A summary of several lines.
@@ -70,17 +72,27 @@ def judge_file(
     known = inputs.known_fields(UNSCORED, "plain")
     read = own_columns.renamed(records, columns, known=known, file=str(file), where="--columns")
     judge = open_judge()
-    if rubric and len(rubric.descriptions) != len(judge.scale.labels):
-        raise UserError(
-            f"the rubric has {len(rubric.descriptions)} descriptions; this judge needs one for each of its scores: "
-            f"{', '.join(judge.scale.labels)}"
-        )
+    require_fitting(rubric, judge.scale)
     rows = [record.fields for record in own_columns.with_rubric(read, rubric)]
-    verdicts = judge.score(rows, num_samples=num_samples, seed=seed, skip_bad=skip_bad)
+    verdicts = judge.score(rows, num_samples=num_samples, seed=seed, skip_bad=skip_bad, interval=interval)
     writing.write(out, given, verdicts, judge.scale.labels, csv_style=style)
-    if warning := words.warning(verdicts):
+    other_use = words.other_use(judge.opened.calibration, num_samples, judge.sampling.temperature)
+    for warning in filter(None, (words.warning(verdicts), other_use)):
         logger.warning(warning)
     return f"{words.health(verdicts)} -> {out}\n{summary(verdicts, judge.scale)}"
+
+
+def require_fitting(rubric: Rubric | None, scale: ScoreScale) -> None:
+    """A rubric for all rows describes each score of the judge.
+
+    Raises:
+        UserError: it describes more or fewer.
+    """
+    if rubric and len(rubric.descriptions) != len(scale.labels):
+        raise UserError(
+            f"the rubric has {len(rubric.descriptions)} descriptions; this judge needs one for each of its scores: "
+            f"{', '.join(scale.labels)}"
+        )
 
 
 def default_out(file: Path) -> Path:

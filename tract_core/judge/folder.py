@@ -12,6 +12,7 @@ from tract_core.base import tables
 from tract_core.base.config import Model, Prompt, Sampling, Scale, Score
 from tract_core.base.errors import UserError
 from tract_core.base.section import Section
+from tract_core.calibrate.calibration import Calibration
 from tract_core.generate.served import served_name
 from tract_core.model import models
 from tract_core.model.models import SeedModel
@@ -72,6 +73,8 @@ class Settings(Section):
     example: Example
     merged_against_adapter: Fidelity | None
     """null: not merged."""
+    calibration: Calibration | None = None
+    """What `tract calibrate` found; null, or not there: its scores are not calibrated."""
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -103,6 +106,8 @@ class Opened:
     sampling: Sampling | None
     """None: an adapter of the pipeline, whose sampling stands in params.yaml."""
     score: Score | None
+    calibration: Calibration | None
+    """None: an adapter of the pipeline, or not calibrated."""
 
 
 def opened(folder: str | Path, work: str | Path) -> Opened:
@@ -117,7 +122,7 @@ def opened(folder: str | Path, work: str | Path) -> Opened:
         return _adapter(folder, work)
     settings = Settings.read(folder)
     if settings.merged:
-        seed_model = SeedModel(folder=folder, identity=f"judge:{tables.manifest_hash(folder)}")
+        seed_model = SeedModel(folder=folder, identity=f"judge:{_content_hash(folder)}")
         models.require_plain(folder)
     else:
         seed_model = models.resolve(settings.model, work)
@@ -135,7 +140,40 @@ def opened(folder: str | Path, work: str | Path) -> Opened:
         adapter=None if settings.merged else _as_trained(folder, Path(work)),
         sampling=settings.sampling,
         score=settings.score,
+        calibration=settings.calibration,
     )
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Put it into judge.json, in place of an older one; the judge keeps its name, and its finished CoTs count on.
+
+    The folder is replaced as a whole, so that a kill leaves the old one or the new one.
+
+    Raises:
+        UserError: it is no exported judge, or was altered.
+    """
+    folder = folder.resolve()
+    settings, manifest = Settings.read(folder), tables.read_manifest(folder)
+    with tables.atomic_folder(folder) as draft:
+        for name in manifest["files"]:
+            tables.make_folder((draft / name).parent)
+            _link((folder / name).resolve(), draft / name)
+        tables.write_json(draft / FILE, settings.model_copy(update={"calibration": calibration}).resolved())
+        tables.write_manifest(draft, {name: value for name, value in manifest.items() if name != "files"})
+
+
+def _link(file: Path, target: Path) -> None:
+    """The same file in a second place; weights are gigabytes. A copy where the disk knows no links."""
+    try:
+        target.hardlink_to(file)
+    except OSError:
+        shutil.copy(file, target)
+
+
+def _content_hash(folder: Path) -> str:
+    """Of all files but judge.json, which a calibration changes, though not what the judge draws."""
+    files = tables.read_manifest(folder)["files"]
+    return tables.content_hash({name: file["sha256"] for name, file in files.items() if name != FILE})
 
 
 def _as_trained(folder: Path, work: Path) -> Path:
@@ -171,6 +209,7 @@ def _adapter(folder: Path, work: str | Path) -> Opened:
         adapter=folder,
         sampling=None,
         score=None,
+        calibration=None,
     )
 
 

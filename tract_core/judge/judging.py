@@ -20,12 +20,13 @@ from tract_core.base.config import Engine, Sampling, Score
 from tract_core.base.errors import UserError
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
+from tract_core.calibrate import intervals
 from tract_core.data import checks, prepare
 from tract_core.data.raw import RawRecord
 from tract_core.generate.generation import CotKey, Generator
 from tract_core.judge.folder import opened
 from tract_core.judge.frames import rows_of
-from tract_core.judge.verdicts import skipped, verdict
+from tract_core.judge.verdicts import calibrated, skipped, verdict
 
 SOURCE = "judge"
 _FLAG = Score(on_truncated="score_and_flag")
@@ -88,7 +89,15 @@ class Judge:
         """The scores that it gives."""
         return self.opened.encoder.scale
 
-    def score(self, rows: Any, *, num_samples: int = 1, seed: int = 0, skip_bad: bool = False) -> list[dict[str, Any]]:
+    def score(
+        self,
+        rows: Any,
+        *,
+        num_samples: int = 1,
+        seed: int = 0,
+        skip_bad: bool = False,
+        interval: float | None = None,
+    ) -> list[dict[str, Any]]:
         """Judge each row with K CoTs.
 
         Args:
@@ -98,6 +107,8 @@ class Judge:
             num_samples: K.
             seed: another seed samples other CoTs.
             skip_bad: a row that breaks the rules or is too long gets a verdict that says why, without a score.
+            interval: the probability with which gold lies between `interval_low` and `interval_high`, as in 0.9; what
+                that asks of the rows stands in tract_core/calibrate/intervals.py. None: verdicts have no interval.
 
         Returns:
             For each row, in order:
@@ -105,6 +116,8 @@ class Judge:
                 (below .95) or `skipped`; `reason`: the same in words, null where it is ok;
             `expected_score`: Eq. 3, mean over the CoTs that count (`score.on_truncated`); null where none does;
                 `expected_score_renormalized`: divided by the label mass, and so always on the scale;
+            `calibrated_score`: what people give such rows on average (`tract calibrate`); null for a judge that is not
+                calibrated; `interval_low`, `interval_high`: scores of the scale, where `interval` is given;
             `probs` over Y (mean over the same CoTs) and `label_mass`, their sum;
             `sd_scale` (standard deviation of the distribution over Y) and `sd_cots` (of the expected score over the
                 CoTs; null for one), both in units of the scale;
@@ -112,14 +125,29 @@ class Judge:
 
         Raises:
             UserError: rows break the rules or are too long, and are not to be skipped: all offenders are listed; or a
-                field that all rows need stands in none of them.
+                field that all rows need stands in none of them; or an interval of a judge that is not calibrated, or
+                whose calibration has too few tasks for it.
         """
+        factor = None if interval is None else self._factor(interval)
         if not self.opened.encoder.style.cot and num_samples > 1:
             raise UserError("this judge writes no CoT, so one sample is all there is; ask for num_samples = 1")
         rows = rows_of(rows)
         found, bad = self.examples(rows, skip_bad=skip_bad)
         judged = self._judged(list(found.values()), num_samples, seed)
-        return [bad[number] if number in bad else next(judged) for number in range(len(rows))]
+        plain = (bad[number] if number in bad else next(judged) for number in range(len(rows)))
+        return [self.calibrated(one, factor) for one in plain]
+
+    def calibrated(self, found: Mapping[str, Any], factor: float | None = None) -> dict[str, Any]:
+        """A verdict of this judge as `score` returns it; `factor`: that of an interval (calibrate/intervals.py)."""
+        return calibrated(found, self.opened.calibration, self.scale.values, factor)
+
+    def _factor(self, level: float) -> float:
+        if self.opened.calibration is None:
+            raise UserError(
+                "this judge is not calibrated, so there is no interval; rate replies to some tasks of yours, and run "
+                "`tract calibrate FOLDER GOLD` on the exported judge"
+            )
+        return intervals.quantile(self.opened.calibration.residuals, level)
 
     def examples(
         self, rows: Sequence[Mapping[str, Any]], *, skip_bad: bool

@@ -9,6 +9,8 @@ import numpy as np
 
 from tract_core.base.config import Score
 from tract_core.base.tables import Record
+from tract_core.calibrate import intervals
+from tract_core.calibrate.calibration import Calibration
 from tract_core.generate.generation import IN_WORDS
 from tract_core.score import scoring
 
@@ -25,7 +27,7 @@ _COUNTED = {
 
 
 def verdict(cots: Sequence[Record], values: Sequence[float], score: Score) -> dict[str, Any]:
-    """One row's verdict from its CoTs and their scores; the fields are those of `Judge.score`.
+    """One row's verdict from its CoTs and their scores; the fields are those of `Judge.score`, not calibrated yet.
 
     Args:
         cots: at least one record of generation.record_of with its `id`.
@@ -44,6 +46,7 @@ def verdict(cots: Sequence[Record], values: Sequence[float], score: Score) -> di
         "reason": reason,
         "expected_score": scoring.average(scores),
         "expected_score_renormalized": scoring.rail_renormalized(probs, values) if probs and mass else None,
+        "calibrated_score": None,
         "probs": probs,
         "label_mass": mass,
         "sd_scale": scoring.spread_over_scale(probs, values) if probs and mass else None,
@@ -70,11 +73,46 @@ def _status(cots: Sequence[Record], mass: float | None) -> tuple[str, str | None
 
 def skipped(identity: object, reason: str) -> dict[str, Any]:
     """The verdict of a row that was not judged; it has the fields of all others."""
-    nothing = ("expected_score", "expected_score_renormalized", "probs", "label_mass", "sd_scale", "sd_cots", "cot")
+    scores = ("expected_score", "expected_score_renormalized", "calibrated_score")
+    nothing = (*scores, "probs", "label_mass", "sd_scale", "sd_cots", "cot")
     # Half a surrogate pair, which JSON can hold and no file can, may be what is wrong with the row.
     name = str(identity).encode(errors="backslashreplace").decode() if isinstance(identity, str | int) else None
     known = {"id": name, "status": SKIPPED, "reason": reason}
     return {**known, **dict.fromkeys(nothing), "cot_statuses": [], "num_ok": 0, "num_samples": 0}
+
+
+def calibrated(
+    found: Mapping[str, Any], calibration: Calibration | None, values: Sequence[float], factor: float | None = None
+) -> dict[str, Any]:
+    """A verdict with its `calibrated_score`, and behind it `interval_low` and `interval_high` where they are asked for.
+
+    Args:
+        found: the verdict; without a score all of them are null.
+        calibration: None: there is none, and the score stays null.
+        values: Y.
+        factor: of intervals.quantile; None: no interval is asked for.
+    """
+    added: dict[str, Any] = {} if factor is None else {"interval_low": None, "interval_high": None}
+    if calibration is not None and found["expected_score"] is not None and found["sd_scale"] is not None:
+        given = np.array([found["expected_score"]]), np.array([found["probs"]])
+        scores_N = calibration.map.apply(*given, values)
+        found = {**found, "calibrated_score": float(scores_N[0])}
+        if factor is not None:
+            limits = intervals.interval(scores_N, np.array([found["sd_scale"]]), factor, values)
+            added = {name: float(limit_N[0]) for name, limit_N in zip(added, limits, strict=True)}
+    parts = ({name: value, **(added if name == "calibrated_score" else {})} for name, value in found.items())
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def other_use(calibration: Calibration | None, num_samples: int, temperature: float) -> str | None:
+    """A warning where CoTs are drawn in another way than for the calibration, and scores have another spread."""
+    if calibration is None or (num_samples, temperature) == (calibration.num_samples, calibration.temperature):
+        return None
+    return (
+        f"warning: calibrated with {calibration.num_samples} CoT(s) a row at temperature {calibration.temperature:g}, "
+        f"used with {num_samples} at {temperature:g}: calibrated scores and intervals are not made for that; judge as "
+        "it was calibrated (--samples, --temperature), or calibrate again"
+    )
 
 
 def health(verdicts: Sequence[Mapping[str, Any]]) -> str:

@@ -15,7 +15,8 @@ from tract_core.base import plain, tables
 from tract_core.base.errors import UserError
 from tract_core.data import files
 
-_FLOATS = ("expected_score", "expected_score_renormalized", "label_mass", "sd_scale", "sd_cots")
+_SCORES = ("expected_score", "expected_score_renormalized", "calibrated_score", "interval_low", "interval_high")
+_FLOATS = (*_SCORES, "label_mass", "sd_scale", "sd_cots")
 Row = dict[str, Any]
 
 

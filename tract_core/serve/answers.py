@@ -86,7 +86,7 @@ class Answers:
         records = await asyncio.gather(*(self.record(decoding, prompt_ids, one) for one in seeds))
         found = verdict([{**r, "id": example["id"]} for r in records], self.encoder.scale.values, self.judge.scoring)
         tokens = sum(record["num_tokens"] for record in records)
-        return {"index": index, **found}, len(prompt_ids), tokens
+        return {"index": index, **self.judge.calibrated(found)}, len(prompt_ids), tokens
 
     async def record(self, decoding: Decoding, prompt_ids: list[int], seed: int) -> Record:
         """One CoT and its score."""

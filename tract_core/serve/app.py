@@ -257,7 +257,8 @@ async def _chat(server: Server, body: shapes.ChatRequest) -> dict[str, Any]:
         record = await answers.record(answers.decoding(body.temperature or None), prompt_ids, body.seed or 0)
     if record["status"] == "error":
         raise RefusedError(400, "row", record["finish_reason"])
-    found = verdict([{**record, "id": None}], encoder.scale.values, answers.judge.scoring)
+    plain = verdict([{**record, "id": None}], encoder.scale.values, answers.judge.scoring)
+    found = answers.judge.calibrated(plain)
     server.verdicts.labels(found["status"]).inc()
     nearest = _nearest(answers, found)
     tail = f" [RESULT] {nearest}" if body.model.endswith(PROMETHEUS) else f"{encoder.style.delimiter}{nearest}"

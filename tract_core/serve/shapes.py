@@ -68,6 +68,7 @@ class Verdict(BaseModel):
     reason: str | None
     expected_score: float | None
     expected_score_renormalized: float | None
+    calibrated_score: float | None
     probs: list[float] | None
     label_mass: float | None
     sd_scale: float | None

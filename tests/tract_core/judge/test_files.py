@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ ROWS = [
 OWN = ["question", "answer", "id", "cot", "p_1"]
 ADDED = [
     *["id_judge", "status", "reason", "expected_score", "expected_score_renormalized"],
+    "calibrated_score",
     *["p_1_judge", "p_2", "p_3", "p_4", "p_5"],
     *["label_mass", "sd_scale", "sd_cots", "cot_judge", "cot_statuses", "num_ok", "num_samples"],
 ]
@@ -38,6 +40,7 @@ def verdict(name, score=3.19995, probs=PROBS):
         "reason": None,
         "expected_score": score,
         "expected_score_renormalized": score,
+        "calibrated_score": None,
         "probs": probs,
         "label_mass": probs and sum(probs),
         "sd_scale": probs and 1.2345678,
@@ -53,6 +56,8 @@ class Judge:
     """One that keeps what it was given."""
 
     scale = SCALE
+    opened = SimpleNamespace(calibration=None)
+    sampling = SimpleNamespace(temperature=1.0)
 
     def score(self, rows, **how):
         self.rows, self.how = rows, how
@@ -81,7 +86,7 @@ def test_the_verdicts_of_each_kind_of_file_stand_beside_its_rows_in_one_of_its_k
     assert [(row["instruction"], row["response"], row["criteria"]) for row in found.rows] == [
         (row["question"], row["answer"], "Is it right?") for row in ROWS
     ]
-    assert found.how == {"num_samples": 2, "seed": 3, "skip_bad": True}
+    assert found.how == {"num_samples": 2, "seed": 3, "skip_bad": True, "interval": None}
     assert f"-> {out}\n" in line
     written = read_back(out)
     assert [name for name in written[0] if name != "probs"] == [*OWN, *ADDED]

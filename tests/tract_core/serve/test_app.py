@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import copy
+import dataclasses
 import json
 import re
 
 import httpx
 import pytest
 
+from tests.tract_core.judge.test_calibrating import calibration
 from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
 from tract_core.base import config
 from tract_core.judge.judging import Judge
@@ -75,6 +78,18 @@ def test_verdicts_are_those_of_the_offline_judge(judge, opening):
         assert one["probs"] == pytest.approx(other["probs"], abs=1e-6)
         assert {**one, "probs": 0} == {"index": one["index"], **pytest.approx({**other, "probs": 0}, abs=1e-5).expected}
     assert found["usage"]["completion_tokens"] > 0
+
+
+def test_a_calibrated_judge_serves_its_calibrated_scores(judge, opening):
+    calibrated = copy.copy(judge)
+    calibrated.opened = dataclasses.replace(judge.opened, calibration=calibration())
+    chat = {"model": judge.opened.name, "messages": [{"role": "user", "content": "Judge this."}]}
+    calls = ("/v1/tract/score", {"rows": rows(2)}), ("/v1/chat/completions", chat)
+    scored, talked = asked(calibrated, Local(opening, 4), *calls)
+    for one in [*scored.json()["data"], talked.json()["tract"]]:
+        assert one["calibrated_score"] == pytest.approx(0.5 * one["expected_score"] + 2)
+    (plain,) = asked(judge, Local(opening, 4), calls[0])
+    assert [one["calibrated_score"] for one in plain.json()["data"]] == [None, None]
 
 
 def test_a_rubric_given_once_serves_rows_without_one(judge, opening):
