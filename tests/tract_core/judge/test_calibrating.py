@@ -1,6 +1,7 @@
 """`tract calibrate`: rated rows -> the calibration in judge.json, and what the judge then says."""
 
 import csv
+import io
 import json
 import shutil
 import stat
@@ -268,7 +269,7 @@ def test_the_command_calibrates_a_judge_and_then_gives_intervals(judge_folder, t
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     lines = ["question,reply,rating", *(f"Question {i}?,Reply {i}.,{i % 5 + 1}" for i in range(30))]
     (tmp_path / "rated.csv").write_text("\n".join(lines))
-    (tmp_path / "new.csv").write_text("question,reply\nWhy?,So.\n")
+    (tmp_path / "new.csv").write_text("question,reply\nQuestion 31?,Reply 31.\n")
     (tmp_path / "rubric.json").write_text(json.dumps(RUBRIC.resolved()))
 
     def run(command, file, columns, *options):
@@ -281,7 +282,7 @@ def test_the_command_calibrates_a_judge_and_then_gives_intervals(judge_folder, t
         run("judge", "new.csv", "", "--interval", "0.9")
     assert "rows: 30 of 30 tasks" in run("calibrate", "rated.csv", ",score=rating")
     run("judge", "new.csv", "", "--interval", "0.9")
-    header, row = csv.reader((tmp_path / "new.scores.csv").read_text().splitlines())
+    header, row = csv.reader(io.StringIO((tmp_path / "new.scores.csv").read_text(), newline=""))
     found = dict(zip(header, row, strict=True))
     assert float(found["interval_low"]) <= 3 <= float(found["interval_high"])  # gold is all over the scale
     assert float(found["calibrated_score"]) == pytest.approx(3, abs=1.5)
