@@ -11,6 +11,7 @@ from typing import Any
 
 from tract_core.base import process
 from tract_core.base.errors import UserError
+from tract_core.estimate import command as estimate
 from tract_core.judge import command
 
 _ABOUT = """A trained judge in use.
@@ -19,6 +20,7 @@ _ABOUT = """A trained judge in use.
   tract calibrate FOLDER GOLD     what its scores mean: from rows that people rated
   tract export ADAPTER OUT        an adapter of the pipeline as a folder that others can open
   tract serve FOLDER              the judge as an HTTP server
+  tract estimate FILE             the mean of a system, from many judged rows and few labels
 """
 
 
@@ -39,6 +41,7 @@ def _command() -> str:
     _calibrate(commands)
     _export(commands)
     _serve(commands)
+    _estimate(commands)
     given = parser.parse_args()
     line: str = given.run(given)
     return line
@@ -160,6 +163,12 @@ def _run_serve(given: argparse.Namespace) -> str:
         work=_cache(),
     )
     return "the server has ended"
+
+
+def _estimate(commands: "argparse._SubParsersAction[process.Parser]") -> None:
+    parser = commands.add_parser("estimate", help="the mean of a system, from many judged rows and few labels")
+    estimate.add_options(parser)
+    parser.set_defaults(run=estimate.estimated)
 
 
 if __name__ == "__main__":

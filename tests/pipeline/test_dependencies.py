@@ -25,6 +25,7 @@ ROOMS = {
     "plan": ["base", "text", "model", "data", "train", "generate", "studies"],
     "calibrate": ["base"],
     "judge": ["base", "text", "model", "data", "generate", "score", "calibrate"],
+    "estimate": ["base", "data"],
     "serve": ["base", "text", "model", "data", "generate", "score", "judge"],
 }
 """Each folder of tract_core, and the rooms that it may import."""

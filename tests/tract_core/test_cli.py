@@ -39,7 +39,7 @@ def test_help_answers_within_a_second(tmp_path):
     found = tract(tmp_path, "--help")
     assert time.monotonic() - began < 1
     assert found.returncode == 0
-    for word in ("judge", "calibrate", "export", "serve"):
+    for word in ("judge", "calibrate", "estimate", "export", "serve"):
         assert f"tract {word}" in found.stdout
 
 
