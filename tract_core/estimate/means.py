@@ -9,13 +9,13 @@ It is unbiased for any lam, however wrong the judge, if the labelled tasks were 
 alone; the best lam is cov_n(y, f) / ((1 + n / N) var(f)), clipped to [0, 1].
 
 Rows of one task are not independent, so variances are over tasks: the deviation of theta is a sum over tasks of
-u_C - lam * v_C (below), and lam is the slope of u on v. With tasks of one row that is the formula above, where var(f) is
-taken from the n and from the N rows, each for its part. A slope that is fitted to few tasks makes its own residuals too
+u_C - lam * v_C (below), and lam is the slope of u on v. With tasks of one row that is the formula above, where var(f)
+is taken from the n and from the N rows, each for its part. A slope that is fitted to few tasks makes its own residuals too
 small, so the variance takes for each task the slope of all others. Limits are Student's with one degree of freedom less
 than there are labelled tasks.
 
-`ppi-python` has the same estimator for independent rows with normal limits, and knows no tasks: on 20 tasks of several
-rows its intervals would be too narrow. So it is not used.
+`ppi-python` has the same estimator for independent rows with normal limits. It knows no tasks, nor does its bootstrap,
+so on 20 tasks of several rows its intervals would be too narrow; it is not used.
 
 Shapes: n labelled rows, N others, C tasks of either kind.
 """
@@ -46,7 +46,8 @@ class Rows:
 
     @property
     def labelled(self) -> Array:
-        return np.isfinite(self.gold)
+        """Which rows have gold: bool."""
+        return np.asarray(np.isfinite(self.gold))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +94,8 @@ def mean(rows: Rows, *, level: float = 0.95) -> Mean:
     """
     _require_enough(rows, "")
     parts = _parts(rows, {task: number for number, task in enumerate(dict.fromkeys(rows.tasks))})
-    if not parts.u_C.any():
-        raise UserError("all labelled tasks have the same gold score, which says nothing of its spread; label more")
+    if len(np.unique(rows.gold[rows.labelled])) == 1:
+        raise UserError("all labels are the same gold score, which says nothing of its spread; label more")
     return _estimated(parts, [rows], level)
 
 
@@ -167,12 +168,12 @@ def _estimated(parts: _Parts, systems: Sequence[Rows], level: float) -> Mean:
         lam=lam,
         labelled_rows=sum(int(rows.labelled.sum()) for rows in systems),
         unlabelled_rows=sum(int((~rows.labelled).sum()) for rows in systems),
-        labelled_tasks=len(set().union(*(_tasks(rows, labelled=True) for rows in systems))),
-        unlabelled_tasks=len(set().union(*(_tasks(rows, labelled=False) for rows in systems))),
+        labelled_tasks=len(set[str]().union(*(_tasks(rows, labelled=True) for rows in systems))),
+        unlabelled_tasks=len(set[str]().union(*(_tasks(rows, labelled=False) for rows in systems))),
     )
 
 
 def _slope(uv: Any, vv: Any) -> Array:
     """uv / vv in [0, 1]; 0 where v does not vary."""
     vv = np.asarray(vv)
-    return np.clip(np.divide(uv, vv, out=np.zeros_like(vv), where=vv > 1e-24), 0, 1)
+    return np.asarray(np.clip(np.divide(uv, vv, out=np.zeros_like(vv), where=vv > 1e-24), 0, 1))

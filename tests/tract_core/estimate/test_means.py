@@ -20,7 +20,7 @@ def rows(gold, score, tasks=None):
 
 def by_hand():
     """n = 5 and N = 10, whose scores are the labelled ones twice and one higher: of the same variance."""
-    return rows(GOLD, SCORE + [one + 1 for one in SCORE * 2])
+    return rows(GOLD, [*SCORE, *(one + 1 for one in SCORE * 2)])
 
 
 def test_the_estimate_by_hand():
@@ -149,8 +149,8 @@ def test_a_difference_takes_the_fewest_labelled_tasks_of_the_two():
     [
         (rows([1, 2, 3, 4], [3] * 10), r"4 task\(s\) have a gold score .* at least 5"),
         (rows(GOLD, [3] * 10, ["a", "a", "b", "c", "d", *"efghi"]), r"4 task\(s\)"),
-        (rows(GOLD, SCORE), "every row has a gold score.*judge rows without gold"),
-        (rows([3] * 5, SCORE * 2), "the same gold score.*label more"),
+        (rows(GOLD, SCORE), r"every row has a gold score.*judge rows without gold"),
+        (rows([3] * 5, SCORE * 2), r"the same gold score.*label more"),
     ],
 )
 def test_what_says_nothing_is_refused(one, message):
