@@ -10,7 +10,7 @@ alone; the best lam is cov_n(y, f) / ((1 + n / N) var(f)), clipped to [0, 1].
 
 Rows of one task are not independent, so variances are over tasks: the deviation of theta is a sum over tasks of
 u_C - lam * v_C (below), and lam is the slope of u on v. With tasks of one row that is the formula above, where var(f)
-is taken from the n and from the N rows, each for its part. A slope that is fitted to few tasks makes its own residuals too
+is taken from the n and from the N rows, each for its part. A slope fitted to few tasks makes its own residuals too
 small, so the variance takes for each task the slope of all others. Limits are Student's with one degree of freedom less
 than there are labelled tasks.
 
