@@ -1,9 +1,11 @@
 """Intervals around a score that hold the gold score of a new row with a chosen probability: split conformal prediction.
 
-Of each task one judged row with gold is taken; its residual is |gold - score| / sigma, with sigma the spread of the
-judge's own distribution over the scale, so that a judge that is unsure gets a wider interval. Of n residuals the
-ceil((n + 1) * level)-th smallest, times the sigma of a new row, reaches the gold score of that row with a probability
-of at least `level` (Vovk et al. 2005; Lei et al. 2018).
+Of each task one judged row with gold is taken; sigma is the spread of the judge's own distribution over the scale, so
+that a judge that is unsure gets a wider interval. An interval goes from score - factor * sigma to score + factor *
+sigma, and outward from there to the next scores of the scale; the residual of a row is the least factor with which its
+interval holds its gold score. Of n residuals the ceil((n + 1) * level)-th smallest is a factor whose interval holds the
+gold score of a new row with a probability of at least `level` (Vovk et al. 2005; Lei et al. 2018; nested sets: Gupta et
+al. 2022). With |gold - score| / sigma in place of it, snapping outward would widen intervals far beyond their level.
 
 That asks for exchangeability: the new row must come as the rated ones came, that is, its task is drawn from the same
 kind of tasks, judged by the same judge in the same way (prompt, number of CoTs, temperature), and gold means what it
@@ -40,8 +42,16 @@ def sigma(sds_N: Array, values: Sequence[float]) -> Array:
 
 
 def residuals(gold_N: Array, scores_N: Array, sds_N: Array, values: Sequence[float]) -> Array:
-    """|gold - score| / sigma of each row; the scores must come from maps that have not seen the row's task."""
-    return np.asarray(np.abs(gold_N - scores_N) / sigma(sds_N, values))
+    """The least factor of each row whose `interval` holds its gold score.
+
+    The scores must come from maps that have not seen the row's task.
+    """
+    values_Y = np.asarray(values, dtype=np.float64)
+    # Snapped outward, limits hold gold as soon as they reach the score of the scale before it.
+    before_N = np.append(-np.inf, values_Y)[np.searchsorted(values_Y, gold_N, side="left")]
+    after_N = np.append(values_Y, np.inf)[np.searchsorted(values_Y, gold_N, side="right")]
+    missing_N = np.maximum(before_N - scores_N, scores_N - after_N)
+    return np.asarray(np.maximum(missing_N, 0) / sigma(sds_N, values))
 
 
 def one_of_each_task(tasks: Sequence[str], ids: Sequence[str]) -> Array:
@@ -59,7 +69,7 @@ def fewest(level: float) -> int:
 
 
 def quantile(residuals_N: Sequence[float] | Array, level: float) -> float:
-    """The factor of sigma that reaches the gold score of a new row with a probability of at least `level`.
+    """The factor of sigma whose interval holds the gold score of a new row with a probability of at least `level`.
 
     Args:
         residuals_N: one of each task, in any order.
@@ -84,7 +94,7 @@ def quantile(residuals_N: Sequence[float] | Array, level: float) -> float:
 def interval(scores_N: Array, sds_N: Array, factor: float, values: Sequence[float]) -> tuple[Array, Array]:
     """Lower and upper limit of each row, each a score of the scale.
 
-    Snapped outward, to the next score below and above, and to the ends of the scale, which loses no gold score.
+    Snapped outward, to the next scores below and above, and to the ends of the scale, which loses no gold score.
 
     Args:
         scores_N: calibrated as those of the residuals were.
@@ -93,8 +103,8 @@ def interval(scores_N: Array, sds_N: Array, factor: float, values: Sequence[floa
         values: Y, increasing.
     """
     values_Y, reach_N = np.asarray(values, dtype=np.float64), factor * sigma(sds_N, values)
-    low_N = np.searchsorted(values_Y, scores_N - reach_N, side="right") - 1
-    high_N = np.searchsorted(values_Y, scores_N + reach_N, side="left")
+    low_N = np.searchsorted(values_Y, scores_N - reach_N, side="left") - 1
+    high_N = np.searchsorted(values_Y, scores_N + reach_N, side="right")
     last = len(values_Y) - 1
     return values_Y[np.clip(low_N, 0, last)], values_Y[np.clip(high_N, 0, last)]
 

@@ -512,7 +512,7 @@ def test_nulls_of_a_parquet_file_are_those_of_its_rows(tmp_path):
         prepare.prepare(data(tmp_path, source("rows.parquet", "plain")), SCALE, DELIMITER)
     assert [problem.partition("rows.parquet, ")[2] for problem in caught.value.problems] == [
         "row 2: field 'instruction': must be a text, got None",
-        "row 3: field 'score': must be one of ['1', '2', '3', '4', '5'], got None",
+        "row 3: field 'score': must be a number in [1, 5], got None",
     ]
 
 

@@ -1,8 +1,11 @@
 """`tract calibrate`: rated rows -> the calibration in judge.json, and what the judge then says."""
 
+import csv
+import io
 import json
 import shutil
 import stat
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 
 from tests.conftest import SCALE
 from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
+from tract_core import cli
 from tract_core.base import config, tables
 from tract_core.base.config import Rubric
 from tract_core.base.errors import UserError
@@ -259,3 +263,26 @@ def test_a_calibrated_judge_gives_calibrated_scores_and_intervals_of_any_level(j
     header, first, _ = (tmp_path / "o.csv").read_text().splitlines()[:3]
     assert "calibrated_score,interval_low,interval_high,p_1" in header
     assert f",{after[0]['calibrated_score']:.3f},{after[0]['interval_low']:.3f}," in first
+
+
+def test_the_command_calibrates_a_judge_and_then_gives_intervals(judge_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lines = ["question,reply,rating", *(f"Question {i}?,Reply {i}.,{i % 5 + 1}" for i in range(30))]
+    (tmp_path / "rated.csv").write_text("\n".join(lines))
+    (tmp_path / "new.csv").write_text("question,reply\nQuestion 31?,Reply 31.\n")
+    (tmp_path / "rubric.json").write_text(json.dumps(RUBRIC.resolved()))
+
+    def run(command, file, columns, *options):
+        own = ["--columns", f"instruction=question,response=reply{columns}", "--rubric", tmp_path / "rubric.json"]
+        arguments = [command, judge_folder, tmp_path / file, *own, "--engine", "transformers", *options]
+        monkeypatch.setattr(sys, "argv", ["tract", *map(str, arguments)])
+        return cli._command()
+
+    with pytest.raises(UserError, match="this judge is not calibrated"):
+        run("judge", "new.csv", "", "--interval", "0.9")
+    assert "rows: 30 of 30 tasks" in run("calibrate", "rated.csv", ",score=rating")
+    run("judge", "new.csv", "", "--interval", "0.9")
+    header, row = csv.reader(io.StringIO((tmp_path / "new.scores.csv").read_text(), newline=""))
+    found = dict(zip(header, row, strict=True))
+    assert float(found["interval_low"]) <= 3 <= float(found["interval_high"])  # gold is all over the scale
+    assert float(found["calibrated_score"]) == pytest.approx(3, abs=1.5)
