@@ -53,6 +53,7 @@ def test_a_change_runs_what_the_table_says(clone, base, name, value):
         assert any(output in path for path in changed) is (name == "loss.lambda")
 
 
+@pytest.mark.every
 def test_running_everything_again_gives_the_same_bytes(clone):
     before = clone.lock()
     shutil.rmtree(clone.folder / "work" / "generations")

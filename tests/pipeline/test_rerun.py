@@ -160,6 +160,7 @@ def test_a_change_runs_what_the_table_says_and_nothing_else(copy, name):
     assert families(copy.stages()) == dict(LINES)[name]
 
 
+@pytest.mark.every
 def test_lambda_trains_the_rows_of_stage_2_alone(copy):
     copy.set("loss.lambda", 2.0)
     trained = {stage for stage in copy.stages() if stage.startswith(("train_", "selfgen"))}

@@ -142,7 +142,7 @@ def with_mark(mark):
 
 @pytest.mark.real
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.every)])
 def test_no_process_of_vllm_outlives_a_generation_that_is_ended(number, tiny_folder, tmp_path, record_property):
     pytest.importorskip("vllm", reason="vLLM is not installed; run `make env`")
     record_property("faults_injected", 1)
