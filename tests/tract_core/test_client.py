@@ -53,7 +53,7 @@ def test_verdicts_come_in_order_from_requests_of_at_most_so_many_rows():
     with Stub() as stub:
         judge = asking(stub)
         assert right(judge.score(given, num_samples=3, seed=7, temperature=0.5), given)
-    assert [len(body["rows"]) for body in stub.requests] == [4, 4, 4, 4, 2]
+    assert sorted(len(body["rows"]) for body in stub.requests) == [2, 4, 4, 4, 4]  # four are under way at a time
     assert {(body["num_samples"], body["seed"], body["temperature"]) for body in stub.requests} == {(3, 7, 0.5)}
     assert (judge.model, judge.scale) == ("stub", {"values": VALUES, "labels": LABELS})
 

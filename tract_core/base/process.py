@@ -68,6 +68,7 @@ def run(main: Callable[[], str], logs: Path = LOGS) -> None:
         terminal.hide_secrets_in_log()
     if rank == 0:
         terminal.say(terminal.out(), f"{name}: {line}")
+    starting.succeeded.set()
 
 
 def _rank() -> int:

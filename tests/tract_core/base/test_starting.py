@@ -115,3 +115,33 @@ def test_a_stage_whose_dvc_has_ended_before_it_started_does_not_start(dvc, tmp_p
     said, _ = dvc(f"sleep 1; {RUN}", 0).communicate(timeout=30)
     assert said == "DVC_STAGE=slow: the `dvc` that started this stage has ended, so it ends\n"
     assert not (tmp_path / "importing").exists()
+
+
+LEAVING = """
+import atexit, sys
+from tract_core.base import starting
+class Torn:
+    def __del__(self):
+        print("taken apart", file=sys.stderr)
+kept = Torn()
+kept.itself = kept
+atexit.register(print, "what a library does at the end")
+sys.stdout.write("a result")
+if sys.argv[1] == "well":
+    starting.succeeded.set()
+else:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("how", "code", "torn"), [("well", 0, ""), ("badly", 3, "taken apart\n")])
+def test_a_script_that_succeeded_ends_without_being_taken_apart(how, code, torn, tmp_path):
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick/__init__.py").write_text(
+        "from tract_core.base import starting\nstarting.before_a_module(__name__)"
+    )
+    (tmp_path / "quick/script.py").write_text(LEAVING)
+    command = [sys.executable, "-m", "quick.script", how]
+    ended = subprocess.run(command, cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (code, torn)
+    assert ended.stdout == "a resultwhat a library does at the end\n"
