@@ -8,6 +8,7 @@ import contextlib
 import faulthandler
 import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +18,8 @@ from tqdm import tqdm
 from tract_core.base import plain
 from tract_core.base.secrets import without_secrets
 
+SECONDS_BETWEEN_LINES = 60.0
+_LINE = "  {desc}: {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} to go{postfix}"
 _copies: dict[int, TextIO] = {}
 _log = Path(os.devnull)
 
@@ -50,10 +53,24 @@ def say(stream: TextIO | None, text: str) -> None:
 
 
 def bar(iterable: Iterable[Any] | None = None, **settings: Any) -> Any:
-    """A bar of tqdm on a terminal; where there is none, it goes to the log."""
-    shown = err().isatty()
-    stream = err() if shown else sys.stderr
-    return tqdm(iterable, file=stream, dynamic_ncols=True, mininterval=0.1 if shown else 1, **settings)
+    """A bar of tqdm on a terminal; where there is none, it goes to the log, and each minute a line to our words."""
+    if err().isatty():
+        return tqdm(iterable, file=err(), dynamic_ncols=True, mininterval=0.1, **settings)
+    return (_Told if _copies else tqdm)(iterable, file=sys.stderr, dynamic_ncols=True, mininterval=1, **settings)
+
+
+class _Told(tqdm):
+    """Somebody reads a file, or waits for a job's output, and wants to know how long it will take."""
+
+    told: float | None = None
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        super().display(msg, pos)
+        now = time.monotonic()
+        self.told = now if self.told is None else self.told
+        if now - self.told >= SECONDS_BETWEEN_LINES:
+            self.told = now
+            say(err(), self.format_meter(**{**self.format_dict, "bar_format": _LINE}))
 
 
 def divert(log: Path) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import os
 import pty
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -195,6 +196,14 @@ def test_without_a_place_for_the_log_all_stays_on_the_terminal(stage, tmp_path):
     assert (done.code, done.out.splitlines()[-1]) == (0, "stub: all is well")
     assert [door for door in DOORS if f"noise {door}" not in done.out + done.err] == []
     assert done.err.count("2 of 3 examples are left out") == 1
+
+
+def test_without_a_terminal_a_line_now_and_then_says_how_far_the_work_is(stage):
+    done = stage("terminal.SECONDS_BETWEEN_LINES = 0; list(terminal.bar(range(3), desc='training'))")
+    said = [line for line in done.err.splitlines() if line.startswith("  training")]
+    assert said[0] == "  training: 0 of 3, 00:00 so far, ? to go"
+    assert re.fullmatch(r"  training: 3 of 3, 00:\d\d so far, 00:00 to go", said[-1])
+    assert "training: 100%" in done.logs["stub.log"]
 
 
 def test_a_bar_is_on_a_terminal_or_else_in_the_log(stage, tmp_path):
