@@ -62,7 +62,7 @@ format: env  ## what ruff can mend by itself
 	ruff check --fix .
 	ruff format .
 
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 quick: env  ## unit tests: no pipeline, no real model; T=path narrows, here and below
 	$(PYTEST) -m "not pipeline and not real and not faults" $(T)
