@@ -1,8 +1,8 @@
 """The report: one self-contained page about the judge, with every table and figure, and the figures as files.
 
 Run:    dvc repro report
-Reads:  artifacts/statistics.json, artifacts/results, artifacts/examples/benchmarks, plots/loss, params.yaml,
-        docs/differences.md
+Reads:  artifacts/statistics.json, artifacts/calibration.json, artifacts/results, artifacts/examples/benchmarks,
+        plots/loss, params.yaml, docs/differences.md
 Writes: artifacts/report/index.html, artifacts/report/figures
 """
 
@@ -27,6 +27,7 @@ def main() -> str:
         traces={row: collecting.traces(row, seeds) for row in rows},
         selection=select(runs, places.benchmark_examples(), scale, params.score),
         points=scoring.scatter(collecting.runs(judge, seeds), params.benches, scale, params.score),
+        meaning=tables.read_json(places.CALIBRATION)["rows"][judge]["benches"],
         logs=loss.read(loss.behind(judge, settings["rows"]), seeds),
         differences=Path("docs/differences.md").read_text(encoding="utf-8"),
         title=params.name,

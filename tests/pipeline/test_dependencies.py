@@ -23,7 +23,7 @@ ROOMS = {
     "studies": ["base", "text", "model", "data", "generate", "score", "compare"],
     "report": ["base", "score"],
     "plan": ["base", "text", "model", "data", "train", "generate", "studies"],
-    "calibrate": ["base"],
+    "calibrate": ["base", "score"],
     "judge": ["base", "text", "model", "data", "generate", "score", "calibrate"],
     "estimate": ["base", "data"],
     "serve": ["base", "text", "model", "data", "generate", "score", "judge"],
@@ -40,7 +40,7 @@ UNUSED = {
     **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
     "meta_judge": {"tract_core/generate/chat_judge.py", "tract_core/generate/generators.py"},
     "robustness": {_LOCKS, _VERDICTS, _PAIRS},
-    **{stage: {_LOCKS, _PAIRS} for stage in ("score", "compare", "report")},
+    **{stage: {_LOCKS, _PAIRS} for stage in ("score", "calibrate", "compare", "report")},
 }
 """Modules of a declared room that a script does not import: changing one reruns these stages for nothing."""
 

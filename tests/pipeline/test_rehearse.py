@@ -34,8 +34,8 @@ def test_the_stages_of_a_paper_preset_run_on_made_up_data_of_its_formats(values,
     said = run.rehearse("paper-mistral-7b", values, tmp_path / "copy").splitlines()
     assert said[0] == run.CANNOT
     assert "paper-mistral-7b passed in" in said[1]
-    kinds = "check, compare, infer, infer_external, prepare, report, score, train_stage1"
-    assert f"11 stages of 8 kinds ({kinds}), rows b4, b5_free, b5_forced" in said[1]
+    kinds = "calibrate, check, compare, infer, infer_external, prepare, report, score, train_stage1"
+    assert f"12 stages of 9 kinds ({kinds}), rows b4, b5_free, b5_forced" in said[1]
     assert before == {name: (ROOT / name).stat().st_mtime_ns for name in before}
     copy = tmp_path / "copy"
     assert json.loads((copy / "work/models/judge/config.json").read_text())["model_type"] == "mistral"

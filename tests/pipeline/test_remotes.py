@@ -79,7 +79,7 @@ def test_a_second_person_gets_every_table_without_a_training_or_generation(paper
     assert contents(second) == contents(first)
     assert len(list((second.folder / "artifacts/adapters").glob("*/*/manifest.json"))) == 14
     second.set("score.on_truncated", "null")
-    assert second.repro() == {"score", "robustness", "compare", "report"}
+    assert second.repro() == {"score", "robustness", "calibrate", "compare", "report"}
 
 
 @TINY
@@ -99,7 +99,7 @@ def test_a_point_of_a_sweep_is_a_cache_hit_in_another_clone(clone, tmp_path):
         second.run("dvc", "exp", "pull", "--run-cache", str(tmp_path / "origin.git"), "two")
         output = second.run("dvc", "exp", "run", "-S", "loss.lambda=2").stdout
     assert "Running stage 'train_stage2" not in output
-    assert output.count("is cached - skipping run") == 4  # train_stage2, infer, compare, report
+    assert output.count("is cached - skipping run") == 5  # train_stage2, infer, calibrate, compare, report
     assert output.count("Running stage") == 1  # score, whose outputs git keeps
     assert second.metrics("tract") == clone.metrics("tract")
 

@@ -14,7 +14,7 @@ from tract_core.base import tables
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_group("tiny")]
 
 SUMMARY = {"compare", "report"}
-ALL = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", *SUMMARY}
+ALL = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", "calibrate", *SUMMARY}
 
 
 def test_the_first_run_runs_every_stage_and_makes_every_artifact(base):

@@ -19,7 +19,8 @@ SEED = 42
 TRAINED = [name for family in FAMILIES for name in getattr(preset.load("tiny-paper").matrix, family)]
 
 
-IN_TINY = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", "compare", "report"}
+IN_TINY = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", "calibrate"}
+IN_TINY |= {"compare", "report"}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
 """What a judge's score means on the scale of people: maps from its scores to gold (calibration), and intervals.
 
-Imports base.
+Imports base and score.
 """

@@ -31,8 +31,8 @@ Kind = Literal["identity", "affine", "temperature", "isotonic"]
 KINDS: tuple[Kind, ...] = ("identity", "affine", "temperature", "isotonic")
 """The simplest first."""
 FEWEST_TASKS = 30
-LEVEL = 0.9
-"""Of the interval whose coverage is measured."""
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+"""Of the intervals whose coverage is measured."""
 _FOLDS = 10
 _TIE = 0.01
 """A map replaces a simpler one if its squared error is smaller by this share; less is chance with any affordable n."""
@@ -135,6 +135,16 @@ class Bin(NamedTuple):
     n: int
 
 
+class Coverage(NamedTuple):
+    """What intervals of one level are worth, by cross-validation."""
+
+    level: float
+    share: float | None
+    """Of the tasks whose gold score lies inside; None where there are too few tasks for the level."""
+    width: float | None
+    """Mean, in units of the scale."""
+
+
 class Found(NamedTuple):
     """A calibration, and what is said of it."""
 
@@ -143,8 +153,8 @@ class Found(NamedTuple):
     """Cross-fitted calibrated scores."""
     errors: dict[Kind, float]
     """Cross-fitted mean squared error of each map."""
-    covered: tuple[float, float] | None
-    """Of the interval of LEVEL, by cross-validation: the share of tasks inside, mean width. None: too few tasks."""
+    coverage: list[Coverage]
+    """Of the intervals of each of LEVELS."""
 
 
 def calibrated(
@@ -179,7 +189,9 @@ def calibrated(
         before=quality(judged.scores_N, judged.gold_N),
         after=quality(scores_N, judged.gold_N),
     )
-    return Found(calibration, scores_N, errors, intervals.coverage(*of_tasks, fold_N[one], values, LEVEL))
+    covered = {level: intervals.coverage(*of_tasks, fold_N[one], values, level) for level in LEVELS}
+    coverage = [Coverage(level, *(found or (None, None))) for level, found in covered.items()]
+    return Found(calibration, scores_N, errors, coverage)
 
 
 def _require(judged: Judged, *, few_tasks: bool) -> None:

@@ -29,6 +29,8 @@ from tract_core.judge.judging import Judge
 
 logger = logging.getLogger(__name__)
 
+LEVEL = 0.9
+"""Of the interval that the summary speaks of."""
 _WORDS = {
     "identity": "the score as it is",
     "affine": "a straight line",
@@ -162,11 +164,13 @@ def _number(value: float | None) -> str:
 
 
 def _coverage(found: Found) -> str:
-    level = f"{100 * fitting.LEVEL:g} % interval"
-    if found.covered is None:
+    one = next(one for one in found.coverage if one.level == LEVEL)
+    level = f"{100 * LEVEL:g} % interval"
+    if one.share is None:
         return f"{level}: too few tasks for it"
-    share, width = found.covered
-    return f"{level}: holds gold in {100 * share:.0f} % of {found.calibration.tasks} tasks; mean width {width:.1f}"
+    return (
+        f"{level}: holds gold in {100 * one.share:.0f} % of {found.calibration.tasks} tasks; mean width {one.width:.1f}"
+    )
 
 
 def _table(found: Found, judged: Judged) -> list[str]:

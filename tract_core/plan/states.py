@@ -13,7 +13,7 @@ def stage_states() -> dict[str, State]:
     """Stage (with its matrix suffix) -> state, in the order in which DVC would take them.
 
     A stage behind one that runs counts as one that runs; it does not if the outputs come out equal. So does one
-    that reads a folder in which an output is restored from an earlier run (`score`, `compare`, `report`: seconds).
+    that reads a folder in which an output is restored from an earlier run (`score` and all behind it: seconds).
 
     Raises:
         UserError: DVC is at work here, or the remote cannot be asked.

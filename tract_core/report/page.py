@@ -11,7 +11,7 @@ import jinja2
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from tract_core.report import browser, figures, judge_figures, loss, sections, tables
+from tract_core.report import browser, figures, judge_figures, loss, meaning, sections, tables
 from tract_core.report.browser import Selection
 from tract_core.report.cells import index
 from tract_core.report.figures import Panel
@@ -37,6 +37,8 @@ class Report:
     """Gold and expected score of each example, as the judge judged it."""
     logs: loss.Logs
     """Of the trainings behind the judge."""
+    meaning: meaning.Meaning
+    """Benchmark -> what stage `calibrate` says of the judge there; empty where it is no judge of ours."""
     differences: str
     """docs/differences.md."""
     title: str
@@ -114,7 +116,9 @@ class _Parts(NamedTuple):
         numbers = index(statistics, findings.traces, findings.predictions_root)
         return cls(
             numbers=sections.of_numbers(numbers, statistics),
-            judge=sections.of_judge(numbers, statistics, findings.points, findings.logs, _values(findings)),
+            judge=sections.of_judge(
+                numbers, statistics, findings.points, findings.logs, findings.meaning, _values(findings)
+            ),
             paper=sections.of_paper(numbers, statistics, findings.params),
         )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tract_core.base.rows import UNTRAINED
-from tract_core.report import comparison, judge, judge_figures, loss, paper, paper_figures, tables
+from tract_core.report import comparison, judge, judge_figures, loss, meaning, paper, paper_figures, tables
 from tract_core.report.cells import Numbers, Table, finite
 from tract_core.report.figures import Panel
 from tract_core.score.paper_lines import LINES, MEAN
@@ -18,6 +18,8 @@ class Section:
     id: str
     title: str
     intro: str = ""
+    says: str = ""
+    """More sentences, which are shown even alone."""
     tables: Sequence[Table] = ()
     panels: Sequence[Panel] = ()
     folded: Sequence[Table] = ()
@@ -28,7 +30,7 @@ class Section:
     @property
     def has_content(self) -> bool:
         """Whether there is anything to show in it."""
-        return bool(self.tables or self.panels or self.folded or self.examples)
+        return bool(self.tables or self.panels or self.folded or self.examples or self.says)
 
 
 def of_numbers(numbers: Numbers, statistics: Mapping[str, Any]) -> list[Section]:
@@ -50,9 +52,10 @@ def of_judge(
     statistics: Mapping[str, Any],
     points: judge_figures.Points,
     logs: loss.Logs,
+    found: meaning.Meaning,
     values_Y: Sequence[float],
 ) -> list[Section]:
-    """Figures, further metrics, CoTs, the annotators' agreement and attacks."""
+    """Figures, what a score means, further metrics, CoTs, the annotators' agreement and attacks."""
     cots = [tables.corruption(statistics), tables.perplexity(statistics), tables.meta_judge(statistics)]
     return _shown(
         Section(
@@ -61,6 +64,15 @@ def of_judge(
             intro="Gold beside the expected score, the mean over all seeds and CoTs.",
             panels=judge_figures.panels(points, values_Y),
             folded=judge_figures.in_numbers(points, values_Y),
+        ),
+        Section(
+            id="meaning",
+            title="What a score means",
+            intro=meaning.INTRO if meaning.panels(found, values_Y) else "",
+            says=meaning.caution(found),
+            tables=meaning.in_tables(found),
+            panels=meaning.panels(found, values_Y),
+            folded=meaning.in_numbers(found),
         ),
         Section(id="training", title="Training", panels=loss.panels(logs)),
         Section(id="cots", title="Quality of the CoTs", tables=cots, examples=_broken(statistics)),

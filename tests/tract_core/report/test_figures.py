@@ -15,6 +15,7 @@ def test_a_page_has_the_figures_of_the_judge_of_training_and_of_the_paper():
         "predicted_demo",
         "scores_demo",
         "reliability_demo",
+        "calibration_demo",
         "loss_a1",
         "loss_tract",
         "differences_pearson",
@@ -51,7 +52,7 @@ def test_other_numbers_give_another_figure(tmp_path):
 
 
 def test_a_run_without_anything_has_no_figures_and_yet_a_folder(tmp_path):
-    nothing = made.report(statistics=made.nothing(), points=[], logs={})
+    nothing = made.report(statistics=made.nothing(), points=[], logs={}, meaning={})
     assert write_figures(panels(nothing), tmp_path / "figures") == []
     assert (tmp_path / "figures").is_dir()
 

@@ -23,6 +23,7 @@ KINDS = {
         "selection": made.selection([made.shown(row, number) for row in ("tract", "b3") for number in range(3)]),
     },
     "nothing": {
+        "meaning": {},
         "statistics": made.nothing(),
         "params": {},
         "traces": {},
@@ -60,7 +61,7 @@ def sections(page):
 
 def test_the_page_is_about_the_judge_first_and_then_about_the_paper(demo):
     assert sections(demo) == [
-        "numbers", "browser", "figures", "training", "cots", "ceiling", "errors", "attacks", "settings",
+        "numbers", "browser", "figures", "meaning", "training", "cots", "ceiling", "errors", "attacks", "settings",
         "tables", "differences", "lambda", "samples-k", "gap", "paper-and-code", "traces",
     ]  # fmt: skip
     links = [link.attrs["href"] for link in demo.all("nav")[0].all("a")]
@@ -69,7 +70,8 @@ def test_the_page_is_about_the_judge_first_and_then_about_the_paper(demo):
 
 def test_two_rows_have_no_section_of_the_paper_and_none_without_content(two):
     assert sections(two) == [
-        "numbers", "browser", "figures", "training", "cots", "errors", "settings", "paper-and-code", "traces",
+        "numbers", "browser", "figures", "meaning", "training", "cots", "errors", "settings",
+        "paper-and-code", "traces",
     ]  # fmt: skip
     assert "Not run" not in two.text
     assert "did not run" not in two.text
@@ -77,7 +79,7 @@ def test_two_rows_have_no_section_of_the_paper_and_none_without_content(two):
 
 
 def test_no_dash_stands_where_the_page_begins(two):
-    parts = [two.all("header")[0], *(two.by_id(name) for name in ("numbers", "browser", "figures", "training", "cots"))]
+    parts = [two.all("header")[0], *(two.by_id(name) for name in ("numbers", "browser", "figures", "meaning"))]
     assert all(EMPTY not in part.text for part in parts)
     assert len(two.by_id("judge-demo").all("tr")) == 2 + 6
 
