@@ -175,9 +175,19 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return content
 
 
-def verify_manifest(folder: str | Path) -> None:
-    """Compare every file with the manifest; DVC itself does not notice an altered cache or remote."""
-    expected, found = read_manifest(folder)["files"], set(_files(Path(folder)))
+def verify_manifest(folder: str | Path, free: Collection[str] = ()) -> None:
+    """Compare every file with the manifest; DVC itself does not notice an altered cache or remote.
+
+    Args:
+        folder: with its manifest.
+        free: files that people may alter or remove.
+
+    Raises:
+        UserError: another file was altered, is missing, or is there and was not written.
+    """
+    written = read_manifest(folder)["files"]
+    expected = {name: file for name, file in written.items() if name not in free}
+    found = set(_files(Path(folder))) - set(free)
     problems = [
         f"{Path(folder) / name}: not one of the files that were written"
         for name in sorted(found)

@@ -72,6 +72,21 @@ class Map(Section):
         return np.asarray(scores_N, dtype=np.float64)
 
 
+_WORDS: dict[Kind, str] = {
+    "identity": "the score as it is",
+    "affine": "a straight line",
+    "temperature": "a temperature of the probabilities",
+    "isotonic": "a rising curve",
+}
+
+
+def describe(found: Map) -> str:
+    """A map in words, with its parameters where it is a formula."""
+    if found.slope is not None and found.intercept is not None:
+        return f"{_WORDS[found.kind]}: {found.slope:.3f} x score {found.intercept:+.3f}"
+    return _WORDS[found.kind] + ("" if found.temperature is None else f": {found.temperature:.3f}")
+
+
 class Quality(Section):
     """How well scores agree with gold, over rows."""
 

@@ -6,6 +6,7 @@ print(calibrating.calibrate(lambda: Judge("my-judge"), Path("my-judge"), Path("r
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tract_core.data import inputs, raw
 from tract_core.data.formats import RowReader
 from tract_core.data.raw import RawRecord
 from tract_core.data.values import BadRowError
-from tract_core.judge import files
+from tract_core.judge import card, files
 from tract_core.judge import verdicts as words
 from tract_core.judge.folder import FILE, write_calibration
 from tract_core.judge.judging import Judge
@@ -31,12 +32,6 @@ logger = logging.getLogger(__name__)
 
 LEVEL = 0.9
 """Of the interval that the summary speaks of."""
-_WORDS = {
-    "identity": "the score as it is",
-    "affine": "a straight line",
-    "temperature": "a temperature of the probabilities",
-    "isotonic": "a rising curve",
-}
 
 
 def calibrate(
@@ -80,7 +75,7 @@ def calibrate(
     judged = judged_rows(rated, verdicts)
     settings: dict[str, Any] = {"num_samples": num_samples, "temperature": judge.sampling.temperature}
     found = fitting.calibrated(judged, judge.scale.values, **settings, few_tasks=few_tasks)
-    write_calibration(folder, found.calibration)
+    write_calibration(folder, found.calibration, partial(card.with_calibration, calibration=found.calibration))
     return f"{judge.opened.name} is calibrated -> {folder / FILE}\n{summary(found, judged, len(rated))}"
 
 
@@ -139,7 +134,7 @@ def summary(found: Found, judged: Judged, num_rated: int) -> str:
     lines = [
         f"rows: {one.rows} of {one.tasks} tasks"
         + (f"; {without} more have no score and are left out" if without else ""),
-        f"map: {one.map.kind}, {_WORDS[one.map.kind]}{_parameters(one.map)}",
+        f"map: {one.map.kind}, {fitting.describe(one.map)}",
         "measured on tasks that the map was not fitted to:",
         f"{'':<28}{'before':>8}{'after':>8}",
         *(
@@ -151,12 +146,6 @@ def summary(found: Found, judged: Judged, num_rated: int) -> str:
         *_table(found, judged),
     ]
     return "\n".join(f"  {line}" for line in lines)
-
-
-def _parameters(found: fitting.Map) -> str:
-    if found.kind == "affine":
-        return f": {found.slope:.3f} x score {found.intercept:+.3f}"
-    return f": {found.temperature:.3f}" if found.kind == "temperature" else ""
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from tract_core.base import places, tables
 from tract_core.base.errors import UserError
 from tract_core.base.tables import Record
+from tract_core.calibrate.calibration import Calibration, describe
 from tract_core.judge.folder import Settings
 
 _SHOWN = {"pearson": "Pearson's r", "spearman": "Spearman's rho", "kendall": "Kendall's tau-b", "rmse": "RMSE"}
@@ -29,6 +30,7 @@ of `tokens.label_ids`. `example` holds one such context and its probabilities: w
 
 {metrics}
 
+{meaning}
 ## Where it comes from
 
 | | |
@@ -55,6 +57,7 @@ person.
 - Do not let it decide alone about people.
 - Licence: {licence}
 """
+_MEANING = "## What its scores mean"
 _NO_LICENCE = """that of the base model, and what the training data allow. This card cannot know them; put them in
   before you publish the judge."""
 _MERGED = """
@@ -90,6 +93,7 @@ def text(
         delimiter=settings.prompt.delimiter.strip(),
         ways=(_MERGED if settings.merged else _ADAPTER).format(name=settings.name),
         metrics="\n".join(_metrics(cells, level)),
+        meaning=_meaning(settings.calibration),
         base=settings.base,
         name=settings.name,
         examples=data.get("examples", "unknown"),
@@ -104,6 +108,27 @@ def text(
         versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("transformers", "torch", "peft")),
     )
     return f"---\n{_data(settings, cells, licence).to_yaml()}\n---\n\n{body}"
+
+
+def with_calibration(card: str, calibration: Calibration) -> str:
+    """A card, as people may have edited it, with what `tract calibrate` found in place of what stood there."""
+    before, heading, rest = card.partition(_MEANING)
+    if not heading:  # of an older version, or somebody took the section out
+        return f"{card.rstrip()}\n\n{_meaning(calibration)}"
+    _, following, after = rest.partition("\n## ")
+    return f"{before}{_meaning(calibration)}{following}{after}"
+
+
+def _meaning(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return f"{_MEANING}\n\nThey are not calibrated: `tract calibrate` compares them with rows that people rated.\n"
+    before, after = calibration.before, calibration.after
+    return (
+        f"{_MEANING}\n\n`calibrated_score` stands for the score that people give on average:\n"
+        f"{describe(calibration.map)}, from {calibration.rows} rated rows of {calibration.tasks} tasks, K = "
+        f"{calibration.num_samples}. On tasks that this was not fitted to:\nRMSE {before.rmse:.3f} before, "
+        f"{after.rmse:.3f} after; expected calibration error {before.ece:.3f} before, {after.ece:.3f} after.\n"
+    )
 
 
 def _data(settings: Settings, cells: list[Record], licence: str | None) -> ModelCardData:

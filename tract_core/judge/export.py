@@ -15,7 +15,7 @@ from tract_core.base import places, tables
 from tract_core.base.config import Params
 from tract_core.base.errors import UserError
 from tract_core.judge import card
-from tract_core.judge.folder import FILE, VERSION, Example, Fidelity, Opened, ScoreTokens, Settings, opened
+from tract_core.judge.folder import CARD, FILE, VERSION, Example, Fidelity, Opened, ScoreTokens, Settings, opened
 from tract_core.model import models
 from tract_core.model.models import Adapter, SeedModel
 from tract_core.score import scoring
@@ -75,7 +75,7 @@ def export(
         settings = _settings(judge, adapter, params, example, fidelity)
         tables.write_json(draft / FILE, settings.resolved())
         text = card.text(settings, adapter, tables.origin(adapter), level=params.statistics.level, licence=licence)
-        tables.write_text(draft / "README.md", text)
+        tables.write_text(draft / CARD, text)
         tables.write_manifest(draft, {"origin": _origin(settings, adapter, merged=merged)})
         for file in draft.iterdir():
             file.chmod(0o644)  # safetensors writes files that their owner alone can read

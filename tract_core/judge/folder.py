@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +19,7 @@ from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.text.encoding import Encoder
 
-FILE = "judge.json"
+FILE, CARD = "judge.json", "README.md"
 VERSION = 1
 
 
@@ -83,7 +84,7 @@ class Settings(Section):
         Raises:
             UserError: altered, or of another version.
         """
-        tables.verify_manifest(folder)
+        tables.verify_manifest(folder, free=(CARD,))
         content = tables.read_json(folder / FILE)
         if content["version"] != VERSION:
             raise UserError(f"{folder / FILE}: is of version {content['version']}, but this is version {VERSION}")
@@ -144,10 +145,15 @@ def opened(folder: str | Path, work: str | Path) -> Opened:
     )
 
 
-def write_calibration(folder: Path, calibration: Calibration) -> None:
+def write_calibration(folder: Path, calibration: Calibration, card: Callable[[str], str]) -> None:
     """Put it into judge.json, in place of an older one; the judge keeps its name, and its finished CoTs count on.
 
     The folder is replaced as a whole, so that a kill leaves the old one or the new one.
+
+    Args:
+        folder: of the judge.
+        calibration: of its scores.
+        card: from the text of its card, which people may have edited, to the new one.
 
     Raises:
         UserError: it is no exported judge, or was altered.
@@ -155,9 +161,11 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     folder = folder.resolve()
     settings, manifest = Settings.read(folder), tables.read_manifest(folder)
     with tables.atomic_folder(folder) as draft:
-        for name in manifest["files"]:
+        for name in manifest["files"].keys() - {CARD, FILE}:
             tables.make_folder((draft / name).parent)
             _link((folder / name).resolve(), draft / name)
+        if (folder / CARD).exists():
+            tables.write_text(draft / CARD, card((folder / CARD).read_text(encoding="utf-8")))
         tables.write_json(draft / FILE, settings.model_copy(update={"calibration": calibration}).resolved())
         tables.write_manifest(draft, {name: value for name, value in manifest.items() if name != "files"})
 
@@ -171,9 +179,9 @@ def _link(file: Path, target: Path) -> None:
 
 
 def _content_hash(folder: Path) -> str:
-    """Of all files but judge.json, which a calibration changes, though not what the judge draws."""
+    """Of all files but judge.json and the card, which a calibration changes, though not what the judge draws."""
     files = tables.read_manifest(folder)["files"]
-    return tables.content_hash({name: file["sha256"] for name, file in files.items() if name != FILE})
+    return tables.content_hash({name: file["sha256"] for name, file in files.items() if name not in (FILE, CARD)})
 
 
 def _as_trained(folder: Path, work: Path) -> Path:

@@ -15,8 +15,8 @@ from tract_core.report.figures import GREY, SERIES, Panel
 Meaning = Mapping[str, Mapping[str, Any]]
 INTRO = (
     "Which gold score stands behind a score of the judge, and how far gold lies from it. Each number is of tasks that "
-    "the calibration was not fitted to. The scores on this page are not calibrated: `tract calibrate` does that for an "
-    "exported judge, from rows that people rated (docs/judge.md)."
+    "the calibration was not fitted to. The scores on this page are not calibrated: the command tract calibrate does "
+    "that for an exported judge, from rows that people rated (docs/judge.md)."
 )
 _SIDES = ("as it is", "calibrated")
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import stat
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,7 @@ from tract_core.base.config import Rubric
 from tract_core.base.errors import UserError
 from tract_core.calibrate import intervals
 from tract_core.calibrate.calibration import Calibration, Map, Quality
-from tract_core.judge import calibrating, export, files, folder, verdicts
+from tract_core.judge import calibrating, card, export, files, folder, verdicts
 from tract_core.judge.judging import Judge
 from tract_core.score import scoring
 
@@ -165,7 +166,7 @@ def test_the_judge_still_opens_and_is_the_same_judge(exported, tmp_path, form):
     where = shutil.copytree(exported / form, tmp_path / "judge")
     before, first = folder.opened(where, tmp_path / "work"), tables.read_manifest(where)
     for residuals in ([1.0], [2.0]):  # the second replaces the first
-        folder.write_calibration(where, calibration(residuals=residuals))
+        folder.write_calibration(where, calibration(residuals=residuals), str)
         after = folder.opened(where, tmp_path / "work")
         assert after.calibration.residuals == residuals
         assert (after.name, after.seed_model.identity) == (before.name, before.seed_model.identity)
@@ -179,17 +180,42 @@ def test_the_judge_still_opens_and_is_the_same_judge(exported, tmp_path, form):
 
 
 def test_an_altered_judge_is_not_calibrated(judge_folder):
-    (judge_folder / "README.md").write_text("other")
+    (judge_folder / "tokenizer.json").write_text("other")
     with pytest.raises(UserError, match="altered since it was written"):
-        folder.write_calibration(judge_folder, calibration())
-    assert (judge_folder / "README.md").read_text() == "other"
+        folder.write_calibration(judge_folder, calibration(), str)
+    assert (judge_folder / "tokenizer.json").read_text() == "other"
+
+
+def test_the_card_says_what_a_calibration_found_and_keeps_what_people_wrote(judge_folder, tmp_path):
+    """They put in a licence, before or after; the judge is the same."""
+    before = folder.opened(judge_folder, tmp_path / "work")
+    file = judge_folder / "README.md"
+    assert "They are not calibrated" in file.read_text()
+    file.write_text(file.read_text().replace("## Limits", "## Limits of ours"))
+    for tasks in (40, 50):
+        found = calibration(tasks=tasks)
+        folder.write_calibration(judge_folder, found, partial(card.with_calibration, calibration=found))
+        after = file.read_text()
+        assert after.count("## What its scores mean\n\n`calibrated_score` stands for") == 1
+        assert f"rated rows of {tasks} tasks, K = " in after
+        assert "not calibrated" not in after
+        assert after.index("## What it is worth") < after.index("## What its scores mean") < after.index("## Where it")
+        assert "## Limits of ours" in after
+    assert folder.opened(judge_folder, tmp_path / "work").seed_model == before.seed_model
+    file.unlink()
+    folder.write_calibration(judge_folder, calibration(), str)
+    assert folder.opened(judge_folder, tmp_path / "work").calibration == calibration()
+
+
+def test_a_card_without_the_section_gets_it_at_its_end():
+    assert card.with_calibration("# Mine\n", calibration()).startswith("# Mine\n\n## What its scores mean\n\n")
 
 
 def test_a_write_that_fails_leaves_the_old_judge(judge_folder, monkeypatch):
     before = tables.manifest_hash(judge_folder)
     monkeypatch.setattr(tables, "write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        folder.write_calibration(judge_folder, calibration())
+        folder.write_calibration(judge_folder, calibration(), str)
     assert tables.manifest_hash(judge_folder) == before
     tables.verify_manifest(judge_folder)
 
@@ -241,7 +267,7 @@ def test_a_calibrated_judge_gives_calibrated_scores_and_intervals_of_any_level(j
     assert [one["calibrated_score"] for one in before] == [None, None]
     with pytest.raises(UserError, match=r"this judge is not calibrated, .*`tract calibrate FOLDER GOLD`"):
         plain.score(rows, interval=0.9)
-    folder.write_calibration(judge_folder, calibration())
+    folder.write_calibration(judge_folder, calibration(), str)
     judge = Judge(judge_folder, engine=ENGINE, work=tmp_path / "work")
     judge._generator._open = lambda: pytest.fail("the engine starts, though all CoTs are there")
     after = judge.score(rows, interval=0.5)
