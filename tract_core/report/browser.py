@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.report.cells import finite
-from tract_core.score.scoring import average, predict
+from tract_core.score.scoring import average, predict, probabilities, spread_over_scale, usable
 
 MOST_SHOWN = 200
 """Examples of a benchmark that are all shown."""
@@ -60,6 +61,8 @@ class Shown:
     gold: float
     expected_score: float | None
     """Mean over the K CoTs of the expected score (RAIL), in units of the scale."""
+    spread: float | None
+    """How unsure the judge is: standard deviation of its probabilities over the scale, averaged over the CoTs."""
     cots: Sequence[Cot]
 
     @property
@@ -128,6 +131,7 @@ def embed(selection: Selection, values_Y: Sequence[float], labels_Y: Sequence[st
                 "seed": one.seed,
                 "run_seed": one.run_seed,
                 "expected_score": one.expected_score,
+                "spread": one.spread,
                 "cots": [asdict(cot) for cot in one.cots],
             }
         )
@@ -189,11 +193,19 @@ def _judged(
             bench=key[0],
             id=key[1],
             expected_score=average([predict(found, "rail", scale, score) for found in group]),
+            spread=_spread(group, scale, score),
             cots=[_cot(found) for found in sorted(group, key=lambda found: found["k"])],
             **{name: by_key[key][name] for name in _EXAMPLE_FIELDS[2:]},
         )
         for key, group in sorted(cots.items())
     ]
+
+
+def _spread(cots: Sequence[Record], scale: ScoreScale, score: Score) -> float | None:
+    """None where no CoT that counts has a score, or the labels have no probability."""
+    found = [probabilities(cot) for cot in cots if usable(cot, score)]
+    read = [probs for probs in found if probs is not None and any(probs)]
+    return spread_over_scale(np.mean(read, axis=0).tolist(), scale.values) if read else None
 
 
 def _cot(found: Record) -> Cot:

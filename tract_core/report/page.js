@@ -73,6 +73,7 @@ function showSample(sample, data) {
   const example = data.examples[sample.example];
   const scores = make("p", undefined, "scores");
   scores.append(make("b", `Expected score ${number(sample.expected_score, 3)}`), make("span", `gold ${example.gold}`));
+  if (sample.spread !== null) scores.append(make("span", `spread ${number(sample.spread, 2)}`));
   if (errorOf(sample, data) !== null) scores.append(make("span", `error ${signed(errorOf(sample, data))}`));
   const trained = sample.seed === null ? "not trained here" : `training seed ${sample.seed}`;
   target.replaceChildren(

@@ -312,6 +312,7 @@ def shown(row, number, **other):
         "descriptions": ["Wrong.", "Mostly wrong.", "Half right.", "Mostly right.", "Right."],
         "gold": 4.0,
         "expected_score": 3.45,
+        "spread": 1.08,
         "cots": [
             cot(0),
             cot(1, cot="", status="empty", finish_reason="end", probs=None, label_mass=None, sampled_score=None),

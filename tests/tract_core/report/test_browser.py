@@ -64,6 +64,16 @@ def test_a_sample_holds_the_cots_of_the_smallest_inference_seed_in_order():
     assert one.error == pytest.approx(0.05)
 
 
+def test_the_spread_is_of_the_mean_probabilities_of_the_cots_that_count():
+    predictions, examples = run(["demo"], 1)
+    (one,) = select(predictions, examples).shown
+    mean = [0.3, 0.35, 0.35]  # of [.5, .5, 0] and [.1, .2, .7]
+    centre = sum(p * y for p, y in zip(mean, (1, 2, 3), strict=True))
+    assert one.spread == pytest.approx(sum(p * (y - centre) ** 2 for p, y in zip(mean, (1, 2, 3), strict=True)) ** 0.5)
+    (none,) = select([{**found, "probs": None} for found in predictions], examples).shown
+    assert none.spread is None
+
+
 def test_a_cot_that_was_not_read_does_not_count_in_the_expected_score():
     predictions, examples = run(["demo"], 1)
     for row in predictions:

@@ -15,7 +15,7 @@ SHOWN = made.selection(
         made.shown("tract", 1, instruction="w" * 3000, gold=1.0, expected_score=4.5),
         made.shown("tract", 2, gold=5.0, expected_score=4.0, response="About the tides."),
         made.shown("a1", 0),
-        made.shown("a1", 1, gold=1.0, expected_score=None),
+        made.shown("a1", 1, gold=1.0, expected_score=None, spread=None),
         made.shown("a1", 2, gold=5.0, expected_score=1.0),
     ]
 )
@@ -124,7 +124,7 @@ def pick(page, name, value):
 def test_the_worst_error_is_first_and_open(opened):
     # Expected minus gold: 4.5 - 1, 4 - 5, 3.45 - 4.
     assert opened.run(ERRORS) == ["+3.50", "-1.00", "-0.55"]
-    assert opened.run(SHOWN_SCORES) == "Expected score 4.500gold 1error +3.50"
+    assert opened.run(SHOWN_SCORES) == "Expected score 4.500gold 1spread 1.08error +3.50"
     assert opened.run("document.getElementById('count').textContent") == "3 of 3 examples."
 
 
@@ -220,11 +220,11 @@ def test_a_reader_can_walk_through_models_and_examples(opened):
     assert opened.run("[...document.querySelectorAll('#pick-row option')].map((o) => o.textContent)") == ["tract", "a1"]
     opened.run("document.getElementById('next').click()")
     opened.run("document.getElementById('next').click()")
-    assert opened.run(SHOWN_SCORES) == "Expected score 3.450gold 4error -0.55"
+    assert opened.run(SHOWN_SCORES) == "Expected score 3.450gold 4spread 1.08error -0.55"
     assert opened.run("document.querySelectorAll('.cot').length") == 1
     # The same example of the other row, which stands elsewhere in its order.
     pick(opened, "pick-row", 1)
-    assert opened.run(SHOWN_SCORES) == "Expected score 3.450gold 4error -0.55"
+    assert opened.run(SHOWN_SCORES) == "Expected score 3.450gold 4spread 1.08error -0.55"
     assert opened.run("[...document.querySelectorAll('.entry')].findIndex((e) => e.ariaSelected === 'true')") == 1
     cots = "[...document.querySelectorAll('.cot > p')].map((p) => p.textContent)"
     assert opened.run(cots) == [
@@ -236,7 +236,7 @@ def test_a_reader_can_walk_through_models_and_examples(opened):
     opened.run("document.querySelectorAll('.entry')[2].click()")
     assert opened.run(SHOWN_SCORES) == "Expected score nonegold 1"
     opened.run("document.getElementById('previous').click()")
-    assert opened.run(SHOWN_SCORES) == "Expected score 3.450gold 4error -0.55"
+    assert opened.run(SHOWN_SCORES) == "Expected score 3.450gold 4spread 1.08error -0.55"
 
 
 def test_bars_are_as_long_as_the_probabilities(opened):
