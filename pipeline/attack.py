@@ -1,4 +1,4 @@
-"""Judgements of benchmark examples with and without each attack on the response (tract_core/studies/attacks.py).
+"""Judgements of benchmark examples as they are, under each attack on the response, and changed to see what is read.
 
 Run:    dvc repro attack
 Reads:  artifacts/examples/benchmarks, artifacts/adapters/ROW/seed_N
@@ -8,7 +8,7 @@ Writes: artifacts/results/attacked/ROW/seed_N
 from tract_core.base import config, places, process, tables
 from tract_core.generate import generation, generators
 from tract_core.model import loading
-from tract_core.studies import attacks
+from tract_core.studies import attacks, looking
 from tract_core.text import examples
 
 
@@ -18,7 +18,9 @@ def main() -> str:
     seed_model, encoder = loading.seed_model_and_encoder(params, cot=tables.origin(adapter)["cot"])
     clean = examples.sample(places.benchmark_examples(), params.robustness.max_rows)
     max_length, max_new_tokens = params.model.max_length, params.sampling.max_new_tokens
-    changed = attacks.attack_all(clean, encoder, max_length=max_length, max_new_tokens=max_new_tokens)
+    attacked = attacks.attack_all(clean, top=encoder.style.labels[-1], delimiter=encoder.style.delimiter)
+    checked = looking.changed(clean, params.robustness.paraphrases)
+    changed = attacks.fitting([*attacked, *checked], encoder, max_length=max_length, max_new_tokens=max_new_tokens)
     # With request seeds of its own: the last bits of a sample depend on its batch, so one that was shared with `infer`
     # would depend on which of the two ran first.
     generator = generators.generator(params, seed_model, encoder, adapter, "attack")
@@ -27,7 +29,7 @@ def main() -> str:
     )
     out = places.attacked(given.row, given.seed)
     tables.write(out, "predictions", predictions, generator.origin)
-    judged = f"{len(clean)} examples as they are and {len(changed)} attacked copies judged"
+    judged = f"{len(clean)} examples as they are and {len(changed)} changed copies judged"
     return f"{judged}: {generation.describe(predictions)} -> {out}"
 
 

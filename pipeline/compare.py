@@ -43,7 +43,7 @@ def main() -> str:
         ),
         "perplexity": results.per_seed(collecting.by_seed(places.perplexity_file, seeds)),
         "meta_judge": results.per_source(collecting.by_seed(places.meta_judge_file, seeds)),
-        "robustness": collecting.robustness(params.matrix.robustness),
+        **collecting.robustness(params.matrix.robustness),
         "corruption": [
             {"where": where, **corruption.rates(cots, scale.labels)}
             for where, cots in collecting.cots(params.matrix.writers, predictions, seeds)

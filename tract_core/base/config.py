@@ -213,11 +213,20 @@ class Gap(Section):
     """A seeded choice; null: all."""
 
 
+class Paraphrase(Rubric):
+    """A rubric in other words."""
+
+    of: str
+    """The criteria that it stands for, as in the data."""
+
+
 class Robustness(Section):
-    """Attacks on the responses: how many benchmark rows are attacked."""
+    """Attacks on the responses, and checks of what the judge reads."""
 
     max_rows: int | None = Field(ge=1)
-    """A seeded choice; null: all."""
+    """Benchmark rows, a seeded choice; null: all."""
+    paraphrases: list[Paraphrase]
+    """Rubrics in other words, by which the same rows are judged once more."""
 
 
 class Endpoint(Section):

@@ -72,6 +72,7 @@ def tables(
         constant = float(np.mean([example["gold"] for example in training]))
         sizes = _sizes(complete[row], examples)
         judge = {"row": row, "predictor": read, "constant": constant, "benches": sizes, **others}
+        judge["length"] = length_effect(complete[row], examples, scale, score, level)
     return {"cells": cells, "differences": compared, "judge": judge}
 
 
@@ -88,6 +89,25 @@ def _sizes(runs: scoring.Runs, examples: Examples) -> list[Record]:
         }
         for bench, judged in examples.items()
     ]
+
+
+def length_effect(
+    runs: scoring.Runs, examples: Examples, scale: ScoreScale, score: Score, level: float
+) -> list[Record]:
+    """Does length move the score where gold is the same? For each benchmark the partial correlation of the expected
+    score with the number of words of the response, gold held, with its interval over tasks.
+    """
+    found = []
+    for bench, judged in examples.items():
+        by_id = {example["id"]: example for example in judged}
+        points = [one for one in scoring.scatter(runs, [bench], scale, score) if one["rail"] is not None]
+        of_points = [by_id[one["id"]] for one in points]
+        score_N = np.array([one["rail"] for one in points])
+        words_N = np.array([float(len(example["response"].split())) for example in of_points])
+        gold_N = np.array([one["gold"] for one in points])
+        groups = [example["group_id"] for example in of_points]
+        found.append({"bench": bench, **statistics.partial_by_cluster(score_N, words_N, gold_N, groups, level)})
+    return found
 
 
 def ceiling(examples: Examples) -> list[Record]:

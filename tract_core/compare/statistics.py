@@ -336,6 +336,32 @@ def mean_by_cluster(values_N: Array, group_ids: Sequence[str], level: float) -> 
     return _with_limits({"value": estimate.value, "n": len(values_N), "reason": None}, estimate, None, level)
 
 
+def partial_by_cluster(
+    first_N: Array, second_N: Array, held_N: Array, group_ids: Sequence[str], level: float
+) -> Record:
+    """Pearson's r of two numbers with a third one held, with an interval over tasks; null where it is undefined.
+
+    It is the correlation of what a straight line in the third leaves of each.
+    """
+    value = partial_correlation(first_N, second_N, held_N)
+    n = len(first_N)
+    if math.isnan(value):
+        return _with_limits({"value": None, "n": n, "reason": "one of the three hardly varies"}, None, None, level)
+    kept_GN = Panel.create(held_N.tolist(), group_ids).kept()
+    left_out = [partial_correlation(first_N[kept_N], second_N[kept_N], held_N[kept_N]) for kept_N in kept_GN]
+    estimate = Estimate.single(value, np.array(left_out))
+    return _with_limits({"value": value, "n": n, "reason": None}, estimate, "pearson", level)
+
+
+def partial_correlation(first_N: Array, second_N: Array, held_N: Array) -> float:
+    """NaN where one of them is constant, or the third explains another one whole."""
+    if len(first_N) < 4 or min(np.ptp(first_N), np.ptp(second_N), np.ptp(held_N)) <= 1e-12:
+        return math.nan
+    r = np.corrcoef([first_N, second_N, held_N])
+    rest = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
+    return float((r[0, 1] - r[0, 2] * r[1, 2]) / math.sqrt(rest)) if rest > 1e-12 else math.nan
+
+
 def _root_mean(square_N: Array, kept_GN: Array) -> Estimate:
     left_out = [math.sqrt(square_N[kept_N].mean()) if kept_N.any() else math.nan for kept_N in kept_GN]
     return Estimate.single(math.sqrt(square_N.mean()), np.array(left_out))

@@ -6,6 +6,7 @@ from tract_core.base.config import Params
 from tract_core.base.rows import Row
 from tract_core.plan import cost
 from tract_core.plan.cost import Cost, Device, Sizes, Work
+from tract_core.studies import looking
 from tract_core.studies.attacks import ATTACKS
 from tract_core.train import memory
 from tract_core.train.memory import Shape
@@ -24,7 +25,8 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     if name.startswith("train_"):
         return Work(trained=num_train * params.train.epochs * _targets(params.rows[row], params), cot=cot)
     looked_at = min(num_train, params.gap.max_rows or num_train)
-    attacked = min(num_judged, params.robustness.max_rows or num_judged) * len(ATTACKS)
+    changes = len(ATTACKS) + len(looking.checks(params.robustness.paraphrases))
+    attacked = min(num_judged, params.robustness.max_rows or num_judged) * (1 + changes)
     judged = attacked if name == "attack" else num_judged
     if name == "infer_untrained" or (name in ("infer", "attack") and not cot):
         return Work(read=judged, cot=False)

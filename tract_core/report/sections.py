@@ -83,9 +83,17 @@ def of_judge(
             folded=[*tables.other_metrics(numbers), tables.cross(numbers)],
         ),
         Section(
+            id="looking",
+            title="Is the judge looking?",
+            intro="A judge should move when what it judges changes (docs/reliability.md).",
+            says=_said(statistics),
+            tables=[tables.length(statistics), *tables.looking(statistics)],
+        ),
+        Section(
             id="attacks",
             title="Attacks",
             intro="What somebody may write into a response to get a better score (docs/reliability.md).",
+            says=_no_praise(statistics),
             tables=tables.robustness(statistics),
         ),
     )
@@ -204,6 +212,17 @@ def _external(numbers: Numbers, params: Mapping[str, Any]) -> list[str]:
     at = f"{endpoint['model']} at {endpoint['base_url']}" if endpoint else None
     source = at or model.get("source", "not recorded")
     return [f"The external judge of the lines B.5 is {source}; the paper's is Prometheus-2-7B."]
+
+
+def _said(statistics: Mapping[str, Any]) -> str:
+    """Of each attacked row whether it reads the response and the rubric."""
+    found = statistics.get("looking") or {}
+    return " ".join(f"{row}: {' '.join(one['sentences'])}" for row, one in found.items())
+
+
+def _no_praise(statistics: Mapping[str, Any]) -> str:
+    blind = [row for row, one in (statistics.get("looking") or {}).items() if one["ignores_response"]]
+    return f"{', '.join(blind)}: no attack can move a judge that ignores the response." if blind else ""
 
 
 def _broken(statistics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -199,6 +199,51 @@ def robustness(statistics: Mapping[str, Any]) -> list[Table]:
     return [_robustness(row, found[row]) for row in sorted(found, key=lambda row: (row != judge, row))]
 
 
+def length(statistics: Mapping[str, Any]) -> Table:
+    """Whether length moves the judge's score where gold is the same."""
+    entries = [entry for entry in (statistics.get("judge") or {}).get("length") or [] if entry["value"] is not None]
+    return Table(
+        id="length-effect",
+        caption="Score and length of the response, where gold is the same",
+        first="benchmark",
+        groups=flat("partial r", "n"),
+        rows=tuple((Head(entry["bench"]), (of_entry(entry), Cell(text=_plain(entry["n"])))) for entry in entries),
+        legend="Partial correlation of the expected score with the number of words of the response, gold held, with "
+        "its interval by task: above 0 the judge likes longer responses more than the gold scores do.",
+    )
+
+
+def looking(statistics: Mapping[str, Any]) -> list[Table]:
+    """For each attacked row, the judge first: what each check of its reading did to the score."""
+    found, judge = statistics.get("looking") or {}, (statistics.get("judge") or {}).get("row")
+    return [_looking(row, found[row]["checks"]) for row in sorted(found, key=lambda row: (row != judge, row))]
+
+
+def _looking(row: str, records: Sequence[Mapping[str, Any]]) -> Table:
+    counts = ("n", "n_left_out", "n_unscored")
+    return Table(
+        id=f"looking-{row}",
+        caption=f"What moves the score, judge {row}",
+        first="change",
+        groups=flat("shift", "distance", "as it is", "changed", *(name.replace("_", " ") for name in counts)),
+        rows=tuple(
+            (
+                Head(entry["check"], entry["about"]),
+                (
+                    of_entry(entry),
+                    *(_value(entry, name, 2) for name in ("moved", "clean", "attacked")),
+                    *(Cell(text=_plain(entry[name])) for name in counts),
+                ),
+            )
+            for entry in records
+            if entry["value"] is not None
+        ),
+        legend="Shift: mean expected score (RAIL) of the changed examples minus that of the same examples as they are, "
+        "with its interval by task. Distance: the mean shift whatever its direction. The empty response is among the "
+        "attacks.",
+    )
+
+
 def _robustness(row: str, records: Sequence[Mapping[str, Any]]) -> Table:
     ordered = sorted(records, key=lambda entry: (entry["value"] is None, -(entry["value"] or 0.0)))
     counts = ("n", "n_left_out", "n_unscored")

@@ -53,10 +53,12 @@ def by_seed(place: Callable[[int], Path], seeds: Sequence[int]) -> dict[int, dic
     return {seed: tables.read_json(place(seed)) for seed in seeds if place(seed).exists()}
 
 
-def robustness(rows: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Row -> what each attack did to its judge."""
+def robustness(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`robustness`: row -> what each attack did to its judge; `looking`: row -> what the judge reads."""
     files = {row: places.robustness_file(row) for row in rows}
-    return {row: tables.read_json(file)["attacks"] for row, file in files.items() if file.exists()}
+    found = {row: tables.read_json(file) for row, file in files.items() if file.exists()}
+    parts = {"robustness": "attacks", "looking": "looking"}
+    return {name: {row: one[part] for row, one in found.items()} for name, part in parts.items()}
 
 
 def cots(

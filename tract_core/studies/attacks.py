@@ -117,27 +117,30 @@ def attacked(example: Mapping[str, Any], attack: Attack, *, top: str, delimiter:
     }
 
 
-def attack_all(
-    examples: Sequence[Record], encoder: Encoder, *, max_length: int, max_new_tokens: int, work: str | Path = "work"
-) -> list[Record]:
-    """Every example under every attack, in the order of the examples.
+def attack_all(examples: Sequence[Record], *, top: str, delimiter: str) -> list[Record]:
+    """Every example under every attack, in the order of the examples; `top` is the label of the highest score."""
+    return [attacked(example, attack, top=top, delimiter=delimiter) for example in examples for attack in ATTACKS]
 
-    Left out, and named in the log, are those that the attack makes longer than `max_length`, and those whose
-    shipped prompt (`prompt.source`) does not hold the response exactly once.
+
+def fitting(
+    changed: Sequence[Record], encoder: Encoder, *, max_length: int, max_new_tokens: int, work: str | Path = "work"
+) -> list[Record]:
+    """The changed examples that can be judged.
+
+    Left out, and named in the log, are those that the change makes longer than `max_length`, and those whose
+    shipped prompt (`prompt.source`) does not hold each text that is to be changed exactly once.
     """
-    style, fitting, left_out = encoder.style, list[Record](), list[str]()
-    top, delimiter = style.labels[-1], style.delimiter
-    changed = [attacked(example, attack, top=top, delimiter=delimiter) for example in examples for attack in ATTACKS]
+    style, found, left_out = encoder.style, list[Record](), list[str]()
     placed = [example for example in changed if example["prompt"] is not None or not style.shipped]
     prompts = prompt_cache.prompt_ids(encoder, placed, work)
     for example in changed:
         name, ids = f"{example['source']}, id {example['id']}", prompts.get((example["source"], example["id"]))
         if ids is None:
-            left_out.append(f"{name}: its prompt does not hold the response exactly once")
+            left_out.append(f"{name}: its prompt does not hold what is to be changed exactly once")
         elif (length := checks.length(encoder, example, ids, max_new_tokens)) > max_length:
             left_out.append(f"{name}: {length} tokens, model.max_length is {max_length}")
         else:
-            fitting.append(example)
+            found.append(example)
     if left_out:
-        logger.warning("%d attacked rows are left out:\n%s", len(left_out), list_some(left_out))
-    return fitting
+        logger.warning("%d changed examples are left out:\n%s", len(left_out), list_some(left_out))
+    return found

@@ -34,6 +34,10 @@ def attacked(name, row=ROW):
     return attacks.attacked(row, attack, top="5", delimiter=STYLE.delimiter)
 
 
+def attack_all(rows):
+    return attacks.attack_all(rows, top="5", delimiter=STYLE.delimiter)
+
+
 def test_every_kind_of_attack_is_in_the_set_once():
     names = [attack.name for attack in ATTACKS]
     assert len(names) == len(set(names)) >= 12
@@ -68,19 +72,20 @@ def test_a_shipped_prompt_without_one_place_for_it_is_left_out_and_named(chat_to
     style = PromptStyle(**{**vars(STYLE), "source": "dataset"})
     with caplog.at_level(logging.WARNING):
         rows = [{**ROW, "prompt": prompt}]
-        assert attacks.attack_all(rows, Encoder(chat_tokenizer, style, SCALE), max_length=9999, max_new_tokens=8) == []
-    assert f"{len(ATTACKS)} attacked rows are left out" in caplog.text
-    assert "demo/empty, id a: its prompt does not hold the response exactly once" in caplog.text
+        encoder = Encoder(chat_tokenizer, style, SCALE)
+        assert attacks.fitting(attack_all(rows), encoder, max_length=9999, max_new_tokens=8) == []
+    assert f"{len(ATTACKS)} changed examples are left out" in caplog.text
+    assert "demo/empty, id a: its prompt does not hold what is to be changed exactly once" in caplog.text
 
 
 def test_rows_that_an_attack_makes_too_long_are_left_out_and_named(encoder, caplog):
     row = attacked("padding")
     padded = checks.length(encoder, row, encoder.prompt_ids(judge_input(row)), 8)
     with caplog.at_level(logging.WARNING):
-        fitting = attacks.attack_all([ROW], encoder, max_length=padded - 1, max_new_tokens=8)
+        fitting = attacks.fitting(attack_all([ROW]), encoder, max_length=padded - 1, max_new_tokens=8)
     assert {row["source"] for row in fitting} == {f"demo/{one.name}" for one in ATTACKS} - {"demo/padding"}
     assert f"demo/padding, id a: {padded} tokens, model.max_length is {padded - 1}" in caplog.text
-    assert len(attacks.attack_all([ROW], encoder, max_length=padded, max_new_tokens=8)) == len(ATTACKS)
+    assert len(attacks.fitting(attack_all([ROW]), encoder, max_length=padded, max_new_tokens=8)) == len(ATTACKS)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)

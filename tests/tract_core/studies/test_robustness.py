@@ -8,6 +8,7 @@ from tests.conftest import SCALE
 from tract_core.base.config import Score
 from tract_core.studies import robustness
 from tract_core.studies.attacks import ATTACKS
+from tract_core.studies.shifts import Shifts
 
 FLAG, NULL = Score(on_truncated="score_and_flag"), Score(on_truncated="null")
 LEVEL = 0.9
@@ -24,7 +25,7 @@ def prediction(example, score, *, attack=None, k=0, status="ok"):
 
 
 def table(rows, score=FLAG):
-    return {record["attack"]: record for record in robustness.table(rows, EXAMPLES, SCALE, score, LEVEL)}
+    return {record["attack"]: record for record in robustness.table(Shifts.of(rows, EXAMPLES, SCALE, score), LEVEL)}
 
 
 CLEAN = [prediction(example, 2.0) for example in EXAMPLES]
@@ -103,7 +104,7 @@ def test_half_a_step_is_of_the_scales_own():
         "label_mass": 1.0,
     }
     rows = [{**row, "probs": [0.5, 0.5, 0]}, {**row, "source": "demo/json", "probs": [0.1, 0.9, 0]}]
-    (found,) = [r for r in robustness.table(rows, EXAMPLES, wide, FLAG, LEVEL) if r["attack"] == "json"]
+    (found,) = [r for r in robustness.table(Shifts.of(rows, EXAMPLES, wide, FLAG), LEVEL) if r["attack"] == "json"]
     assert found["value"] == pytest.approx(4.0)
     assert found["raised"] == 0.0
     assert math.isclose(found["largest"], 4.0)
