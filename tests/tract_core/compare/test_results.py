@@ -499,3 +499,23 @@ def test_the_ceiling_is_of_each_benchmarks_annotators():
     assert pick(found, bench="flask", metric="pearson", of="one annotator")["num_annotators"] == 2
     one = pick(found, bench="demo", metric="pearson", of="one annotator")
     assert (one["value"], one["num_annotators"], one["reason"]) == (None, 1, "one gold score per row")
+
+
+def test_length_moves_a_judge_that_counts_words_and_not_one_that_knows_gold(examples):
+    """Words are i % 7, whatever gold is."""
+
+    def effect(read):
+        runs = {
+            42: [
+                prediction(example, [1 - read(example, place), 0, 0, 0, read(example, place)])
+                for found in examples.values()
+                for place, example in enumerate(found)
+            ]
+        }
+        return results.length_effect(runs, examples, SCALE, Score(on_truncated="null"), 0.95)
+
+    for one in effect(lambda example, place: (place % 7) / 7):
+        assert one["value"] == pytest.approx(1.0)
+        assert one["n"] == SIZES[one["bench"]]
+    for one in effect(lambda example, place: example["gold"] / 6):  # gold says all of such a score
+        assert (one["value"], one["reason"]) == (None, "one of the three hardly varies")

@@ -385,6 +385,23 @@ def test_rmse_gap_by_brute_force_on_the_rows_that_have_both():
     assert gap["p"] == pytest.approx(2 * stats.t.sf(gap["value"] / error, 6))
 
 
+def test_a_partial_correlation_is_that_of_what_a_line_leaves():
+    rng = np.random.default_rng(0)
+    held = rng.normal(size=40)
+    first, second = held + rng.normal(size=40), 2 * held + rng.normal(size=40)
+    line = np.stack([np.ones(40), held], axis=1)
+    left = [y - line @ np.linalg.lstsq(line, y, rcond=None)[0] for y in (first, second)]
+    expected = np.corrcoef(left)[0, 1]
+    tasks = [f"t{n // 4}" for n in range(40)]
+    found = statistics.partial_by_cluster(first, second, held, tasks, LEVEL)
+    assert found["value"] == pytest.approx(expected)
+    assert found["low"] < expected < found["high"]
+    assert abs(expected) < 0.5 < np.corrcoef(first, second)[0, 1]
+    for constant in ((held * 0, second, held), (first, second, held * 0), (held, second, held), (first[:3],) * 3):
+        nothing = statistics.partial_by_cluster(*constant, tasks[: len(constant[0])], LEVEL)
+        assert (nothing["value"], nothing["low"], nothing["reason"]) == (None, None, "one of the three hardly varies")
+
+
 def test_a_mean_by_cluster_has_the_interval_of_the_jackknife():
     values, tasks = np.array([0.0, 1.0, 2.0, 4.0, 1.0]), [*"aabbc"]
     found = statistics.mean_by_cluster(values, tasks, LEVEL)

@@ -73,6 +73,7 @@ def judge(benches, rows, cells, rng):
     ]
     row = "tract" if "tract" in rows else rows[0]
     found = {"row": row, "predictor": "rail", "constant": 2.875, "benches": sizes}
+    found["length"] = [{"bench": bench, **_minus("words", "pearson"), "n": 40} for bench in benches]
     return {**found, "baselines": baselines, "against": against}
 
 
@@ -117,6 +118,7 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
             for number, line in enumerate(lines)
         ],
         "robustness": {"tract": [attack("planted_score", rng), attack(HOSTILE, rng, value=None, reason="too long")]},
+        "looking": {"tract": looking()},
         "ceiling": [
             {
                 "bench": benches[0],
@@ -220,6 +222,16 @@ def statistics(benches=("demo",), rows=tuple(ROWS), seed=0):
     }
 
 
+def looking(ignores=False):
+    """A judge that reads the response; no example has a reference."""
+    numbers = {"low": -2.1, "high": -1.5, "moved": 1.9, "clean": 3.5, "attacked": 1.7, "n": 40, "reason": None}
+    counts = {"n_left_out": 0, "n_unscored": 1}
+    other = {"check": "other_response", "about": "the response to another task", "value": -1.8, **numbers, **counts}
+    none = {**other, "check": "no_reference", **dict.fromkeys(("value", "low", "high", "moved", "clean", "attacked"))}
+    says = "IT IGNORES THE RESPONSE: 2.25 for none." if ignores else "It reads the response: 1.00 for none."
+    return {"ignores_response": ignores, "sentences": [says], "checks": [other, none]}
+
+
 def two_rows(benches=("demo",)):
     """What a default run leaves: rows tract and b3, no study, one gold score for each example."""
     found = statistics(benches, rows=("tract", "b3"))
@@ -231,6 +243,7 @@ def two_rows(benches=("demo",)):
             for entry in found["differences"]
         ],
         "robustness": {},
+        "looking": {},
         "ceiling": [{**found["ceiling"][1], "bench": bench} for bench in benches],
         "table3": {"cells": [], "gaps": []},
         "figure2": [entry for entry in found["figure2"] if entry["row"] == "tract"],

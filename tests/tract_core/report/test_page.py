@@ -61,7 +61,8 @@ def sections(page):
 
 def test_the_page_is_about_the_judge_first_and_then_about_the_paper(demo):
     assert sections(demo) == [
-        "numbers", "browser", "figures", "meaning", "training", "cots", "ceiling", "errors", "attacks", "settings",
+        "numbers", "browser", "figures", "meaning", "training", "cots", "ceiling", "errors", "looking", "attacks",
+        "settings",
         "tables", "differences", "lambda", "samples-k", "gap", "paper-and-code", "traces",
     ]  # fmt: skip
     links = [link.attrs["href"] for link in demo.all("nav")[0].all("a")]
@@ -70,12 +71,20 @@ def test_the_page_is_about_the_judge_first_and_then_about_the_paper(demo):
 
 def test_two_rows_have_no_section_of_the_paper_and_none_without_content(two):
     assert sections(two) == [
-        "numbers", "browser", "figures", "meaning", "training", "cots", "errors", "settings",
+        "numbers", "browser", "figures", "meaning", "training", "cots", "errors", "looking", "settings",
         "paper-and-code", "traces",
     ]  # fmt: skip
     assert "Not run" not in two.text
     assert "did not run" not in two.text
     assert not two.by_id("numbers").all("details")[0].text.count("did not")
+
+
+def test_a_judge_that_ignores_the_response_is_called_so_and_gets_no_praise(demo):
+    assert "tract: It reads the response: 1.00 for none." in demo.by_id("looking").text
+    assert "no attack can move" not in demo.by_id("attacks").text
+    blind = parse(render(made.plain({**made.statistics(), "looking": {"tract": made.looking(ignores=True)}})))
+    assert "tract: IT IGNORES THE RESPONSE: 2.25 for none." in blind.by_id("looking").text
+    assert "tract: no attack can move a judge that ignores the response." in blind.by_id("attacks").text
 
 
 def test_no_dash_stands_where_the_page_begins(two):

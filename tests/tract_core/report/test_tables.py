@@ -27,6 +27,24 @@ def empty_statistics():
     return {"settings": settings, "cells": [], "differences": [], "meta_judge": None}
 
 
+def test_checks_that_changed_nothing_are_left_out_and_the_judge_comes_first():
+    found = {"looking": {"a1": made.looking(), "b1": made.looking()}, "judge": {"row": "b1"}}
+    first, second = tables.looking(found)
+    assert (first.id, second.id) == ("looking-b1", "looking-a1")
+    ((head, cells),) = first.rows
+    assert head.label == "other_response"
+    assert [cell.text for cell in cells] == ["-1.800", "1.90", "3.50", "1.70", "40", "0", "1"]
+    assert tables.looking({}) == []
+
+
+def test_length_is_shown_where_it_was_measured():
+    entry = {"bench": "demo", "value": 0.25, "low": 0.1, "high": 0.4, "n": 40, "reason": None}
+    absent = {**entry, "bench": "flask", "value": None, "reason": "one of the three hardly varies"}
+    ((head, cells),) = tables.length({"judge": {"length": [entry, absent]}}).rows
+    assert (head.label, [cell.text for cell in cells]) == ("demo", ["0.250", "40"])
+    assert tables.length({"judge": None}).rows == ()
+
+
 def test_other_metrics_come_for_the_mean_and_each_benchmark(numbers, statistics):
     found = tables.other_metrics(numbers)
     assert [table.id for table in found] == ["other-metrics-mean", "other-metrics-demo", "other-metrics-flask"]
