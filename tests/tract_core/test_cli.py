@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -101,3 +103,33 @@ def test_a_torchvision_for_another_torch_is_named_with_what_removes_it(folder, t
     assert "operator torchvision::nms does not exist" in found.stderr
     assert "pip uninstall -y torchvision torchaudio torchcodec" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+DOC = (ROOT / "docs/support_team.md").read_text()
+STEPS = re.findall(r"^```(sh|python)\n(.*?)^```", DOC, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_a_support_teams_week_runs_as_it_is_written(folder, tmp_path):
+    """With the tiny model, whose scores mean nothing, in place of `make repro` and `tract export`."""
+    shutil.copytree(folder, tmp_path / "support-judge")
+    shutil.copytree(ROOT / "data/support", tmp_path / "data/support")
+    for number, (kind, text) in enumerate(STEPS):
+        if kind == "python":
+            subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+            continue
+        commands = [line.split() for line in text.splitlines() if not line.startswith("tract export")]
+        assert (number, [words[:2] for words in commands]) in [
+            (0, [["tract", "calibrate"]]),
+            (2, [["tract", "judge"]]),
+            (4, [["tract", "estimate"]]),
+        ]
+        for _, *words in commands:
+            engine = [] if words[0] == "estimate" else ["--engine", "transformers"]
+            done = tract(tmp_path, *words, *engine)
+            assert done.returncode == 0, done.stderr
+    verdicts = [json.loads(line) for line in (tmp_path / "week.scores.jsonl").read_text().splitlines()]
+    assert len(verdicts) == 120
+    assert {"calibrated_score", "interval_low", "interval_high", "sd_scale", "status", "score"} <= set(verdicts[0])
+    assert sum(one["score"] is not None for one in verdicts) == 20  # one reply to each of 20 questions
+    assert len((tmp_path / "to_read.csv").read_text().splitlines()) >= 10
+    assert "from 20 row(s) of 20 task(s)" in done.stdout
