@@ -115,3 +115,18 @@ def authors_gradient(logits, labels, gold, label_ids, values, *, authors_batch):
             d_value = math.exp(log_p) * (worth.get(v, 0.0) - value)
             gradient[b][score_at - 1][v] += 2 * (value - gold[b]) * d_value / len(gold) / authors_batch
     return gradient
+
+
+def label_probs(labels, next_probs):
+    """p(y) of labels that are several tokens: their tokens, and that no token continues them to another label.
+
+    `labels`: the ids of each; `next_probs(ids)`: the probability of each token of the vocabulary behind those ids.
+    """
+    found = []
+    for label in labels:
+        p = 1.0
+        for place, token in enumerate(label):
+            p *= next_probs(label[:place])[token]
+        longer = {other[len(label)] for other in labels if len(other) > len(label) and other[: len(label)] == label}
+        found.append(p * (1 - sum(next_probs(label)[token] for token in longer)) if longer else p)
+    return found

@@ -34,7 +34,7 @@ _PAIRS = "tract_core/score/pairs.py"
 _TRAININGS = [stage for stage in STAGES if stage.startswith("train_")]
 UNUSED = {
     "prepare": {_LOCKS, "tract_core/data/checks.py"},
-    "check": {_VERDICTS, "tract_core/model/attention.py", "tract_core/model/objectives.py"},
+    "check": {_VERDICTS, *(f"tract_core/model/{name}.py" for name in ("attention", "label_probs", "objectives"))},
     **{stage: {_VERDICTS} for stage in _TRAININGS},
     "perplexity": {_VERDICTS, "tract_core/model/sizes.py"},
     **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
