@@ -51,7 +51,7 @@ def mean_lengths(train: Sequence[Record], encoder: Encoder) -> Sizes:
     """Mean tokens of at most 200 training examples; generated CoTs are taken to be as long as the annotator's."""
     looked_at = examples.sample(train, _LOOKED_AT)
     lengths = [len(encoder.cot_ids(example["annotator_cot"])) for example in examples.with_feedback(looked_at)]
-    tail = len(encoder.score_tokens.delimiter_ids) + 2
+    tail = encoder.score_length + 1
     return Sizes(
         prompt=fmean(len(encoder.prompt_ids(examples.judge_input(example))) for example in looked_at),
         cot=fmean(lengths or [0]) + tail,

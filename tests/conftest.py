@@ -1,5 +1,6 @@
 """Fixtures: a tokenizer trained in the process, an encoder, a tiny model folder. No network, no real model."""
 
+import dataclasses
 import gc
 import os
 from collections import Counter
@@ -37,6 +38,16 @@ X = JudgeInput(
     criteria="Is the physics right?",
     descriptions=("Wrong.", "Mostly wrong.", "Half right.", "Mostly right.", "Right."),
 )
+
+
+TEN, HUNDRED = ScoreScale.create(range(1, 11)), ScoreScale.create(range(101))
+"""Scales of which digits are tokens, so that some scores are several."""
+
+
+def on_scale(scale, **style):
+    """STYLE, with changes, and X on another scale."""
+    descriptions = tuple("Fair." for _ in scale.labels)
+    return dataclasses.replace(STYLE, labels=scale.labels, **style), dataclasses.replace(X, descriptions=descriptions)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

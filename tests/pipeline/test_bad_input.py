@@ -230,13 +230,10 @@ def test_the_proof_says_whether_trainings_leave_out_rows_without_feedback(checke
 @pytest.mark.parametrize(
     ("labels", "split"),
     [
-        (["1", "2", "3", "4", "10"], r"'10' -> \["),
-        (["one", "two", "three", "four", "five"], "'five' -> "),
-        (["1", "2", "3", "4", "\u0665"], "'\u0665' -> "),
-        (["1", "2", "3", "4", " 4"], "' 4' -> "),
+        (["", "2", "3", "4", "5"], r"'' -> \["),
     ],
 )
-def test_a_scale_that_the_tokenizer_splits_stops_at_the_start(checked, record_property, labels, split):
+def test_a_scale_whose_scores_have_no_tokens_of_their_own_stops_at_the_start(checked, record_property, labels, split):
     checked.set("scale", labels=labels)
     with pytest.raises(UserError, match=f"no provable score tokens(?s:.*){split}"):
         check.main()

@@ -1,14 +1,17 @@
 """The score scale: the finite set Y, the text str(y) of each score, and its token ids, proved in context.
 
 The delimiter and the scores are encoded together, as they stand after a CoT: byte-level BPE may fuse the
-space with the digit, SentencePiece puts a marker before a lone piece, so ids of a lone "5" prove nothing.
+space with the digit, SentencePiece puts a marker before a lone piece, so ids of a lone "5" prove nothing. A score may
+be several tokens, as "10" is with the tokenizers of Mistral and SmolLM2 (label_trie.py).
 """
 
 import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tract_core.base.errors import UserError
+from tract_core.base.label_trie import LabelTrie, Path
 
 Encode = Callable[[str], list[int]]
 """Text that continues a sequence -> its token ids, without special tokens."""
@@ -72,28 +75,67 @@ class ScoreScale:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreTokens:
-    """Ids of the delimiter (shared prefix of all scores) and of each score, one token each."""
+    """Ids of the delimiter, which all scores begin with, and of each score behind it."""
 
     delimiter_ids: tuple[int, ...]
-    label_ids: tuple[int, ...]
+    label_paths: tuple[Path, ...]
+    """The ids of each score, one or several."""
+
+    @cached_property
+    def trie(self) -> LabelTrie:
+        """What the probabilities of the scores are read along."""
+        return LabelTrie.create(self.label_paths)
+
+    @property
+    def label_ids(self) -> tuple[int, ...]:
+        """The id of each score, where each is one token."""
+        assert self.trie.is_flat, "scores of several tokens have no single ids"
+        return tuple(path[0] for path in self.label_paths)
+
+    @property
+    def plain_ids(self) -> tuple[int, ...] | tuple[Path, ...]:
+        """For files and hashes: the id of each score, or of each its ids where some have several."""
+        return self.label_ids if self.trie.is_flat else self.label_paths
 
 
 def prove_score_tokens(encode: Encode, scale: ScoreScale, delimiter: str) -> ScoreTokens:
     """Derive the ids of delimiter and scores from the tokenizer and prove them usable.
 
-    Every `delimiter + str(y)` must be the same ids followed by one last id, and these last ids must differ.
+    Every `delimiter + str(y)` must be the same ids followed by ids of its own, which tell it from all others.
 
     Raises:
-        UserError: some score is split or collides; the message shows each split.
+        UserError: a score has no ids of its own; the message shows each split.
     """
-    splits = [encode(delimiter + label) for label in scale.labels]
-    prefixes = {tuple(ids[:-1]) for ids in splits}
-    last_ids = tuple(ids[-1] for ids in splits if ids)
-    if len(prefixes) != 1 or len(set(last_ids)) != len(scale.labels):
-        shown = "; ".join(f"{label!r} -> {ids}" for label, ids in zip(scale.labels, splits, strict=True))
+    splits = [tuple(encode(delimiter + label)) for label in scale.labels]
+    length = _delimiter_length(encode, scale, delimiter, splits)
+    paths = tuple(ids[length:] for ids in splits)
+    if not all(paths) or len(set(paths)) != len(paths):
+        shown = "; ".join(f"{label!r} -> {list(ids)}" for label, ids in zip(scale.labels, splits, strict=True))
         raise UserError(
-            f"this tokenizer has no provable score tokens: after the delimiter {delimiter!r} each score must be "
-            f"one token of its own after the same ids, got {shown}. Use single-token labels (scale.labels), "
-            "another prompt.delimiter, or another model."
+            f"this tokenizer has no provable score tokens: after the delimiter {delimiter!r} each score must have "
+            f"tokens of its own after the same ids, got {shown}. Use other labels (scale.labels), another "
+            "prompt.delimiter, or another model."
         )
-    return ScoreTokens(delimiter_ids=prefixes.pop(), label_ids=last_ids)
+    return ScoreTokens(delimiter_ids=splits[0][:length], label_paths=paths)
+
+
+def _delimiter_length(encode: Encode, scale: ScoreScale, delimiter: str, splits: Sequence[Path]) -> int:
+    """How many ids are the delimiter's: those that stand before every score.
+
+    Scores that all begin alike, as 10 to 19, share more than the delimiter: their first digit counts to each score's
+    probability. What stands before another text as well is the delimiter's alone.
+    """
+    begin = scale.labels[0][: _num_common(scale.labels)].strip()
+    others = [tuple(encode(delimiter + other)) for other in _OTHERS if not begin.startswith(other)] if begin else []
+    return _num_common([*splits, *others])
+
+
+_OTHERS = ("0", "1", "A")
+
+
+def _num_common(rows: Sequence[str] | Sequence[Path]) -> int:
+    """How many characters or ids all rows begin with: in the order of a dictionary the first and the last have least
+    in common.
+    """
+    pairs = list(zip(min(rows), max(rows), strict=False))
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), len(pairs))

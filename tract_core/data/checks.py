@@ -27,7 +27,7 @@ def proof(encoder: Encoder) -> dict[str, Any]:
     """What later stages rely on; the same for the same tokenizer, prompt and scale, whatever the data."""
     return {
         "delimiter_ids": list(encoder.score_tokens.delimiter_ids),
-        "label_ids": dict(zip(encoder.scale.labels, encoder.score_tokens.label_ids, strict=True)),
+        "label_ids": dict(zip(encoder.scale.labels, encoder.score_tokens.plain_ids, strict=True)),
         "stop_ids": encoder.stop_ids,
         "template_exact": encoder.template_exact,
         # Only where it is so: the judges of other templates stay valid.
@@ -107,7 +107,8 @@ def check_model(
     Raises:
         UserError: a token has no row in the embedding, or `max_length` is more than the model can read.
     """
-    own = [*encoder.score_tokens.label_ids, *encoder.score_tokens.delimiter_ids, *encoder.stop_ids]
+    scores = [token for path in encoder.score_tokens.label_paths for token in path]
+    own = [*scores, *encoder.score_tokens.delimiter_ids, *encoder.stop_ids]
     largest = max([*own, *(found.largest_id for found in lengths.values())])
     if largest >= vocabulary:
         raise UserError(
@@ -128,7 +129,7 @@ def length(encoder: Encoder, row: Record, prompt_ids: Sequence[int], max_new_tok
 
 
 def _length(encoder: Encoder, prompt_ids: Sequence[int], annotator: Sequence[int], max_new_tokens: int) -> int:
-    tail = len(encoder.score_tokens.delimiter_ids) + 2
+    tail = encoder.score_length + 1
     return len(prompt_ids) + max(len(annotator), max_new_tokens) + tail
 
 

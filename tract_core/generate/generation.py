@@ -217,8 +217,8 @@ def record_of(encoder: Encoder, sample: Sample, *, score: bool) -> dict[str, Any
     if score:
         record |= {"probs": None, "label_mass": None, "sampled_score": None}
     if sample.score is not None:
-        sampled, label_ids = sample.score.sampled_id, encoder.score_tokens.label_ids
-        value = encoder.scale.values[label_ids.index(sampled)] if sampled in label_ids else None
+        sampled, paths = (sample.score.sampled_id, *sample.score.more_sampled), encoder.score_tokens.label_paths
+        value = encoder.scale.values[paths.index(sampled)] if sampled in paths else None
         record |= {"probs": sample.score.probs, "label_mass": sum(sample.score.probs), "sampled_score": value}
     return record
 

@@ -17,6 +17,7 @@ from tract_core.base.errors import UserError
 from tract_core.judge import card
 from tract_core.judge.folder import CARD, FILE, VERSION, Example, Fidelity, Opened, ScoreTokens, Settings, opened
 from tract_core.model import models
+from tract_core.model.label_probs import TrieReader
 from tract_core.model.models import Adapter, SeedModel
 from tract_core.score import scoring
 from tract_core.text import prompt_cache
@@ -153,7 +154,7 @@ def _settings(judge: Opened, adapter: Path, params: Params, example: Example, fi
             "score": params.score.resolved(),
             "tokens": ScoreTokens(
                 delimiter_ids=list(tokens.delimiter_ids),
-                label_ids=list(tokens.label_ids),
+                label_ids=[one if isinstance(one, int) else list(one) for one in tokens.plain_ids],
                 stop_ids=judge.encoder.stop_ids,
             ).resolved(),
             "fingerprint": judge.encoder.fingerprint(),
@@ -212,7 +213,12 @@ def _peft(judge: Opened) -> Iterator[Any]:
 @torch.inference_mode()
 def _probs(model: Any, encoder: Encoder, ids: Sequence[int]) -> list[float]:
     """The labels' probabilities under the softmax over the whole vocabulary, its logits in float32."""
+    trie = encoder.score_tokens.trie
     with models.float32_head(model.get_base_model() if hasattr(model, "get_base_model") else model):
-        logits_V = model(torch.tensor([ids]), logits_to_keep=1).logits[0, -1].double()
-    probs: list[float] = logits_V.softmax(-1)[list(encoder.score_tokens.label_ids)].tolist()
-    return probs
+        contexts = [torch.tensor([[*ids, *node]]) for node in trie.nodes]
+        logits = [model(context, logits_to_keep=1).logits[0, -1].double() for context in contexts]
+    if trie.is_flat:
+        probs: list[float] = logits[0].softmax(-1)[list(trie.choices[0])].tolist()
+        return probs
+    read: list[float] = TrieReader(trie)(torch.stack(logits)[None]).whole_BY[0].exp().tolist()
+    return read

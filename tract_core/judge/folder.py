@@ -28,8 +28,9 @@ class ScoreTokens(Section):
 
     delimiter_ids: list[int]
     """Tokens between CoT and score."""
-    label_ids: list[int]
-    """One token for each value of the scale; the score is the expectation under their probabilities."""
+    label_ids: list[int | list[int]]
+    """One token for each value of the scale, or of each its tokens where some have several (base/label_trie.py); the
+    score is the expectation under their probabilities."""
     stop_ids: list[int]
     """Tokens that end a CoT, as does the delimiter's text."""
 

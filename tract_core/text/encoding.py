@@ -37,14 +37,14 @@ _RARE = "\U0010fffd\u3402\U00013000"
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """One training sequence. `input_ids[score_position]` is the score token; the end token follows it."""
+    """One training sequence. The score's tokens begin at `input_ids[score_position]`; the end token follows them."""
 
     id: str
     input_ids: list[int]
     num_prompt: int
     score_position: int
     gold: float
-    """The mean of the gold scores; the score token is that of `ScoreScale.written`."""
+    """The mean of the gold scores; the score's tokens are those of `ScoreScale.written`."""
     gold_shares: tuple[float, ...] = ()
     """The share of each score of Y in the gold scores, in the order of the scale; all on `gold` where it is empty."""
     task: str = ""
@@ -59,6 +59,11 @@ class Encoded:
     def num_cot(self) -> int:
         """CoT and delimiter tokens: what cross-entropy always covers."""
         return self.score_position - self.num_prompt
+
+    @property
+    def score_places(self) -> range:
+        """Where the score's tokens stand."""
+        return range(self.score_position, len(self.input_ids) - 1)
 
 
 class Encoder:
@@ -120,6 +125,11 @@ class Encoder:
         return cls(tokenizer, style, score_scale, prompt.system, date=prompt.date, arguments=arguments)
 
     @property
+    def score_length(self) -> int:
+        """Tokens of the delimiter and of the longest score behind it."""
+        return len(self.score_tokens.delimiter_ids) + self.score_tokens.trie.depth + 1
+
+    @property
     def stop_ids(self) -> list[int]:
         """Tokens that end a CoT: end of turn and end of text."""
         eos = self.tokenizer.eos_token_id
@@ -160,10 +170,10 @@ class Encoder:
             raise ValueError(f"example {id}: style.cot is {self.style.cot}, but the CoT is {cot!r}")
         before_score = [*prompt_ids, *([] if cot is None else self.cot_ids(cot)), *self.score_tokens.delimiter_ids]
         written = self.scale.written(gold_scores) if gold_scores else gold
-        score_id = self.score_tokens.label_ids[self.scale.index(written)]
+        score_ids = self.score_tokens.label_paths[self.scale.index(written)]
         return Encoded(
             id=id,
-            input_ids=[*before_score, score_id, self._end_id],
+            input_ids=[*before_score, *score_ids, self._end_id],
             num_prompt=len(prompt_ids),
             score_position=len(before_score),
             gold=float(gold),
@@ -172,7 +182,7 @@ class Encoder:
         )
 
     def scoring_context(self, prompt_ids: Sequence[int], cot_ids: Sequence[int]) -> list[int]:
-        """The sequence whose next-token distribution is the score: prompt, CoT, delimiter."""
+        """What the score is read behind: prompt, CoT, delimiter."""
         return [*prompt_ids, *cot_ids, *self.score_tokens.delimiter_ids]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -214,7 +224,7 @@ class Encoder:
                 "vocabulary": self.tokenizer.get_vocab(),
                 "chat_template": self.tokenizer.chat_template,
                 "probe": self._turn("A probe: 3.5 <b>caf\u00e9</b>\n\n  ###Feedback:"),
-                "score_tokens": [self.score_tokens.delimiter_ids, self.score_tokens.label_ids],
+                "score_tokens": [self.score_tokens.delimiter_ids, self.score_tokens.plain_ids],
                 "style": [
                     self.style.source,
                     self.style.format_text,

@@ -282,7 +282,7 @@ def test_the_score_is_drawn_with_noise_of_its_own():
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def vllm_answer(folder, asked, tmp_path, *, memory, batch_size=8):
+def vllm_answer(folder, asked, tmp_path, *, memory, batch_size=8, scale=SCALE):
     """Samples of the vLLM engine, and its cache, from a process of its own: vLLM wants to own the main module."""
     import json
     import subprocess
@@ -297,6 +297,7 @@ def vllm_answer(folder, asked, tmp_path, *, memory, batch_size=8):
                 "max_length": 2048,
                 "batch_size": batch_size,
                 "memory": memory,
+                "values": scale.values,
                 "requests": [vars(request) for request in asked],
                 "sampling": SAMPLING.resolved(),
             }

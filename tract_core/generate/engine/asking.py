@@ -1,6 +1,5 @@
 """What vLLM is asked for a CoT and for a score, in this process or over HTTP, and what is made of its answers."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,16 +17,20 @@ def drawing(decoding: Decoding, request: Request) -> dict[str, Any]:
     }
 
 
-def scoring(decoding: Decoding, request: Request) -> dict[str, Any]:
-    """Parameters that read the score: one token, and the log-probabilities of the labels.
+def scoring(decoding: Decoding, request: Request) -> list[dict[str, Any]]:
+    """Parameters that read the score: for each node one token, and the log-probabilities of those that continue it.
 
-    vLLM takes these (`raw_logprobs`, its default) before temperature, penalty and top-p.
+    The contexts are `Decoding.score_contexts`. vLLM takes log-probabilities (`raw_logprobs`, its default) before
+    temperature, penalty and top-p.
     """
-    return {
-        **_settings(decoding, score_seed(request.seed)),
-        "max_tokens": 1,
-        "logprob_token_ids": list(decoding.label_ids),
-    }
+    return [
+        {
+            **_settings(decoding, score_seed(request.seed, node)),
+            "max_tokens": 1,
+            "logprob_token_ids": list(choices),
+        }
+        for node, choices in zip(decoding.trie.nodes, decoding.trie.choices, strict=True)
+    ]
 
 
 def drawn(decoding: Decoding, request: Request, token_ids: Sequence[int], *, at_length: bool) -> Sample:
@@ -38,10 +41,11 @@ def drawn(decoding: Decoding, request: Request, token_ids: Sequence[int], *, at_
     return finish(decoding, request, ids, at_length=at_length)
 
 
-def scored(decoding: Decoding, sample: Sample, logprobs: Mapping[int, float], sampled_id: int) -> Sample:
-    """The sample with its score, from the log-probabilities by token id."""
-    probs = [math.exp(logprobs[label]) for label in decoding.label_ids]
-    return with_score(sample, probs, sampled_id)
+def scored(
+    decoding: Decoding, sample: Sample, logprobs: Sequence[Mapping[int, float]], sampled: Sequence[int]
+) -> Sample:
+    """The sample with its score, from each node's log-probabilities by token id and the token that was drawn there."""
+    return with_score(sample, decoding.trie.probabilities(logprobs), decoding.trie.walk(sampled))
 
 
 def _settings(decoding: Decoding, seed: int) -> dict[str, Any]:

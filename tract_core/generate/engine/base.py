@@ -4,15 +4,16 @@ import dataclasses
 import hashlib
 import logging
 import math
+import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
 from transformers import AutoConfig
 
 from tract_core.base.config import Sampling
+from tract_core.base.label_trie import LabelTrie, Path
 from tract_core.model import sizes
 from tract_core.text.encoding import Encoder
 
@@ -33,12 +34,15 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreProbs:
-    """The next-token distribution after the delimiter."""
+    """What stands after the delimiter."""
 
     probs: list[float]
-    """p(str(y)) for each y in Y, softmax over the full vocabulary, before temperature and penalty."""
+    """p(str(y)) for each y in Y, softmax over the full vocabulary, before temperature and penalty; where scores are
+    several tokens that of base/label_trie.py."""
     sampled_id: int
     """One token sampled over the whole vocabulary with temperature, top-p and penalty."""
+    more_sampled: tuple[int, ...] = ()
+    """Those sampled behind it in the same way, as long as they continue it to a score of several tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +82,19 @@ class Decoding:
         return None if self.free else self.encoder.style.delimiter.strip()
 
     @property
-    def label_ids(self) -> tuple[int, ...]:
-        """Token ids of the scores."""
-        return self.encoder.score_tokens.label_ids
+    def trie(self) -> LabelTrie:
+        """What scores are read along."""
+        return self.encoder.score_tokens.trie
+
+    def score_contexts(self, request: Request, sample: Sample) -> list[list[int]]:
+        """What each node's token stands behind; the first, the root's, begins all others."""
+        context = self.encoder.scoring_context(request.prompt_ids, sample.cot_ids)
+        return [[*context, *node] for node in self.trie.nodes]
 
     def refusal(self, request: Request, *, score: bool) -> str | None:
         """Why a request cannot be answered, or None: nothing is cut, so what may not fit is not begun."""
         cot = self.sampling.max_new_tokens if request.cot_ids is None else len(request.cot_ids)
-        tail = len(self.encoder.score_tokens.delimiter_ids) + 1 if score else 0
+        tail = self.encoder.score_length if score else 0
         needed = len(request.prompt_ids) + cot + tail
         if needed > self.max_length:
             return f"{needed} tokens with CoT and score, more than model.max_length ({self.max_length})"
@@ -112,9 +121,13 @@ class Engine(Protocol):
         ...
 
 
-def score_seed(request_seed: int) -> int:
-    """The seed of the sampled score, from the CoT's own, so that CoT and score share no noise."""
-    return int.from_bytes(hashlib.sha256(f"score|{request_seed}".encode()).digest()[:8], "big") >> 1
+def score_seed(request_seed: int, node: Path = ()) -> int:
+    """The seed of the sampled score, from the CoT's own, so that CoT and score share no noise.
+
+    Behind the tokens of a node each score of several tokens has another one.
+    """
+    name = "|".join(["score", str(request_seed), *map(str, node)])
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
 def finish(decoding: Decoding, request: Request, ids: Sequence[int], *, at_length: bool) -> Sample:
@@ -134,11 +147,12 @@ def finish(decoding: Decoding, request: Request, ids: Sequence[int], *, at_lengt
     return Sample(key=request.key, cot_ids=cot_ids, finish_reason=reason, num_tokens=len(ids), score=None)
 
 
-def with_score(sample: Sample, probs: list[float], sampled_id: int) -> Sample:
+def with_score(sample: Sample, probs: list[float], sampled: Path) -> Sample:
     """The sample with its score; without one where the model's logits were no numbers."""
     if not all(math.isfinite(p) for p in probs):
         return failure(sample.key, "the probabilities are not finite")
-    return dataclasses.replace(sample, score=ScoreProbs(probs=probs, sampled_id=sampled_id))
+    score = ScoreProbs(probs=probs, sampled_id=sampled[0], more_sampled=sampled[1:])
+    return dataclasses.replace(sample, score=score)
 
 
 def failure(key: str, reason: str) -> Sample:
@@ -152,7 +166,7 @@ def given(request: Request) -> Sample:
     return Sample(key=request.key, cot_ids=request.cot_ids, finish_reason="given", num_tokens=0, score=None)
 
 
-def cache_bytes(folder: Path, dtype: str, tokens: int, free: int) -> int:
+def cache_bytes(folder: pathlib.Path, dtype: str, tokens: int, free: int) -> int:
     """Keys and values of so many tokens of the model in a folder, at most half of the `free` bytes.
 
     That half, with a line in the log, where the model's config does not tell.

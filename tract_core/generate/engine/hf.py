@@ -3,6 +3,7 @@
 Shapes: B sequences of a batch, T tokens, V vocabulary.
 """
 
+import copy
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,8 +22,10 @@ from transformers import (
 
 from tract_core.base.config import Sampling
 from tract_core.base.errors import UserError, is_out_of_memory
+from tract_core.base.label_trie import Path
 from tract_core.generate.engine.base import Decoding, Request, Sample, failure, finish, given, score_seed, with_score
 from tract_core.model import attention, models
+from tract_core.model.label_probs import TrieReader
 from tract_core.model.objectives import expected_score
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ class TransformersEngine:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model: Any = model.to(device).eval()
         self.decoding, self.device = decoding, device
+        self._reader = TrieReader(decoding.trie).to(device)
         attention.settle(self.model, decoding.max_length)
 
     def generate(self, batches: Sequence[Sequence[Request]], *, score: bool) -> Iterator[list[Sample]]:
@@ -111,15 +115,48 @@ class TransformersEngine:
         input_ids_BT, mask_BT = _left_pad(contexts, self.device)
         positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
         with models.float32_head(self.model):
-            logits_BV = self.model(
+            output = self.model(
                 input_ids=input_ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
-            ).logits[:, -1]
-        ids_Y = torch.tensor(self.decoding.label_ids, device=self.device)
-        probs_BY = expected_score(logits_BV, ids_Y, torch.zeros(len(ids_Y), device=self.device)).probs_BY
-        sampler = _Sampler([score_seed(request.seed) for request in batch], mask_BT, self.decoding.sampling)
-        sampled_B = sampler(input_ids_BT, logits_BV.float()).argmax(-1)
-        probs, sampled = probs_BY.double().tolist(), sampled_B.tolist()
+            )
+            rest = self.decoding.trie.nodes[1:]
+            logits = [output.logits[:, -1], *(self._behind(output, mask_BT, node) for node in rest)]
+        probs = self._probabilities(logits).double().tolist()
+        drawn = [
+            self._drawn(batch, input_ids_BT, mask_BT, node, logits_BV)
+            for node, logits_BV in zip(self.decoding.trie.nodes, logits, strict=True)
+        ]
+        sampled = [self.decoding.trie.walk(tokens) for tokens in zip(*drawn, strict=True)]
         return [with_score(*one) for one in zip(samples, probs, sampled, strict=True)]
+
+    def _behind(self, context: Any, mask_BT: Tensor, node: Path) -> Tensor:
+        """[B, V], the logits behind a node's tokens, whose context is in the cache of the forward pass `context`."""
+        ids = torch.tensor([node] * len(mask_BT), device=self.device)
+        mask = torch.cat([mask_BT, torch.ones_like(ids)], dim=1)
+        logits_BV: Tensor = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1)[:, -len(node) :],
+            past_key_values=copy.deepcopy(context.past_key_values),  # a forward pass adds its tokens to it
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits_BV
+
+    def _probabilities(self, logits: Sequence[Tensor]) -> Tensor:
+        """[B, Y], from the logits [B, V] at each node."""
+        if not self.decoding.trie.is_flat:
+            probs_BY: Tensor = self._reader(torch.stack(list(logits), dim=1)).whole_BY.exp()
+            return probs_BY
+        ids_Y = torch.tensor(self.decoding.trie.choices[0], device=self.device)
+        return expected_score(logits[0], ids_Y, torch.zeros(len(ids_Y), device=self.device)).probs_BY
+
+    def _drawn(
+        self, batch: Sequence[Request], ids_BT: Tensor, mask_BT: Tensor, node: Path, logits_BV: Tensor
+    ) -> list[int]:
+        """The token of each row that is drawn behind a node."""
+        sampler = _Sampler([score_seed(request.seed, node) for request in batch], mask_BT, self.decoding.sampling)
+        read = torch.cat([ids_BT, torch.tensor([node] * len(batch), device=self.device)], dim=1) if node else ids_BT
+        tokens: list[int] = sampler(read, logits_BV.float()).argmax(-1).tolist()
+        return tokens
 
 
 class _Sampler(LogitsProcessor):

@@ -96,10 +96,14 @@ class Completions:
                 sample = asking.drawn(decoding, request, answer["token_ids"], at_length=answer["at_length"])
             if not score:
                 return sample
-            context = decoding.encoder.scoring_context(request.prompt_ids, sample.cot_ids)
-            # The server that drew the CoT still holds its prompt in the prefix cache.
-            answer, _ = await self._ask(context, asking.scoring(decoding, request), url)
-            return asking.scored(decoding, sample, answer["logprobs"], answer["token_ids"][0])
+            contexts, parameters = decoding.score_contexts(request, sample), asking.scoring(decoding, request)
+            # The server that drew the CoT still holds its prompt in the prefix cache, and then what the root's context
+            # adds to it, which all others begin with.
+            answer, url = await self._ask(contexts[0], parameters[0], url)
+            others = [self._ask(*one, url) for one in zip(contexts[1:], parameters[1:], strict=True)]
+            answers = [answer, *(found for found, _ in await asyncio.gather(*others))]
+            logprobs, drawn = [one["logprobs"] for one in answers], [one["token_ids"][0] for one in answers]
+            return asking.scored(decoding, sample, logprobs, drawn)
         except _RefusedError as error:
             return failure(request.key, str(error))
 
@@ -137,15 +141,15 @@ class Completions:
             )
 
     async def _probe(self, url: str, decoding: Decoding, temperature: float) -> dict[int, float]:
-        """The labels' log-probabilities behind a delimiter without a prompt."""
+        """The log-probabilities of the labels' first tokens behind a delimiter without a prompt."""
         request = Request(key="probe", prompt_ids=decoding.encoder.stop_ids[:1], seed=1, cot_ids=[])
         context = decoding.encoder.scoring_context(request.prompt_ids, [])
-        parameters = {**asking.scoring(decoding, request), "temperature": temperature}
+        parameters = {**asking.scoring(decoding, request)[0], "temperature": temperature}
         try:
             answer, _ = await self._ask(context, parameters, url)
         except _RefusedError as error:
             raise UserError(f"{url}: {error}; this engine needs a server of vLLM 0.32 or later") from None
-        return {label: answer["logprobs"][label] for label in decoding.label_ids}
+        return {token: answer["logprobs"][token] for token in decoding.trie.choices[0]}
 
     async def _ask(
         self, prompt_ids: Sequence[int], parameters: Mapping[str, Any], url: str | None

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,6 +132,8 @@ class VllmEngine:
         waiting = deque(requests)
         open_requests = dict[str, Request]()
         sampled: dict[str, Sample] = {}
+        read = dict[str, dict[int, Any]]()
+        """Of CoTs whose score is asked for: each node's answer."""
         while waiting or open_requests:
             # Fed a batch at a time: a million queued requests would cost memory and lose the prefix cache.
             while waiting and len(open_requests) < 2 * self.batch_size:
@@ -145,20 +147,28 @@ class VllmEngine:
                 if not output.finished:
                     continue
                 self._count(output)
-                key, reason = output.request_id.removeprefix(_SCORE), output.outputs[0].finish_reason
+                key, node = _parted(output.request_id)
+                reason = output.outputs[0].finish_reason
+                if key not in open_requests:  # another node of its score has failed
+                    continue
                 if reason not in ("stop", "length"):
                     del open_requests[key]
                     yield failure(key, f"vLLM ended it with {reason!r}")
                     continue
-                if output.request_id.startswith(_SCORE):
-                    del open_requests[key]
-                    yield self._scored(sampled.pop(key), output)
+                if node is not None:
+                    answers = read.setdefault(key, {})
+                    answers[node] = output.outputs[0]
+                    if len(answers) == len(self.decoding.trie.nodes):
+                        del open_requests[key]
+                        yield self._scored(sampled.pop(key), read.pop(key))
+                    elif node == 0:
+                        self._ask_nodes(open_requests[key], sampled[key], start=1)
                     continue
                 ids, request = output.outputs[0].token_ids, open_requests[key]
                 sample = asking.drawn(self.decoding, request, ids, at_length=reason == "length")
                 if score:
                     sampled[key] = sample
-                    self._ask_score(request, sample)
+                    self._ask_nodes(request, sample)
                 else:
                     del open_requests[key]
                     yield sample
@@ -175,7 +185,7 @@ class VllmEngine:
                 self._add(request.key, request.prompt_ids, parameters)
             else:
                 sampled[request.key] = given(request)
-                self._ask_score(request, sampled[request.key])
+                self._ask_nodes(request, sampled[request.key])
         except (ValueError, VLLMClientError) as error:  # vLLM's own validation, before the engine sees the request
             return f"{type(error).__name__}: {error}"
         return None
@@ -183,18 +193,30 @@ class VllmEngine:
     def _add(self, key: str, ids: list[int], parameters: SamplingParams, *, priority: int = 0) -> None:
         self.llm.llm_engine.add_request(key, TokensPrompt(prompt_token_ids=ids), parameters, priority=priority)
 
-    def _ask_score(self, request: Request, sample: Sample) -> None:
-        """Before all waiting CoTs (-1): their prompts would take the place of this one's in the cache."""
-        context = self.decoding.encoder.scoring_context(request.prompt_ids, sample.cot_ids)
-        parameters = SamplingParams(**asking.scoring(self.decoding, request), detokenize=False)
-        self._add(_SCORE + request.key, context, parameters, priority=-1)
+    def _ask_nodes(self, request: Request, sample: Sample, *, start: int = 0) -> None:
+        """The root's token, or with `start` 1 those of all other nodes, which find the root's context in the cache.
+
+        Before all waiting CoTs (-1): their prompts would take the place of this one's in the cache.
+        """
+        contexts, parameters = self.decoding.score_contexts(request, sample), asking.scoring(self.decoding, request)
+        for node in range(start, len(contexts) if start else 1):
+            one = SamplingParams(**parameters[node], detokenize=False)
+            self._add(f"{_SCORE}{node}|{request.key}", contexts[node], one, priority=-1)
 
     def _count(self, output: Any) -> None:
         kind = "score" if output.request_id.startswith(_SCORE) else "CoT"
         self.prompt_tokens[kind] += len(output.prompt_token_ids)
         self.cached_tokens[kind] += output.num_cached_tokens or 0
 
-    def _scored(self, sample: Sample, output: Any) -> Sample:
-        completion = output.outputs[0]
-        logprobs = {token: found.logprob for token, found in completion.logprobs[0].items()}
-        return asking.scored(self.decoding, sample, logprobs, int(completion.token_ids[0]))
+    def _scored(self, sample: Sample, answers: Mapping[int, Any]) -> Sample:
+        in_order = [answers[node] for node in range(len(answers))]
+        logprobs = [{token: found.logprob for token, found in one.logprobs[0].items()} for one in in_order]
+        return asking.scored(self.decoding, sample, logprobs, [int(one.token_ids[0]) for one in in_order])
+
+
+def _parted(request_id: str) -> tuple[str, int | None]:
+    """The key of the request that vLLM was asked for, and which node of its score; None: its CoT."""
+    if not request_id.startswith(_SCORE):
+        return request_id, None
+    node, _, key = request_id.removeprefix(_SCORE).partition("|")
+    return key, int(node)
