@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from bench import train_step
 from bench.peers.shared import SETTINGS, Recorder
 from pipeline import preset
+from tract_core.base.scale import ScoreTokens
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
 from tract_core.text.encoding import Encoded
@@ -43,7 +44,8 @@ def main(kind: str, model: str, rows: str, steps: str, out: str) -> None:
     examples = read_rows(rows)
     # What is asked of an encoder; the rows are ids already.
     encoder = SimpleNamespace(
-        score_tokens=SimpleNamespace(label_ids=train_step.LABELS), scale=SimpleNamespace(values=train_step.VALUES)
+        score_tokens=ScoreTokens(delimiter_ids=(), label_paths=tuple((label,) for label in train_step.LABELS)),
+        scale=SimpleNamespace(values=train_step.VALUES),
     )
     seed_model = SeedModel(folder=Path(model), identity="given")
     loop = training._build_loop(examples, recipe(kind, len(examples), int(steps)), seed_model, encoder, None)

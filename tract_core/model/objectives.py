@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tract_core.model.label_probs import LabelLogProbs
+
 Normalization = Literal["authors", "equation4", "token_mean"]
 Kind = Literal["cot_raft", "ce", "raft"]
 """Eq. 4; its cross-entropy alone; its squared error alone (RAFT, Eq. 2)."""
@@ -123,6 +125,10 @@ def expected_score(logits_BV: Tensor, label_ids_Y: Tensor, values_Y: Tensor) -> 
     """
     logits_BV = _at_least_float32(logits_BV)
     probs_BY = torch.exp(logits_BV[:, label_ids_Y] - torch.logsumexp(logits_BV, dim=-1, keepdim=True))
+    return _expectation(probs_BY, values_Y)
+
+
+def _expectation(probs_BY: Tensor, values_Y: Tensor) -> ExpectedScore:
     return ExpectedScore(
         # No matrix product: under autocast that is one in bfloat16, which moves 4.9354 to 4.9375.
         value_B=(probs_BY * values_Y.to(probs_BY.dtype)).sum(dim=-1),
@@ -176,7 +182,15 @@ def soft_cross_entropy(logits_BV: Tensor, label_ids_Y: Tensor, gold_BY: Tensor) 
     """
     logits_BV = _at_least_float32(logits_BV)
     log_p_BY = logits_BV[:, label_ids_Y] - torch.logsumexp(logits_BV, dim=-1, keepdim=True)
+    return _expected_cost(log_p_BY, gold_BY)
+
+
+def _expected_cost(log_p_BY: Tensor, gold_BY: Tensor) -> Tensor:
     return -(gold_BY.to(log_p_BY.dtype) * log_p_BY).sum(dim=-1)
+
+
+def _entropy(gold_BY: Tensor) -> Tensor:
+    return -torch.xlogy(gold_BY, gold_BY).sum(dim=-1)
 
 
 def kl_divergence(logits_BV: Tensor, label_ids_Y: Tensor, gold_BY: Tensor) -> Tensor:
@@ -185,9 +199,8 @@ def kl_divergence(logits_BV: Tensor, label_ids_Y: Tensor, gold_BY: Tensor) -> Te
     p is not renormalised over Y: renormalised, nothing would keep probability on the scores, and RAIL's expected score
     falls with every bit that leaves them. It is 0 at p = Q alone, where all probability is on Y.
     """
-    entropy_B = -torch.xlogy(gold_BY, gold_BY).sum(dim=-1)
     cross_B = soft_cross_entropy(logits_BV, label_ids_Y, gold_BY)
-    return cross_B - entropy_B.to(cross_B.dtype)
+    return cross_B - _entropy(gold_BY).to(cross_B.dtype)
 
 
 def token_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
@@ -224,6 +237,8 @@ def cot_raft(
     ce_weight: float = 1.0,
     score_term: ScoreTerm = "squared_error",
     gold_BY: Tensor | None = None,
+    along: LabelLogProbs | None = None,
+    later_places: Tensor | None = None,
 ) -> CotRaftLoss:
     """Eq. 4: lambda * (sum_y p(str(y) | [x, s]) * y - y*)^2 - log p([s, y*] | x).
 
@@ -245,14 +260,25 @@ def cot_raft(
             the Kullback-Leibler divergence.
         gold_BY: Q of each example, where annotators of one disagree or gold lies between scores; None: all of Q is on
             y*. The squared error looks at `gold_B`, the mean, alone.
+        along: where scores are several tokens, what label_probs.TrieReader reads; `label_ids_Y` then is not.
+        later_places: with `along` the places (index into N) that predict a score's second and further tokens. Where Q
+            is given, they have no cross-entropy of their own: all of the score's is at its first token's place.
     """
     logits_NV = _at_least_float32(logits_NV)
     score_logits_BV = logits_NV[score_places_B]
     ce_N = token_cross_entropy(logits_NV, targets_N)
     if gold_BY is not None:
-        ce_N = ce_N.index_put((score_places_B,), soft_cross_entropy(score_logits_BV, label_ids_Y, gold_BY))
+        if along is None:
+            soft_B = soft_cross_entropy(score_logits_BV, label_ids_Y, gold_BY)
+        else:
+            soft_B = _expected_cost(along.written_BY, gold_BY)
+        ce_N = ce_N.index_put((score_places_B,), soft_B)
+        ce_N = ce_N if later_places is None else ce_N.index_fill(0, later_places, 0.0)
     ce_sum = torch.where(ce_mask_N, ce_N, torch.zeros_like(ce_N)).sum()
-    expected = expected_score(score_logits_BV, label_ids_Y, values_Y)
+    if along is None:
+        expected = expected_score(score_logits_BV, label_ids_Y, values_Y)
+    else:
+        expected = _expectation(along.whole_BY.exp(), values_Y)
     se_sum = squared_error(expected.value_B, gold_B).sum()
     score_sum = se_sum
     if score_term == "rps":
@@ -260,7 +286,10 @@ def cot_raft(
         score_sum = ranked_probability_score(expected.probs_BY, values_Y, gold).sum()
     elif score_term == "kl":
         gold_BY = (values_Y == gold_B[:, None]).to(logits_NV.dtype) if gold_BY is None else gold_BY
-        score_sum = kl_divergence(score_logits_BV, label_ids_Y, gold_BY).sum()
+        if along is None:
+            score_sum = kl_divergence(score_logits_BV, label_ids_Y, gold_BY).sum()
+        else:
+            score_sum = (_expected_cost(along.whole_BY, gold_BY) - _entropy(gold_BY)).sum()
     total = ce_weight * ce_sum / divisors.cross_entropy + lam * score_sum / divisors.squared_error
     return CotRaftLoss(
         total=total,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tract_core.base.label_trie import LabelTrie
 from tract_core.text.encoding import Encoded
 
 Item = tuple[int, bool]
@@ -91,6 +92,9 @@ class Collate:
 
     ce_on_score: bool
     ce_on_eos: bool
+    trie: LabelTrie | None = None
+    """Where scores are several tokens: each node's tokens then stand behind all sequences, once for each of them
+    (packing.Branches), and their positions behind all others."""
 
     def __call__(self, items: Sequence[tuple[Encoded, bool]]) -> dict[str, Any]:
         positions: list[int] = []
@@ -109,9 +113,11 @@ class Collate:
             start += len(example.input_ids) - shared
         pieces = [examples[0].input_ids[:shared], *(example.input_ids[shared:] for example in examples)]
         ends = [len(example.input_ids) for example in examples]
+        spans = [torch.arange(shared), *(torch.arange(shared, end) for end in ends)]
+        more = {} if self.trie is None else _behind_contexts(examples, self.trie, pieces, spans, positions)
         return {
             "input_ids": torch.tensor([[token for piece in pieces for token in piece]]),
-            "position_ids": torch.cat([torch.arange(shared), *(torch.arange(shared, end) for end in ends)])[None],
+            "position_ids": torch.cat(spans)[None],
             "lengths": tuple(end - shared for end in ends),
             "shared": shared,
             "positions_N": torch.tensor(positions),
@@ -121,12 +127,36 @@ class Collate:
             "gold_B": torch.tensor([example.gold for example in examples]),
             "counts_B": torch.tensor([counts for _, counts in items]),
             **_soft_gold(examples),
+            **more,
         }
 
     def _carries_ce(self, position: int, example: Encoded) -> bool:
-        if position == example.score_position:
+        if position in example.score_places:
             return self.ce_on_score
         return position < example.score_position or self.ce_on_eos
+
+
+def _behind_contexts(
+    examples: Sequence[Encoded],
+    trie: LabelTrie,
+    pieces: list[list[int]],
+    spans: list[Tensor],
+    positions: list[int],
+) -> dict[str, Any]:
+    """Add each node's last token for each example, at its place in a plain sequence: node by node, examples outermost.
+
+    `later_places` are those among the targets that predict a score's second and further tokens.
+    """
+    later, num_targets = list[int](), 0
+    start, nodes = sum(map(len, pieces)), trie.nodes[1:]
+    for number, example in enumerate(examples):
+        pieces.append([node[-1] for node in nodes])
+        spans.append(torch.tensor([example.score_position + len(node) - 1 for node in nodes]))
+        positions += range(start + number * len(nodes), start + (number + 1) * len(nodes))
+        later += [num_targets + place - example.num_prompt for place in example.score_places[1:]]
+        num_targets += len(example.input_ids) - example.num_prompt
+    contexts = tuple(example.score_position for example in examples)
+    return {"contexts": contexts, "later_places": torch.tensor(later, dtype=torch.long)}
 
 
 def _soft_gold(examples: Sequence[Encoded]) -> dict[str, Tensor]:

@@ -26,8 +26,11 @@ from transformers import get_scheduler
 from tract_core.base import terminal
 from tract_core.base.config import Train
 from tract_core.base.errors import SignalError, UserError
+from tract_core.base.label_trie import LabelTrie
+from tract_core.model.label_probs import TrieReader
 from tract_core.model.objectives import CotRaftLoss, Objective, cot_raft, denominators
 from tract_core.text.encoding import Encoded
+from tract_core.train import packing
 from tract_core.train.batching import Collate, StepOrder
 from tract_core.train.checkpoints import Checkpoints
 from tract_core.train.trackers import Trackers
@@ -47,13 +50,20 @@ class LossModule(nn.Module):
     """Model and objective in one forward, which DDP sees; no padding, and logits for target tokens only."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective, label_ids: Sequence[int], values: Sequence[float]
+        self, model: nn.Module, objective: Objective, labels: Sequence[int] | LabelTrie, values: Sequence[float]
     ) -> None:
+        """`labels`: the token of each score of `values`, or their trie where some are several tokens."""
         super().__init__()
         self.model, self.objective = model, objective
         self.label_ids_Y: Tensor
         self.values_Y: Tensor
-        self.register_buffer("label_ids_Y", torch.tensor(label_ids), persistent=False)
+        self._reader: TrieReader | None = None
+        if isinstance(labels, LabelTrie):
+            self._reader = TrieReader(labels)
+            self.sees_KK: Tensor
+            self.register_buffer("sees_KK", packing.sees(labels), persistent=False)
+        ids = [] if isinstance(labels, LabelTrie) else labels
+        self.register_buffer("label_ids_Y", torch.tensor(ids), persistent=False)
         self.register_buffer("values_Y", torch.tensor(values), persistent=False)
 
     def forward(
@@ -70,8 +80,11 @@ class LossModule(nn.Module):
         counts_B: Tensor,
         step_counts: Tensor,
         gold_BY: Tensor | None = None,
+        contexts: tuple[int, ...] | None = None,
+        later_places: Tensor | None = None,
     ) -> CotRaftLoss:
         """A collated micro-batch and the step's counts (CE tokens, examples) -> its part of the step's loss."""
+        branches = {} if contexts is None else {"branches": packing.Branches(contexts, self.sees_KK)}
         output = self.model(
             input_ids=input_ids,
             position_ids=position_ids,
@@ -79,7 +92,13 @@ class LossModule(nn.Module):
             shared=shared,
             logits_to_keep=positions_N,
             use_cache=False,
+            **branches,
         )
+        logits_NV, along = output.logits[0], None
+        if self._reader is not None:
+            logits_NV, behind = logits_NV.tensor_split([len(targets_N)])
+            root_B1V = logits_NV[score_places_B][:, None]
+            along = self._reader(torch.cat([root_B1V, behind.unflatten(0, (len(root_B1V), -1))], dim=1))
         divisors = denominators(
             self.objective.normalization,
             num_ce_tokens=step_counts[0],
@@ -87,7 +106,7 @@ class LossModule(nn.Module):
             authors_batch=self.objective.authors_batch,
         )
         loss = cot_raft(
-            output.logits[0],
+            logits_NV,
             targets_N,
             ce_mask_N,
             score_places_B,
@@ -99,6 +118,8 @@ class LossModule(nn.Module):
             ce_weight=self.objective.ce_weight,
             score_term=self.objective.score_term,
             gold_BY=gold_BY,
+            along=along,
+            later_places=later_places,
         )
         # A filler's cross-entropy is masked already; its squared error is in a batch of its own.
         return loss._replace(total=loss.total * counts_B.any())

@@ -103,7 +103,9 @@ def free_bytes() -> float:
     return float(psutil.virtual_memory().available) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
-def recomputes(examples: Sequence[Encoded], train: Train, *, folder: Path, dtype: str, rank: int) -> bool:
+def recomputes(
+    examples: Sequence[Encoded], train: Train, *, folder: Path, dtype: str, rank: int, behind: int = 0
+) -> bool:
     """What `train.gradient_checkpointing` comes to, asked before the model is loaded; `auto` is logged with its reason.
 
     Where the memory cannot be estimated, activations are recomputed, which has the same result.
@@ -114,6 +116,7 @@ def recomputes(examples: Sequence[Encoded], train: Train, *, folder: Path, dtype
         folder: of the seed model.
         dtype: of its weights.
         rank: of LoRA.
+        behind: tokens that stand behind each example where scores are several tokens; each has logits.
     """
     if train.gradient_checkpointing != "auto":
         return train.gradient_checkpointing
@@ -121,7 +124,7 @@ def recomputes(examples: Sequence[Encoded], train: Train, *, folder: Path, dtype
     # A CPU trains bfloat16 without autocast and copies the inputs of LoRA in float32.
     number = 2 if dtype == "bfloat16" and not on_cpu else 4
     longest = sorted(examples, key=lambda example: -len(example.input_ids))[: train.micro_batch_size]
-    prompt, whole = sum(one.num_prompt for one in longest), sum(len(one.input_ids) for one in longest)
+    prompt, whole = sum(one.num_prompt for one in longest), sum(len(one.input_ids) + behind for one in longest)
     try:
         shape = Shape.create(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     except Exception as error:  # whatever a config or a model's code lacks; an estimate is no reason to stop

@@ -10,7 +10,7 @@ it and to itself. Nothing behind a token enters what is computed for it, so this
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +18,40 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tract_core.base.errors import UserError
+from tract_core.base.label_trie import LabelTrie
 from tract_core.model import attention, sizes
 
 _NAME = "tract_packed"
+
+
+class Branches(NamedTuple):
+    """Where scores are several tokens: K tokens for each sequence, behind all sequences, the same for each of them.
+
+    They are those of the trie's nodes, and see the sequence's context and the tokens that their node begins with.
+    """
+
+    contexts: tuple[int, ...]
+    """How many tokens of each sequence they see, shared ones included."""
+    sees_KK: Tensor
+    """bool; from `sees`."""
+
+    def mask(self, sequence: int, sliding_window: int | None) -> Tensor:
+        """[1, 1, K, context + K], which tokens of the context and which of its own branches each branch sees."""
+        context, sees_KK = self.contexts[sequence], self.sees_KK
+        whole = torch.cat([sees_KK.new_ones(len(sees_KK), context), sees_KK], dim=1)
+        if sliding_window is not None:
+            own = context - 1 + sees_KK.sum(dim=1)
+            places = torch.cat([torch.arange(context, device=own.device), own])
+            whole = whole & (own[:, None] - places < sliding_window)
+        return whole[None, None]
+
+
+def sees(trie: LabelTrie) -> Tensor:
+    """[K, K], whether the node of a row begins with that of a column, of those behind the root."""
+    nodes = trie.nodes[1:]
+    return torch.tensor([[node[: len(other)] == other for other in nodes] for node in nodes])
+
+
 _FOLLOW_THE_LONGEST = ("longrope", "dynamic")
 _OUTPUTS = {"use_cache", "output_attentions", "output_hidden_states", "output_router_logits"}
 _KNOWN = {"dropout", "scaling", "is_causal", "position_ids"} | _OUTPUTS
@@ -36,12 +67,13 @@ def attend(
     *,
     lengths: Sequence[int] | None = None,
     shared: int = 0,
+    branches: Branches | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each of the sequences; the signature is that of transformers' attention functions.
 
-    H heads, P shared tokens, T tokens of all sequences without them, D width.
+    H heads, P shared tokens, T tokens of all sequences without them and of their branches, D width.
 
     Args:
         module: the attention layer.
@@ -51,6 +83,7 @@ def attend(
         attention_mask: never given: there is no padding.
         lengths: tokens of each sequence, without the shared ones.
         shared: tokens in front that all sequences begin with.
+        branches: tokens behind all sequences, which see one of these and each other in part.
         sliding_window: how far back a token looks, itself included.
         kwargs: of the layer, passed on to the kernels, or to the model's own code where they do not know all of them.
 
@@ -62,11 +95,19 @@ def attend(
         raise UserError(f"{type(module).__name__} {what}, so its model cannot be trained here; choose another")
     kernel = _kernel(module, kwargs)
     sizes = [shared, *lengths] if shared else list(lengths)
+    if branches is not None:
+        sizes += [len(branches.sees_KK)] * len(lengths)
     pieces = list(zip(*(torch.split(whole, sizes, dim=2) for whole in (query, key, value)), strict=True))
+    pieces, behind = (pieces, []) if branches is None else (pieces[: -len(lengths)], pieces[-len(lengths) :])
     if shared:
         front, *rest = pieces
         pieces = [front, *((q, torch.cat([front[1], k], 2), torch.cat([front[2], v], 2)) for q, k, v in rest)]
     outputs = [kernel(module, q, k, v, _mask(q, k, sliding_window), **kwargs)[0] for q, k, v in pieces]
+    if branches is not None:
+        whole = zip(behind, pieces[-len(lengths) :], branches.contexts, strict=True)
+        for number, ((q, k, v), (_, keys, values), context) in enumerate(whole):
+            seen = [torch.cat([all_of[:, :, :context], own], 2) for all_of, own in ((keys, k), (values, v))]
+            outputs.append(kernel(module, q, *seen, branches.mask(number, sliding_window), **kwargs)[0])
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), None  # cat copies a single one, too
 
 
@@ -122,13 +163,14 @@ def use(model: PreTrainedModel) -> None:
     model.set_attn_implementation(_NAME)
 
 
-def prove(model: Any, max_length: int, *, together: bool) -> None:
+def prove(model: Any, max_length: int, *, together: bool, trie: LabelTrie | None = None) -> None:
     """One sequence must come out as by the model's own attention, and packed sequences as each alone.
 
     Args:
         model: after `use`.
         max_length: longest sequence.
         together: whether several sequences are packed.
+        trie: whether branches stand behind them, and which.
 
     Raises:
         UserError: the model cannot be trained here, or not with several sequences in a micro-batch.
@@ -144,6 +186,8 @@ def prove(model: Any, max_length: int, *, together: bool) -> None:
     if together:
         _refuse_positions_of_neighbours(model.config, max_length)
         _prove_packs(model)
+    if trie is not None:
+        _prove_branches(model, trie)
 
 
 def _refuse_positions_of_neighbours(config: Any, max_length: int) -> None:
@@ -181,4 +225,33 @@ def _prove_packs(model: Any) -> None:
         raise UserError(
             f"the layers of {type(model).__name__} carry something from one sequence of a micro-batch into the next "
             f"(logits move by {difference:.0%}); set train.micro_batch_size: 1"
+        )
+
+
+def _prove_branches(model: Any, trie: LabelTrie) -> None:
+    """Each node behind a context as in a plain sequence of its own."""
+    device, training = model.device, model.training
+    nodes = [list(node) for node in trie.nodes[1:]]
+    ids = torch.arange(2, 18, device=device)[None]
+    behind = torch.tensor([[node[-1] for node in nodes]], device=device)
+    places = torch.tensor([[11 + len(node) for node in nodes]], device=device)  # 12 tokens are the context
+    model.eval()
+    with torch.no_grad():
+        whole = [torch.cat([ids[:, :12], torch.tensor([node], device=device)], 1) for node in nodes]
+        alone = [model(input_ids=one, lengths=(one.shape[1],), use_cache=False).logits[0, -1] for one in whole]
+        found = model(
+            input_ids=torch.cat([ids, behind], 1),
+            position_ids=torch.cat([torch.arange(16, device=device)[None], places], 1),
+            lengths=(16,),
+            branches=Branches((12,), sees(trie).to(device)),
+            use_cache=False,
+        ).logits[0, 16:]
+    model.train(training)
+    expected = torch.stack(alone)
+    difference = ((found - expected).abs().max() / expected.abs().max()).item()
+    if not difference <= attention.TOLERANCE[expected.dtype]:
+        raise UserError(
+            f"{attention.name(model)} cannot be trained on scores of several tokens: what stands behind a token enters "
+            f"its layers otherwise than by attention (logits move by {difference:.0%}); choose scale.labels that are "
+            "one token each, or another model.source"
         )

@@ -150,19 +150,20 @@ def _build_loop(
         seed=recipe.run_seed,
         tasks=[example.task for example in examples] if recipe.train.order == "tasks" else None,
     )
-    model = _model_to_train(examples, recipe, seed_model, start)
+    trie = None if encoder.score_tokens.trie.is_flat else encoder.score_tokens.trie
+    model = _model_to_train(examples, recipe, seed_model, start, behind=len(trie.nodes) - 1 if trie else 0)
     loop = Loop(
-        LossModule(model, objective, encoder.score_tokens.label_ids, encoder.scale.values),
+        LossModule(model, objective, trie or encoder.score_tokens.label_ids, encoder.scale.values),
         examples,
         recipe.train,
         accelerator=accelerator,
         order=order,
-        collate=Collate(ce_on_score=objective.ce_on_score, ce_on_eos=objective.ce_on_eos),
+        collate=Collate(ce_on_score=objective.ce_on_score, ce_on_eos=objective.ce_on_eos, trie=trie),
         store=store,
         trackers=shown,
     )
     torch.manual_seed(recipe.run_seed)  # of dropout; LoRA's first weights were drawn from it as well
-    packing.prove(model, recipe.model.max_length, together=recipe.train.micro_batch_size > 1)
+    packing.prove(model, recipe.model.max_length, together=recipe.train.micro_batch_size > 1, trie=trie)
     return loop
 
 
@@ -192,11 +193,14 @@ def _accelerator(recipe: Recipe) -> Accelerator:
 
 
 def _model_to_train(
-    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, start: str | Path | None
+    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, start: str | Path | None, *, behind: int
 ) -> Any:
-    """p_0 with a fresh adapter or with `start`; it attends inside each sequence alone."""
+    """p_0 with a fresh adapter or with `start`; it attends inside each sequence alone.
+
+    `behind`: branch tokens of each sequence.
+    """
     recompute = memory.recomputes(
-        examples, recipe.train, folder=seed_model.folder, dtype=recipe.model.dtype, rank=recipe.lora.rank
+        examples, recipe.train, folder=seed_model.folder, dtype=recipe.model.dtype, rank=recipe.lora.rank, behind=behind
     )
     base = models.load_model(seed_model, recipe.model.dtype)
     if start is None:
