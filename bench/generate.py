@@ -73,7 +73,7 @@ class Peer:
         logits_BV = self.model(
             input_ids=ids_BT, attention_mask=mask_BT, position_ids=positions_BT, logits_to_keep=1
         ).logits[:, -1]
-        return logits_BV.float().softmax(-1)[:, list(self.decoding.label_ids)].tolist()
+        return logits_BV.float().softmax(-1)[:, list(self.decoding.trie.choices[0])].tolist()
 
 
 def main() -> None:

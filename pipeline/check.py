@@ -46,7 +46,7 @@ def main() -> str:
     tables.write_json(places.PROOF, {**proof, **left_out})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
     fits = f"the longest sequences fit model.max_length ({params.model.max_length}): {longest} tokens"
-    return f"each score is one token, {fits} -> {places.PROOF}"
+    return f"{checks.describe_scores(encoder)}, {fits} -> {places.PROOF}"
 
 
 _LEFT_OUT = (

@@ -227,15 +227,18 @@ def test_the_proof_says_whether_trainings_leave_out_rows_without_feedback(checke
     assert loading.leaves_out_unannotated()
 
 
-@pytest.mark.parametrize(
-    ("labels", "split"),
-    [
-        (["", "2", "3", "4", "5"], r"'' -> \["),
-    ],
-)
-def test_a_scale_whose_scores_have_no_tokens_of_their_own_stops_at_the_start(checked, record_property, labels, split):
-    checked.set("scale", labels=labels)
-    with pytest.raises(UserError, match=f"no provable score tokens(?s:.*){split}"):
+def test_a_scale_whose_scores_have_no_tokens_of_their_own_stops_at_the_start(checked, record_property):
+    checked.set("scale", labels=["", "2", "3", "4", "5"])
+    with pytest.raises(UserError, match=r"no provable score tokens(?s:.*)'' -> \["):
         check.main()
     assert not (checked.path / "artifacts/check").exists()
     record_property("bad_inputs_tried", 1)
+
+
+def test_a_scale_that_the_tokenizer_splits_is_proved_by_all_its_tokens(checked):
+    checked.set("scale", labels=["1", "2", "3", "4", "10"])
+    assert "scores are up to 2 tokens, one is read by 2 requests" in check.main()
+    ids = tables.read_json("artifacts/check/proof.json")["label_ids"]
+    assert ids["10"] == [*ids["1"], *bpe_tokenizer().convert_tokens_to_ids(["0"])]
+    checked.set("scale", labels=None)
+    assert "each score is one token" in check.main()

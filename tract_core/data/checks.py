@@ -36,6 +36,14 @@ def proof(encoder: Encoder) -> dict[str, Any]:
     }
 
 
+def describe_scores(encoder: Encoder) -> str:
+    """How many tokens a score is, and where several what reading one takes."""
+    trie = encoder.score_tokens.trie
+    if trie.is_flat:
+        return "each score is one token"
+    return f"scores are up to {trie.depth + 1} tokens, one is read by {len(trie.nodes)} requests"
+
+
 def check_lengths(
     encoder: Encoder,
     tables: Mapping[str, Sequence[Record]],

@@ -25,7 +25,7 @@ The score is not the digit that it writes but the expectation under the probabil
 what that needs: draw a chain of thought (`sampling`; it ends at `{delimiter}` or at a token of `tokens.stop_ids`),
 append `tokens.delimiter_ids`, and take from the softmax over the whole vocabulary at the next place the probabilities
 of `tokens.label_ids`. `example` holds one such context and its probabilities: what you build should give the same.
-{ways}
+{several}{ways}
 ## What it is worth
 
 {metrics}
@@ -60,6 +60,10 @@ person.
 _MEANING = "## What its scores mean"
 _NO_LICENCE = """that of the base model, and what the training data allow. This card cannot know them; put them in
   before you publish the judge."""
+_SEVERAL = """
+A score of several tokens has the product of its tokens' probabilities, each behind the tokens before it, times the
+probability that no token behind the last one continues it to another score.
+"""
 _MERGED = """
     from vllm import LLM                                  # or: vllm serve FOLDER --served-model-name {name} \\
                                                           #       --hf-overrides '{{"head_dtype": "float32"}}'
@@ -91,6 +95,7 @@ def text(
         row=settings.row,
         kind="the whole model" if settings.merged else f"a LoRA adapter of `{settings.model.source}`",
         delimiter=settings.prompt.delimiter.strip(),
+        several="" if all(isinstance(one, int) for one in settings.tokens.label_ids) else _SEVERAL,
         ways=(_MERGED if settings.merged else _ADAPTER).format(name=settings.name),
         metrics="\n".join(_metrics(cells, level)),
         meaning=_meaning(settings.calibration),

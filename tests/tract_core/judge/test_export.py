@@ -15,16 +15,19 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from pipeline import preset
-from tests.conftest import SCALE
+from tests.conftest import SCALE, TEN, on_scale
+from tests.tract_core.generate.test_label_tries import brute_force
 from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
 from tract_core.base import config, tables
 from tract_core.base.errors import UserError
+from tract_core.generate.engine import Request
 from tract_core.generate.served import served_name
 from tract_core.judge import export
 from tract_core.judge.folder import Settings
 from tract_core.judge.judging import Judge
 from tract_core.model import models
 from tract_core.score import scoring
+from tract_core.text.encoding import Encoder
 
 ENGINE = config.Engine(name="transformers", batch_size=4, memory="auto")
 
@@ -273,3 +276,12 @@ def test_contexts_are_those_of_judged_rows_where_there_are_any(adapter, merged):
     assert len(made_up.probs) == len(SCALE.values)
     assert scoring.rail(made_up.probs, SCALE.values) > 0
     assert preset.load("tiny").name == Settings.read(merged[0]).title
+
+
+def test_the_example_of_a_scale_of_several_tokens_is_exact(tiny_folder):
+    seed_model = models.SeedModel(folder=tiny_folder, identity="tiny")
+    model = models.load_model(seed_model, "float32")
+    encoder = Encoder(models.load_tokenizer(seed_model), on_scale(TEN)[0], TEN)
+    request = Request(key="a", prompt_ids=encoder.turn_ids("Rate this."), seed=1, cot_ids=encoder.cot_ids("Fine."))
+    found = export._probs(model, encoder, encoder.scoring_context(request.prompt_ids, request.cot_ids))
+    assert found == pytest.approx(brute_force(model, encoder, request), rel=1e-5, abs=0)

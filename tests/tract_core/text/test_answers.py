@@ -7,7 +7,7 @@ import pytest
 from tokenizers import normalizers
 
 from tests import families
-from tests.conftest import SCALE, STYLE, X
+from tests.conftest import HUNDRED, SCALE, STYLE, X, on_scale
 from tests.tiny import bpe_tokenizer
 from tract_core.text import prompts
 from tract_core.text.encoding import Encoder
@@ -90,6 +90,19 @@ def test_without_cot_the_score_stands_where_mistral_trains_an_answer(released):
         assert tokenizer.decode(example.input_ids[example.score_position]) == SCALE.label(score)
     lone = [] if "tekken" in file.name else tokenizer.convert_tokens_to_ids(["\u2581"])
     assert list(encoder.score_tokens.delimiter_ids) == lone
+
+
+@pytest.mark.parametrize("cot", [True, False])
+def test_scores_of_several_tokens_have_the_ids_that_mistral_trains_on(released, cot):
+    file, tokenizer = released
+    style, x = on_scale(HUNDRED, cot=cot)
+    encoder = Encoder(tokenizer, style, HUNDRED)
+    prompt = encoder.prompt_ids(x)
+    for score in (0, 7, 10, 42, 100):
+        example = encoder.training_example("a", prompt, COT if cot else None, score)
+        answer = f"{COT}{STYLE.delimiter}{score}" if cot else str(score)
+        assert example.input_ids == theirs(file, prompts.render(x, style), answer)
+        assert tokenizer.decode([example.input_ids[place] for place in example.score_places]) == str(score)
 
 
 def test_the_prompt_ends_at_the_mark_and_a_cot_that_is_learnt_begins_as_one_that_is_sampled(mistral):
