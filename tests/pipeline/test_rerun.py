@@ -17,6 +17,7 @@ END = ["calibrate", "compare", "report"]
 PARAMETERS = [(name, stages) for name, stages in LINES if not (ROOT / name).exists()]
 FILES = [(name, stages) for name, stages in LINES if (ROOT / name).exists()]
 VALUES = {
+    "robustness.paraphrases": [{"of": "a", "criteria": "b", "descriptions": ["c"] * 5}],
     "name": "Another title",
     "data.split_seed": 7,
     "prompt.delimiter": " The score is ",
