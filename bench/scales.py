@@ -1,6 +1,7 @@
 """What scales of several tokens cost: a training step, and the reading of a score, on 1..5, 1..10 and 0..100.
 
-    OMP_NUM_THREADS=1 python -m bench.scales --repeats 3     # about 5 minutes
+    OMP_NUM_THREADS=1 python -m bench.scales                            # about 5 minutes
+    OMP_NUM_THREADS=1 python -m bench.scales --layers 3 --repeats 2     # the first 3 of 30 layers, for a busy machine
 
 SmolLM2-135M, prompt 1,300, completion 250, batch 1. Its tokenizer splits numbers into digits, so these scales have 1, 2
 and 11 nodes (tract_core/base/label_trie.py).
@@ -10,6 +11,8 @@ import argparse
 import dataclasses
 from collections.abc import Callable
 from functools import partial
+
+from transformers import PreTrainedModel
 
 from bench import measuring, train_step
 from pipeline import preset
@@ -40,6 +43,14 @@ def encoder(scale: ScoreScale) -> Encoder:
     return Encoder(models.load_tokenizer(models.resolve(params.model)), style, scale)
 
 
+def cut(layers: int) -> PreTrainedModel:
+    """The model with its first layers alone; the head, to which branches add rows, then weighs more."""
+    model = models.load_model(models.resolve(preset.load("laptop-paper").model), measuring.DTYPE)
+    model.model.layers = model.model.layers[:layers]
+    model.config.num_hidden_layers = layers
+    return model
+
+
 def training_step(step: train_step.Step, scale: ScoreScale) -> Callable[[], None]:
     """A whole step on one row whose score is the highest of the scale; sequences differ by its tokens alone."""
     tokens, (row,) = encoder(scale).score_tokens, train_step.rows([LENGTH])
@@ -67,11 +78,13 @@ def reading(engine: TransformersEngine) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
-    step, first = train_step.Step([LENGTH]), next(iter(SCALES))
+    parser.add_argument("--layers", type=int, default=30)
+    given = parser.parse_args()
+    repeats, first = given.repeats, next(iter(SCALES))
+    step = train_step.Step([LENGTH], cut(given.layers))
     trained = measuring.interleaved({name: training_step(step, scale) for name, scale in SCALES.items()}, repeats)
     params = preset.load("laptop-paper")
-    model = models.load_model(models.resolve(params.model), measuring.DTYPE)
+    model = cut(given.layers)
     decodings = {
         name: Decoding(encoder=encoder(s), sampling=params.sampling, max_length=2048) for name, s in SCALES.items()
     }
@@ -83,9 +96,9 @@ def main() -> None:
         for name in SCALES
     ]
     notes = [
-        f"Prompt {LENGTH[0]}, completion {LENGTH[1]}, batch 1; ratios are to 1 to 5. A score is read behind a given "
-        "CoT, so the whole context is computed first. In a run the CoT was drawn just before, and vLLM has it in its "
-        "cache.",
+        f"{given.layers} layers, prompt {LENGTH[0]}, completion {LENGTH[1]}, batch 1; ratios are to 1 to 5. A score is "
+        "read behind a given CoT, so the whole context is computed first. In a run the CoT was drawn just before, and "
+        "vLLM has it in its cache.",
     ]
     data = {
         what: {name: vars(found) for name, found in times.items()}

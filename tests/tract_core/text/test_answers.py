@@ -93,8 +93,8 @@ def test_without_cot_the_score_stands_where_mistral_trains_an_answer(released):
 
 
 @pytest.mark.parametrize("cot", [True, False])
-def test_scores_of_several_tokens_have_the_ids_that_mistral_trains_on(released, cot):
-    file, tokenizer = released
+def test_scores_of_several_tokens_have_the_ids_that_mistral_trains_on(mistral, cot):
+    file, tokenizer = mistral
     style, x = on_scale(HUNDRED, cot=cot)
     encoder = Encoder(tokenizer, style, HUNDRED)
     prompt = encoder.prompt_ids(x)
