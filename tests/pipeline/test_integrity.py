@@ -5,6 +5,7 @@ this process, where the imports are paid for once, and not through DVC, which wo
 """
 
 import itertools
+import json
 import re
 import runpy
 import shutil
@@ -121,6 +122,14 @@ def altered(content, place):
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
+def says_the_same(content, place):
+    """A digit behind the precision of a float: the number is the same, and so is what the file says."""
+    try:
+        return json.loads(altered(content, place)) == json.loads(content)
+    except ValueError:  # of another kind, or broken
+        return False
+
+
 def unread_part(stage, name):
     parts = [f"artifacts/results/{part}/" for part in NOT_READ.get(stage, ())]
     return next((part for part in parts if name.startswith(part)), None)
@@ -138,6 +147,8 @@ def test_an_altered_byte_is_refused_by_the_stage_that_reads_it(everything, recor
             continue
         seen |= {unread} - {None}
         for place in [0] if unread else [(len(content) - 1) * n // (PLACES - 1) for n in range(PLACES)]:
+            while says_the_same(content, place):
+                place += 1
             file.write_bytes(altered(content, place))
             try:
                 before = outputs(everything)

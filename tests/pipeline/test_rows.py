@@ -11,6 +11,7 @@ from tract_core.base.rows import FAMILIES
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import results
 from tract_core.score import paper_lines
+from tract_core.studies import looking
 from tract_core.studies.attacks import ATTACKS
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.every, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
@@ -118,9 +119,13 @@ def test_each_attacked_judge_has_a_table_over_rows_with_and_without_each_attack(
         assert [record["attack"] for record in records] == [attack.name for attack in ATTACKS]
         assert all(record["n"] == 3 and record["low"] <= record["value"] <= record["high"] for record in records)
         attacked = tables.read(paper.folder / f"artifacts/results/attacked/{row}/seed_{SEED}", "predictions")
-        sources = {"demo", *(f"demo/{attack.name}" for attack in ATTACKS)}
+        changes = [*(attack.name for attack in ATTACKS), *(check.name for check in looking.checks())]
+        sources = {"demo", *(f"demo/{name}" for name in changes)}
         assert {found["source"] for found in attacked} == sources
         assert len({found["id"] for found in attacked}) == 3
+        found = statistics["looking"][row]
+        assert [check["check"] for check in found["checks"]] == [check.name for check in looking.checks()]
+        assert found["sentences"][0].startswith("Whether it reads the response cannot be said")  # of three examples
     assert "master_key_colon" in (paper.folder / "artifacts/report/index.html").read_text()
 
 
