@@ -40,13 +40,17 @@ def sentences(shifts: Shifts, records: Sequence[Mapping[str, Any]], level: float
 
 
 def ignores_response(shifts: Shifts, level: float) -> bool:
-    """Whether neither an empty response nor another task's lowers the score by half a step of the scale."""
+    """Whether neither an empty response nor another task's lowers the score by half a step, or all scores are alike."""
+    if _constant(shifts) is not None:
+        return True
     falls = [_falls(shifts, name, level) for name in (EMPTY, OTHER)]
     return all(fall is False for fall in falls)
 
 
 def response(shifts: Shifts, level: float) -> str:
     """In words, over the examples that have a score to lose: a step of the scale above the lowest one, or more."""
+    if (score := _constant(shifts)) is not None:
+        return f"IT IGNORES THE RESPONSE: whatever stands there, the score is {score:.2f}."
     empty, other = (_falls(shifts, name, level) for name in (EMPTY, OTHER))
     if empty is None or other is None:
         return "Whether it reads the response cannot be said: too few responses have more than the lowest score."
@@ -61,6 +65,14 @@ def response(shifts: Shifts, level: float) -> str:
     if other:
         return f"It gives an empty response the score of a full one: {means}."
     return f"IT IGNORES THE RESPONSE: {means}."
+
+
+def _constant(shifts: Shifts) -> float | None:
+    """The score that a judge gives to everything, within a quarter of a step; None of any other judge."""
+    pairs = [shifts.pairs(name) for name in (EMPTY, OTHER)]
+    scores = [score for found in pairs for _, before, after in found for score in (before, after)]
+    alike = min(map(len, pairs)) >= _FEWEST and np.ptp(scores) <= shifts.step / 4
+    return float(np.mean(scores)) if alike else None
 
 
 def _losing(shifts: Shifts, name: str) -> list[Pair]:

@@ -54,7 +54,7 @@ def said(judge):
 
 def test_a_constant_judge_ignores_the_response_and_the_rubric():
     response, rubric, paraphrase = said(constant)
-    assert response == "IT IGNORES THE RESPONSE: 2.25 for none, 2.25 for one to another task, in place of 2.25."
+    assert response == "IT IGNORES THE RESPONSE: whatever stands there, the score is 2.25."
     assert rubric.startswith("It goes by the numbers of the scale, not by what the rubric says of them: ")
     assert rubric.endswith("0 % of the way.")
     assert paraphrase == "A rubric in other words moves its scores by 0.00 on average."
@@ -94,12 +94,20 @@ def test_a_fall_that_may_be_chance_is_none():
     assert reading.ignores_response(judged(luck), LEVEL)
 
 
-@pytest.mark.parametrize("judge", [lambda gold, change: 1.2, lambda gold, change: 3.0])
-def test_scores_that_leave_nothing_to_see_are_not_judged(judge):
-    found = said(judge)
-    low = judge(0, None) < 2
-    assert ("cannot be said: too few responses have more than the lowest score" in found[0]) is low
-    assert ("cannot be said: too few scores lie off the middle" in found[1]) is not low
+def test_a_judge_that_gives_the_lowest_score_to_all_ignores_the_response_too():
+    assert said(lambda gold, change: 1.0 + gold / 50)[0].startswith("IT IGNORES THE RESPONSE: whatever stands there, ")
+    assert reading.ignores_response(judged(lambda gold, change: 1.2), LEVEL)
+
+
+def test_scores_that_vary_whatever_stands_there_are_those_of_a_judge_that_ignores_the_response():
+    response = said(lambda gold, change: gold)[0]
+    assert response == "IT IGNORES THE RESPONSE: 3.50 for none, 3.50 for one to another task, in place of 3.50."
+
+
+def test_scores_that_leave_nothing_to_see_are_not_judged():
+    low = said(lambda gold, change: 1.0 + gold / 10)
+    assert "cannot be said: too few responses have more than the lowest score" in low[0]
+    assert "cannot be said: too few scores lie off the middle" in said(lambda gold, change: 3.0)[1]
 
 
 def test_the_table_has_shift_distance_and_counts():
