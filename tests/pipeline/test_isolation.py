@@ -83,7 +83,7 @@ def alone(tmp_path_factory):
 
 
 def test_everything_runs_without_network(alone):
-    assert alone.result.stdout.count("Running stage") == 9
+    assert alone.result.stdout.count("Running stage") == 10
     assert (alone.clone.folder / "artifacts/report/index.html").exists()
     asked = set((alone.home / "attempts").read_text().split())
     assert asked == {"proxy.invalid"}  # the hub, by the proxy of the environment
