@@ -19,7 +19,7 @@ def main() -> str:
     clean = examples.sample(places.benchmark_examples(), params.robustness.max_rows)
     max_length, max_new_tokens = params.model.max_length, params.sampling.max_new_tokens
     attacked = attacks.attack_all(clean, top=encoder.style.labels[-1], delimiter=encoder.style.delimiter)
-    checked = looking.changed(clean, params.robustness.paraphrases)
+    checked = looking.changed(clean, [one.complete(encoder.scale) for one in params.robustness.paraphrases])
     changed = attacks.fitting([*attacked, *checked], encoder, max_length=max_length, max_new_tokens=max_new_tokens)
     # With request seeds of its own: the last bits of a sample depend on its batch, so one that was shared with `infer`
     # would depend on which of the two ran first.

@@ -55,6 +55,7 @@ def mean_lengths(train: Sequence[Record], encoder: Encoder) -> Sizes:
     return Sizes(
         prompt=fmean(len(encoder.prompt_ids(examples.judge_input(example))) for example in looked_at),
         cot=fmean(lengths or [0]) + tail,
+        nodes=len(encoder.score_tokens.trie.nodes),
     )
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from tract_core.base.errors import UserError, list_some
 from tract_core.base.rows import Matrix, Row
+from tract_core.base.scale import ScoreScale
 from tract_core.base.section import Name, Section, Seed
 
 
@@ -73,12 +74,22 @@ class Scale(Section):
         return self
 
 
+_Text = Annotated[str, Field(min_length=1)]
+
+
 class Rubric(Section):
     """One rubric for all rows of a file."""
 
     criteria: str = Field(min_length=1)
-    descriptions: list[Annotated[str, Field(min_length=1)]]
-    """One for each score of the scale, lowest first."""
+    descriptions: Annotated[
+        Annotated[list[_Text], Tag("list")] | Annotated[dict[str | int | float, _Text], Tag("scores")],
+        Discriminator(lambda given: "scores" if isinstance(given, dict) else "list"),
+    ]
+    """One for each score of the scale, lowest first; or score -> description, which need not name each score."""
+
+    def complete(self, scale: ScoreScale) -> Self:
+        """With a description for each score, "" where there is none; raises ValueError as `ScoreScale.described`."""
+        return self.model_copy(update={"descriptions": list(scale.described(self.descriptions))})
 
 
 class Source(Section):
@@ -390,7 +401,7 @@ class Params(Section):
         holdouts = [name for name, source in self.data.benchmarks.items() if source.path == "holdout"]
         if holdouts and self.data.holdout_fraction == 0:
             raise ValueError(f"data.benchmarks.{holdouts[0]} is the holdout, but data.holdout_fraction is 0")
-        if problem := _problem_of_rubrics(self.data, len(self.scale.values)):
+        if problem := self._problem_of_rubrics():
             raise ValueError(problem)
         if self.sampling.max_new_tokens >= self.model.max_length:
             raise ValueError(
@@ -418,13 +429,17 @@ class Params(Section):
             raise ValueError("matrix.meta_judge is listed, but `meta_judge` names no model")
         return self
 
-
-def _problem_of_rubrics(data: Data, num_scores: int) -> str | None:
-    benchmarks = {f"data.benchmarks.{name}": source for name, source in data.benchmarks.items()}
-    for name, source in {"data.train": data.train, **benchmarks}.items():
-        if source.rubric and (found := len(source.rubric.descriptions)) != num_scores:
-            return f"{name}.rubric: {found} descriptions for {num_scores} scores (scale.values); write one for each"
-    return None
+    def _problem_of_rubrics(self) -> str | None:
+        scale = ScoreScale.create(self.scale.values, self.scale.labels)
+        rubrics: dict[str, Rubric | None] = {"data.train.rubric": self.data.train.rubric}
+        rubrics |= {f"data.benchmarks.{name}.rubric": source.rubric for name, source in self.data.benchmarks.items()}
+        rubrics |= {f"robustness.paraphrases.{n}": one for n, one in enumerate(self.robustness.paraphrases)}
+        for name, rubric in rubrics.items():
+            try:
+                _ = rubric and rubric.complete(scale)
+            except ValueError as error:
+                return f"{name}.descriptions: {error}"
+        return None
 
 
 _BASE = Path("presets/base.yaml")

@@ -6,9 +6,10 @@ be several tokens, as "10" is with the tokenizers of Mistral and SmolLM2 (label_
 """
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from tract_core.base.errors import UserError
 from tract_core.base.label_trie import LabelTrie, Path
@@ -68,6 +69,30 @@ class ScoreScale:
         """
         shares = self.distribution(scores)
         return self.values[shares.index(max(shares))]
+
+    def described(self, texts: Sequence[str] | Mapping[Any, str]) -> tuple[str, ...]:
+        """What a rubric says of each score of Y, in the order of `values`; "" of scores that it says nothing of.
+
+        Args:
+            texts: one for each score, lowest first; or score -> text, for a scale with more scores than anybody would
+                describe. A score is named by its number or its label, as in JSON, which knows no other names.
+
+        Raises:
+            ValueError: a list is shorter or longer than Y; a mapping is empty, or names no score of Y, or one twice.
+        """
+        if not isinstance(texts, Mapping):
+            if len(texts) != len(self.values):
+                raise ValueError(
+                    f"must be a list of {len(self.values)} texts, one for each score, lowest first, or say which score "
+                    'each text is of, as in {"1": "...", "5": "..."}'
+                )
+            return tuple(texts)
+        known = {name: place for place, pair in enumerate(zip(self.values, self.labels, strict=True)) for name in pair}
+        places = [known.get(name) if isinstance(name, int | float | str) else None for name in texts]
+        if not texts or None in places or len(set(places)) < len(places):
+            raise ValueError(f"must name scores out of {list(self.labels)}, at least one and each once")
+        found = dict(zip(places, texts.values(), strict=True))
+        return tuple(found.get(place, "") for place in range(len(self.values)))
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and value in self.values

@@ -53,7 +53,7 @@ def with_rubric(records: Sequence[RawRecord], rubric: Rubric | None) -> list[Raw
     """The rubric in each record of the format `plain` that has none of its own."""
     if rubric is None:
         return list(records)
-    given = {"criteria": rubric.criteria, "descriptions": list(rubric.descriptions)}
+    given = {"criteria": rubric.criteria, "descriptions": rubric.descriptions}
 
     def has_none(record: RawRecord) -> bool:
         return all(is_missing(record.fields.get(name)) for name in given)

@@ -27,6 +27,7 @@ from tract_core.data.values import (
     folded,
     is_missing,
     items,
+    mapping,
     needed_text,
     optional_name,
     optional_text,
@@ -134,18 +135,25 @@ class RowReader:
         return [self._row(raw, x, scores, self._cot(raw, "feedback", *scores))]
 
     def _plain_input(self, raw: Mapping[str, Any]) -> JudgeInput:
-        descriptions = items(raw.get("descriptions"))
-        if descriptions is None or len(descriptions) != len(self.scale.labels):
-            rule = f"must be a list of {len(self.scale.labels)} texts, one for each score"
-            raise BadRowError("descriptions", raw.get("descriptions"), rule)
         return JudgeInput(
             instruction=needed_text(raw, "instruction"),
             response=needed_text(raw, "response", empty=True),
             reference=optional_text(raw, "reference"),
             criteria=needed_text(raw, "criteria"),
-            descriptions=tuple(needed_text({"descriptions": text}, "descriptions") for text in descriptions),
+            descriptions=self._descriptions(raw),
             prompt=optional_text(raw, "prompt"),
         )
+
+    def _descriptions(self, raw: Mapping[str, Any]) -> tuple[str, ...]:
+        given = raw.get("descriptions")
+        by_score = mapping(given)
+        try:
+            texts = self.scale.described(items(given) or [] if by_score is None else by_score)
+        except ValueError as error:
+            raise BadRowError("descriptions", given, str(error)) from None
+        if by_score is not None:
+            return tuple("" if text == "" else needed_text({"descriptions": text}, "descriptions") for text in texts)
+        return tuple(needed_text({"descriptions": text}, "descriptions") for text in texts)
 
     def unscored(self, record: RawRecord) -> Record:
         """The row of a `plain` record without gold; raises BadRowError."""

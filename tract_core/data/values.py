@@ -64,19 +64,27 @@ def items(value: Any) -> list[Any] | None:
     if isinstance(value, list | tuple):
         return list(value)
     if isinstance(value, str):
-        return _json_list(value)
+        found = _from_json(value, "[")
+        return found if isinstance(found, list) else None
     found = value.tolist() if hasattr(value, "tolist") else None  # arrays of numpy and of pandas
     return found if isinstance(found, list) else None
 
 
-def _json_list(cell: str) -> list[Any] | None:
-    if not cell.lstrip().startswith("["):
-        return None
+def mapping(value: Any) -> dict[str, Any] | None:
+    """A mapping, or one in JSON, without what has no value; None for others.
+
+    A table gives each of its rows the keys of all others, with nothing in them.
+    """
+    found = _from_json(value, "{") if isinstance(value, str) else value
+    return {key: item for key, item in found.items() if not is_missing(item)} if isinstance(found, Mapping) else None
+
+
+def _from_json(cell: str, begin: str) -> Any:
+    """None where the cell holds something else."""
     try:
-        found = json.loads(cell)
+        return json.loads(cell) if cell.lstrip().startswith(begin) else None
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, list) else None
 
 
 def short(value: object) -> str:

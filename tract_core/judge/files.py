@@ -83,16 +83,16 @@ def judge_file(
 
 
 def require_fitting(rubric: Rubric | None, scale: ScoreScale) -> None:
-    """A rubric for all rows describes each score of the judge.
+    """A rubric for all rows describes scores of the judge.
 
     Raises:
-        UserError: it describes more or fewer.
+        UserError: it describes others, or its list has more or fewer than the judge has scores.
     """
-    if rubric and len(rubric.descriptions) != len(scale.labels):
-        raise UserError(
-            f"the rubric has {len(rubric.descriptions)} descriptions; this judge needs one for each of its scores: "
-            f"{', '.join(scale.labels)}"
-        )
+    try:
+        _ = rubric and rubric.complete(scale)
+    except ValueError as error:
+        own = ", ".join(scale.labels)
+        raise UserError(f"the rubric's descriptions: {error}; this judge's scores are {own}") from None
 
 
 def default_out(file: Path) -> Path:
@@ -131,7 +131,7 @@ def read_rubric(file: Path) -> Rubric:
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise UserError(
             f"{file}: no rubric ({why}); it must hold `criteria`, a text, and `descriptions`, a list with a text for "
-            "each score"
+            "each score or a text for each of some scores"
         ) from None
 
 

@@ -12,6 +12,9 @@ from tract_core.train.memory import GIB, Shape
 _TRAINING, _PREFILL, _DECODING = 0.45, 0.5, 0.6
 """Shares of a GPU's peak FLOPs, and of its bandwidth while tokens are generated, that are assumed to be reached."""
 
+_BLOCK = 16
+"""Tokens of a context that a further request for the same score may compute again: vLLM caches whole blocks."""
+
 
 class Device(NamedTuple):
     """A machine and the rates that it sustains.
@@ -49,6 +52,8 @@ class Sizes(NamedTuple):
 
     prompt: float
     cot: float
+    nodes: int = 1
+    """Places at which a score's probabilities are read: more than one where scores are several tokens."""
 
 
 class Work(NamedTuple):
@@ -61,6 +66,8 @@ class Work(NamedTuple):
     drawn: float = 0.0
     prompts: float = 0.0
     read: float = 0.0
+    scored: float = 0.0
+    """Sequences behind which a score is read."""
     cot: bool = True
     """Whether the sequences hold a CoT."""
 
@@ -76,7 +83,8 @@ class Cost(NamedTuple):
 def seconds(work: Work, shape: Shape, device: Device, sizes: Sizes, batch: int, *, recompute: bool = False) -> float:
     """Without the start; `batch` sequences are generated together."""
     prompt, cot = sizes.prompt, sizes.cot if work.cot else 1.0
-    trained = work.trained * training_flop(shape, Sizes(prompt, cot), recompute=recompute) / device.training
+    branches = sizes.nodes - 1  # in training a token each, behind the same context
+    trained = work.trained * training_flop(shape, Sizes(prompt, cot + branches), recompute=recompute) / device.training
     read = work.read * forward_flop(shape, prompt + cot, cot) / device.prefill
     prefill = work.prompts * forward_flop(shape, prompt, 1) / device.prefill
     # One step for each token of a batch: bound by bandwidth or by arithmetic, whichever is slower.
@@ -84,7 +92,8 @@ def seconds(work: Work, shape: Shape, device: Device, sizes: Sizes, batch: int, 
     read_bytes = device.bytes_per_number * (shape.total + together * (prompt + cot / 2) * _cached_numbers(shape))
     reading = math.ceil(work.drawn / together) * cot * read_bytes / device.decoding
     arithmetic = work.drawn * forward_flop(shape, cot, cot, cached=prompt) / device.prefill
-    return trained + read + prefill + max(reading, arithmetic)
+    again = work.scored * branches * forward_flop(shape, _BLOCK, 1, cached=prompt + cot) / device.prefill
+    return trained + read + prefill + max(reading, arithmetic) + again
 
 
 def drawing_bytes(shape: Shape, number: int, tokens: float) -> float:

@@ -29,13 +29,14 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     attacked = min(num_judged, params.robustness.max_rows or num_judged) * (1 + changes)
     judged = attacked if name == "attack" else num_judged
     if name == "infer_untrained" or (name in ("infer", "attack") and not cot):
-        return Work(read=judged, cot=False)
+        return Work(read=judged, scored=judged, cot=False)
     seeds, samples = len(params.infer.seeds), params.infer.num_samples
     if name.startswith("infer") or name == "attack":
-        return Work(drawn=judged * seeds * samples, prompts=judged)
+        drawn = judged * seeds * samples
+        return Work(drawn=drawn, prompts=judged, scored=drawn)
     if name.startswith("curve"):  # the first K of these CoTs are those of the tables
         more = max(0, params.curve.num_samples - samples)
-        return Work(drawn=judged * seeds * more, prompts=judged if more else 0)
+        return Work(drawn=judged * seeds * more, prompts=judged if more else 0, scored=judged * seeds * more)
     return {
         "selfgen_cots": Work(drawn=num_train * params.selfgen.num_samples, prompts=num_train),
         "gap": Work(read=2 * looked_at) if row == "a1" else Work(read=looked_at, drawn=looked_at, prompts=looked_at),

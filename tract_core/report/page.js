@@ -22,6 +22,7 @@ function rubric(example, data) {
   const box = make("div", undefined, "field");
   const list = make("dl");
   example.descriptions.forEach((description, place) => {
+    if (description === "") return; // the rubric says nothing of this score
     list.append(make("dt", data.labels[place] ?? String(place + 1)), make("dd", description));
   });
   box.append(make("h4", "Rubric"), make("pre", example.criteria), list);

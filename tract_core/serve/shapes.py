@@ -12,10 +12,10 @@ class _Strict(BaseModel):
 
 
 class Rubric(_Strict):
-    """What is judged, and what each score means, lowest first."""
+    """What is judged, and what each score means, lowest first; or of some scores, by their labels."""
 
     criteria: str
-    descriptions: list[str]
+    descriptions: list[str] | dict[str, str]
 
 
 class Row(_Strict):
@@ -24,7 +24,7 @@ class Row(_Strict):
     instruction: str
     response: str
     criteria: str | None = None
-    descriptions: list[str] | None = None
+    descriptions: list[str] | dict[str, str] | None = None
     reference: str | None = None
     prompt: str | None = None
     id: str | int | None = None

@@ -63,7 +63,7 @@ class JudgeInput:
     reference: str | None
     criteria: str
     descriptions: tuple[str, ...]
-    """One description for each score of Y, in the order of Y."""
+    """One description for each score of Y, in the order of Y; "" for a score that the rubric says nothing of."""
     prompt: str | None = None
     """The prompt as the data set rendered it, for `source: dataset` and `verbatim`."""
 
@@ -103,7 +103,7 @@ def _render(x: JudgeInput, style: PromptStyle) -> str:
 
 
 def _brief(x: JudgeInput, reference: str | None, style: PromptStyle) -> str:
-    rubric = " ".join(f"{label}: {text}" for label, text in zip(style.labels, x.descriptions, strict=True))
+    rubric = " ".join(f"{label}: {text}" for label, text in zip(style.labels, x.descriptions, strict=True) if text)
     parts = [
         f"{x.criteria} Score the response from {style.labels[0]} to {style.labels[-1]}. {rubric}",
         f"Instruction: {x.instruction}",
@@ -123,8 +123,8 @@ def _direct_heading(labels: Sequence[str]) -> str:
 
 
 def render_rubric(criteria: str, descriptions: Sequence[str], labels: Sequence[str]) -> str:
-    """`[criteria]`, then one line `Score y: description` for each score."""
-    lines = [f"Score {label}: {text}" for label, text in zip(labels, descriptions, strict=True)]
+    """`[criteria]`, then one line `Score y: description` for each score that has a description."""
+    lines = [f"Score {label}: {text}" for label, text in zip(labels, descriptions, strict=True) if text]
     return "\n".join([f"[{criteria}]", *lines])
 
 

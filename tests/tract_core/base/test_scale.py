@@ -35,6 +35,21 @@ def test_label_is_the_text_of_a_score():
         scale.label(2)
 
 
+def test_a_rubric_describes_each_score_or_names_those_that_it_describes():
+    scale = ScoreScale.create([0, 0.5, 1], ["none", "half", "all"])
+    assert scale.described(["a", "b", "c"]) == ("a", "b", "c")
+    assert scale.described({"all": "c", 0: "a"}) == scale.described({1.0: "c", "none": "a"}) == ("a", "", "c")
+    for texts, message in (
+        (["a"], "a list of 3 texts"),
+        ({}, "at least one"),
+        ({"0": "a"}, "out of"),
+        ({0: "a", "none": "b"}, "each once"),
+        ({None: "a"}, "out of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scale.described(texts)
+
+
 def test_delimiter_and_labels_are_taken_apart():
     encode = word_encode({"score": 7, "is": 8, "1": 21, "2": 22})
     tokens = prove_score_tokens(encode, ScoreScale.create([1, 2]), " score is ")

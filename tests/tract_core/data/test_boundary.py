@@ -429,7 +429,7 @@ def test_gold_of_a_benchmark_is_any_number_inside_or_a_label(tmp_path, value):
     [
         ({"instruction": " "}, "instruction"),
         ({"criteria": ""}, "criteria"),
-        ({"descriptions": ("Wrong.", "", "Half.", "Mostly.", "Right.")}, "descriptions"),
+        ({"descriptions": ("Wrong.", " ", "Half.", "Mostly.", "Right.")}, "descriptions"),
     ],
 )
 def test_an_empty_section_of_a_rendered_prompt_is_an_empty_field(tmp_path, changes, field):

@@ -115,8 +115,24 @@ def test_settings_that_nothing_could_read_are_refused(changes, message):
 def test_a_rubric_has_a_description_for_each_score():
     raw = preset.values("laptop")
     raw["data"]["benchmarks"]["support"]["rubric"] = {**RUBRIC, "descriptions": ["Bad.", "Good."]}
-    with pytest.raises(UserError, match=r"data\.benchmarks\.support\.rubric: 2 descriptions for 5 scores"):
+    with pytest.raises(UserError, match=r"data\.benchmarks\.support\.rubric\.descriptions: must be a list of 5 t"):
         config.validated(raw, "params.yaml")
+
+
+def test_a_paraphrase_describes_the_scores_of_the_scale():
+    raw = preset.values("laptop")
+    raw["robustness"]["paraphrases"] = [{"of": "x", "criteria": "y", "descriptions": {1: "Bad.", 6: "Good."}}]
+    with pytest.raises(UserError, match=r"robustness\.paraphrases\.0\.descriptions: must name scores out of"):
+        config.validated(raw, "params.yaml")
+
+
+def test_a_rubric_for_all_rows_may_describe_some_scores_alone(tmp_path):
+    given, _ = table()
+    write_jsonl(tmp_path, "a.jsonl", given)
+    rubric = {"criteria": "Is it a river?", "descriptions": {5: "Yes.", 1.0: "No."}}
+    settings = data(tmp_path, source("a.jsonl", "plain", columns=COLUMNS, rubric=rubric))
+    made = prepare.prepare(settings, SCALE, DELIMITER).train
+    assert [row["descriptions"] for row in made] == [["No.", "", "", "", "Yes."]] * 3
 
 
 def test_a_source_without_columns_and_rubric_says_nothing_of_them():

@@ -45,6 +45,17 @@ def test_a_list_may_be_a_tuple_or_an_array(kind):
     assert [made["gold"] for made in convert(ratings, "prometheus_eval")] == [4.0, 5.0]
 
 
+@pytest.mark.parametrize("given", [{"1": "a", "5": "e"}, {5: "e", 1.0: "a", 2: None}, '{"1": "a", "5": "e", "3": ""}'])
+def test_descriptions_of_some_scores_name_them(given):
+    assert convert(plain_row(descriptions=given))[0]["descriptions"] == ["a", "", "", "", "e"]
+
+
+@pytest.mark.parametrize("given", [{}, {"1": None}, {"6": "f"}, {"1": "a", 1: "b"}, {"1": 0}, {"1": " "}, "{"])
+def test_descriptions_that_name_no_score_or_one_twice_are_refused(given):
+    with pytest.raises(BadRowError, match="descriptions"):
+        convert(plain_row(descriptions=given))
+
+
 def test_rows_of_a_data_frame_are_rows():
     frame = pd.DataFrame([plain_row(id=7, reference="Elbe"), plain_row(id=8, reference=None)])
     frame["task"] = [np.nan, "rivers"]

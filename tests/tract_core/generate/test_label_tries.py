@@ -232,3 +232,15 @@ def test_vllm_reads_scores_of_several_tokens_from_its_cache(tiny_folder, tmp_pat
     contexts = [len(encoder.scoring_context(request.prompt_ids, request.cot_ids)) for request in asked]
     assert answer["asked"]["score"] == sum(11 * length + 9 + 2 for length in contexts)
     assert answer["cached"]["score"] >= sum(10 * (length // 32 * 32) for length in contexts)
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_vllm_reads_the_real_models_scores_of_several_tokens(real_model, tmp_path):
+    pytest.importorskip("vllm", reason="vLLM is not installed; run `make env`")
+    model, encoder = models.load_model(real_model, "float32"), encoder_of(models.load_tokenizer(real_model), TEN)
+    asked = given(encoder, TEN, n=2)
+    answer = vllm_answer(real_model.folder, asked, tmp_path, memory="auto", scale=TEN)
+    found = {sample["key"]: sample["probs"] for sample in answer["samples"]}
+    for request in asked:
+        assert found[request.key] == near(brute_force(model, encoder, request))

@@ -171,7 +171,7 @@ def test_what_parquet_cannot_hold_is_refused_before_the_judge_loads(tmp_path, ro
         ({"out": "a.txt"}, r"--out .*a\.txt: use a name that ends in \.csv, \.json, \.jsonl or \.parquet, each also w"),
         ({"columns": {"instruction": "Q"}}, r"has no column 'Q' for instruction \(--columns\); columns found: 'ques"),
         ({"columns": {"score": "id"}}, r"--columns: 'score' is no field; fields are instruction, response, "),
-        ({"rubric": Rubric(criteria="x", descriptions=["1"])}, r"1 descriptions; this judge needs one for .*: 1, 2, 3"),
+        ({"rubric": Rubric(criteria="x", descriptions=["1"])}, r"list of 5 texts.*; this judge's scores are 1, 2, 3"),
     ],
 )
 def test_options_that_do_not_fit_the_file_are_refused(tmp_path, changes, message):
@@ -180,6 +180,12 @@ def test_options_that_do_not_fit_the_file_are_refused(tmp_path, changes, message
     with pytest.raises(UserError, match=message):
         judge(tmp_path / "a.csv", out, **changes)
     assert not out.exists()
+
+
+def test_a_rubric_may_describe_some_scores_alone(tmp_path):
+    (tmp_path / "r.yaml").write_text("criteria: x\ndescriptions: {5: All is there., 1: Nothing is.}\n")
+    rubric = files.read_rubric(tmp_path / "r.yaml")
+    assert rubric.complete(SCALE).descriptions == ["Nothing is.", "", "", "", "All is there."]
 
 
 @pytest.mark.parametrize("name", ["r.yaml", "r.json"])

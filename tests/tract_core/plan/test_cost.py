@@ -72,3 +72,14 @@ def test_disk_of_an_adapter_and_of_a_table():
     assert disk(Work(trained=1000)) == 4 * 8 * MISTRAL.lora_widths  # 84 MB, whatever it learned from
     assert disk(Work(drawn=1000, prompts=10)) == 1000 * (72 + 5 * 250)
     assert disk(Work(read=1000, cot=False)) == 1000 * 72
+
+
+def test_each_further_node_of_a_scale_is_one_request_for_a_token_and_one_token_in_training():
+    def costs(work, nodes):
+        return cost.seconds(work, MISTRAL, DEVICES["h100"], SIZES._replace(nodes=nodes), 64)
+
+    request = cost.forward_flop(MISTRAL, 16, 1, cached=1550) / DEVICES["h100"].prefill
+    judged = Work(drawn=100, prompts=100, scored=100)
+    assert costs(judged, 1) == costs(judged._replace(scored=0), 11)
+    assert costs(judged, 11) - costs(judged, 1) == pytest.approx(1000 * request)
+    assert 1 < costs(Work(trained=10), 11) / costs(Work(trained=10), 1) < 1.02

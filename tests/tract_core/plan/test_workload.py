@@ -94,3 +94,8 @@ def test_every_stage_with_a_model_pays_its_start():
     costs = [projected(Work(trained=n), "cpu", 4096) for n in (0, 1, 2)]
     assert costs[0].seconds == 13
     assert costs[2].seconds - 13 == pytest.approx(2 * (costs[1].seconds - 13))
+
+
+def test_only_what_reads_scores_is_slower_on_a_scale_of_several_tokens():
+    assert of_stage("infer@tract-42", 1).scored == NUM_JUDGED * 2
+    assert of_stage("selfgen_cots@a1-42", 1).scored == 0

@@ -103,6 +103,21 @@ def test_a_rubric_given_once_serves_rows_without_one(judge, opening):
     assert [one["probs"] for one in first.json()["data"]] == [one["probs"] for one in second.json()["data"]]
 
 
+def test_a_rubric_may_describe_some_scores_alone(judge, opening):
+    some = {"1": "Wrong.", "5": "Right."}
+    shared, own, offline = rows(1), rows(1), rows(1)
+    del shared[0]["criteria"], shared[0]["descriptions"]
+    own[0]["descriptions"] = offline[0]["descriptions"] = some
+    first, second = asked(
+        judge,
+        Local(opening, 4),
+        ("/v1/tract/score", {"rows": shared, "rubric": {**RUBRIC, "descriptions": some}}),
+        ("/v1/tract/score", {"rows": own}),
+    )
+    expected = judge.score(offline)[0]["probs"]
+    assert first.json()["data"][0]["probs"] == second.json()["data"][0]["probs"] == pytest.approx(expected)
+
+
 def test_verdicts_are_streamed_one_a_line(judge, opening):
     async def streamed():
         async with client(judge, Local(opening, 2)) as http:

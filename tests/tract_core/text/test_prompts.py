@@ -42,6 +42,12 @@ def test_a_brief_prompt_holds_every_field_and_little_else():
     assert X.reference not in render(X, dataclasses.replace(style, use_reference=False))
 
 
+def test_a_score_without_a_description_has_no_line():
+    some = dataclasses.replace(X, descriptions=("Wrong.", "", "", "", "Right."))
+    assert f"[{X.criteria}]\nScore 1: Wrong.\nScore 5: Right.\n\n" in render(some, STYLE)
+    assert " 1: Wrong. 5: Right.\n\n" in render(some, dataclasses.replace(STYLE, source="brief"))
+
+
 def test_reference_can_be_left_out():
     text = render(X, dataclasses.replace(STYLE, use_reference=False))
     assert X.reference not in text
