@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tract_core.base import config, process, tables
-from tract_core.base.rows import STUDIES, Matrix, matrix_of, possible_studies
+from tract_core.base.rows import STUDIES, Matrix, listed, matrix_of, possible_studies
 
 FILE = Path("params.yaml")
 _COMMENTS = {
@@ -58,7 +58,7 @@ def block(matrix: Matrix) -> str:
     lines = ["matrix:                    # which rows run"]
     for name, items in matrix:
         lines += [f"  # {_COMMENTS[name]}"] if name in _COMMENTS else []
-        lines.append(f"  {name}: [{', '.join(items)}]")
+        lines.append(f"  {name}: {listed(items)}")
     return "\n".join(lines) + "\n"
 
 

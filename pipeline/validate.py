@@ -8,13 +8,13 @@ import contextlib
 from tract_core.base import config, process
 from tract_core.base.config import Params
 from tract_core.base.errors import UserError
-from tract_core.base.rows import FAMILIES
+from tract_core.base.rows import names_of
 from tract_core.data import inputs
 
 
 def main() -> str:
     params = config.load()
-    names = [name for family in FAMILIES for name in getattr(params.matrix, family)]
+    names = names_of(dict(params.matrix))
     if learning := [name for name in names if "annotator" in params.rows[name].cots]:
         _require_feedback(params, learning)
     return "params.yaml is complete and in range"

@@ -24,6 +24,7 @@ ROOMS = {
     "report": ["base", "score"],
     "plan": ["base", "text", "model", "data", "train", "generate", "studies"],
     "calibrate": ["base", "score"],
+    "real": ["base", "text", "model", "generate", "studies"],
     "judge": ["base", "text", "model", "data", "generate", "score", "calibrate"],
     "estimate": ["base", "data"],
     "serve": ["base", "text", "model", "data", "generate", "score", "judge"],
@@ -98,7 +99,7 @@ def declared_parameters(stage):
     """Dotted names; `rows.${item.row}` is an entry of `rows`, `{params.yaml: [...]}` a part that stages share."""
     params = STAGES[stage]["params"]
     names = [name for entry in params for name in (entry["params.yaml"] if isinstance(entry, dict) else [entry])]
-    return {name.removesuffix(".${item.row}") for name in names}
+    return {name.removesuffix(".${item.row}").removesuffix(".${item.round.row}") for name in names}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -55,6 +55,7 @@ def stages():
             matrix[next(iter(matrix))] = ITEMS[name]
 
         def filled(text, matrix=matrix):
+            text = re.sub(r"\$\{item\.round\.(\w+)\}", lambda match: matrix["round"][match[1]], text)
             text = re.sub(r"\$\{item\.(\w+)\}", lambda match: str(matrix[match[1]]), text)
             return re.sub(r"\$\{([\w.]+)\}", lambda match: str(value(match[1])), text)
 

@@ -18,6 +18,9 @@ PARAMETERS = [(name, stages) for name, stages in LINES if not (ROOT / name).exis
 FILES = [(name, stages) for name, stages in LINES if (ROOT / name).exists()]
 VALUES = {
     "robustness.paraphrases": [{"of": "a", "criteria": "b", "descriptions": ["c"] * 5}],
+    "real.max_rows": 3,
+    "real.kl": 0.1,
+    "real.clip": 0.3,
     "name": "Another title",
     "data.split_seed": 7,
     "prompt.delimiter": " The score is ",
@@ -181,6 +184,7 @@ ONE_ROW = {
     "a4": ["train_stage1@a1-42", "train_stage2@a4-42"],
     "mixed": ["train_stage1@a1-42", "train_stage2@mixed-42"],
     "rps": ["train_stage1@a1-42", "train_stage2@rps-42"],
+    "real_1": ["train_stage1@a1-42", "train_stage2@tract-42", "train_real@round0-42"],
     "self_ce_b2": ["train_stage1@b2-42", "train_on_b2@self_ce_b2-42"],
     "self_ce_a1": ["train_stage1@a1-42", "train_on_a1@self_ce_a1-42"],
     "sequential": ["train_stage1@b2-42", "train_sequential@sequential-42"],
@@ -211,6 +215,14 @@ def test_a_row_that_is_added_runs_its_own_stages_and_leaves_the_others_valid(cop
     copy.set("rows", {**params["rows"], row: {**like, "lambda": 20.0}})
     choose_rows(copy, monkeypatch, *params["matrix"]["scored"], row)
     assert copy.stages() == [f"train_on_a1@{row}-42", f"infer@{row}-42", f"score@{row}", *END]
+
+
+def test_a_further_round_runs_alone(copy, monkeypatch):
+    params = copy.params()
+    copy.set("rows", {**params["rows"], "real_3": {**params["rows"]["real_2"], "start": "real_2"}})
+    choose_rows(copy, monkeypatch, *params["matrix"]["scored"], "real_3")
+    own = ["rollout@round2-42", "train_real@round2-42", "infer@real_3-42", "score@real_3"]
+    assert copy.stages() == [*own, *END]
 
 
 def test_a_row_that_is_taken_out_and_back_runs_nothing_but_the_summary(copy, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import preset
 from tract_core.base import config, tables
-from tract_core.base.rows import FAMILIES
+from tract_core.base.rows import names_of
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import results
 from tract_core.score import paper_lines
@@ -17,7 +17,7 @@ from tract_core.studies.attacks import ATTACKS
 pytestmark = [pytest.mark.pipeline, pytest.mark.every, pytest.mark.timeout(1800), pytest.mark.xdist_group("paper")]
 
 SEED = 42
-TRAINED = [name for family in FAMILIES for name in getattr(preset.load("tiny-paper").matrix, family)]
+TRAINED = names_of(dict(preset.load("tiny-paper").matrix))
 
 
 IN_TINY = {"prepare", "check", "train_stage1", "selfgen_cots", "train_stage2", "infer", "score", "calibrate"}
@@ -32,7 +32,7 @@ def statistics(paper):
 def test_no_model_is_trained_twice(paper):
     trainings = [stage for stage in paper.first if stage.startswith("train_")]
     assert len(paper.first) == len(set(paper.first))
-    assert len(trainings) == len(TRAINED) == 14
+    assert len(trainings) == len(TRAINED) == 16
     adapters = sorted(path.parent.name for path in (paper.folder / "artifacts/adapters").glob("*/*"))
     assert adapters == sorted(TRAINED)
 
@@ -46,7 +46,7 @@ def test_one_stage_of_each_kind_gives_the_same_bytes_again(paper, tmp_path):
     before = copy.lock()
     first = {stage.partition("@")[0]: stage for stage in reversed(copy.lock_stages())}
     again = [stage for kind, stage in first.items() if kind not in IN_TINY]
-    assert len(again) == 13
+    assert len(again) == 15
     assert sorted(copy.stages("--force", "--single-item", *again)) == sorted(again)
     assert copy.lock() == before
 

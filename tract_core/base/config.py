@@ -217,6 +217,22 @@ class Cool(Section):
     temperature: float = Field(gt=0)
 
 
+class Real(Section):
+    """Rounds of regression-aware reinforcement learning (arXiv:2603.17145): rows with `objective: real`."""
+
+    num_samples: int = Field(ge=2)
+    """G: CoTs that a round draws for each example."""
+    max_rows: int | None = Field(ge=1)
+    """Training examples of a round, a seeded choice, another one in each; null: all."""
+    learning_rate: float = Field(gt=0)
+    """In place of train.learning_rate: the model goes on from a trained judge."""
+    kl: float = Field(ge=0)
+    """Weight of the divergence from the judge that the first round started from, which is taken off the reward."""
+    clip: float | None = Field(gt=0, lt=1)
+    """How far a token's probability may go from the one that it was drawn with before it has no gradient any more
+    (arXiv:1707.06347, eq. 7); null: as far as it goes."""
+
+
 class Gap(Section):
     """Table 3 and perplexity: how many training examples are looked at."""
 
@@ -381,6 +397,7 @@ class Params(Section):
     curve: Curve
     cool: Cool
     gap: Gap
+    real: Real
     robustness: Robustness
     external: External | None
     meta_judge: MetaJudge | None

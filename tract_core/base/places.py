@@ -28,6 +28,11 @@ def own_cots(row: str, seed: int) -> Path:
     return RESULTS / "cots" / row / f"seed_{seed}"
 
 
+def rollouts(row: str, seed: int) -> Path:
+    """The CoTs that one round of reinforcement learning learns from, named after the row that it makes."""
+    return RESULTS / "rollouts" / row / f"seed_{seed}"
+
+
 def predictions(row: str, seed: int | None) -> Path:
     """K samples x inference seeds on all benchmarks, for one training seed (None: not trained here)."""
     return RESULTS / "predictions" / row / (UNTRAINED if seed is None else f"seed_{seed}")

@@ -5,18 +5,20 @@ dvc.yaml, and there is one family for each shape of dependencies, so that a chan
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
 from tract_core.base.errors import UserError
 from tract_core.base.section import Name, Section
 
-Family = Literal["stage1", "sequential", "stage2", "on_a1", "on_b2"]
-FAMILIES: tuple[Family, ...] = ("stage1", "sequential", "stage2", "on_a1", "on_b2")
+Family = Literal["stage1", "sequential", "stage2", "on_a1", "on_b2", "real"]
+FAMILIES: tuple[Family, ...] = ("stage1", "sequential", "stage2", "on_a1", "on_b2", "real")
 """The stages train_FAMILY of dvc.yaml."""
 Protocol = Literal["free", "forced", "expected"]
 """How an external judge is asked (docs/rows.md)."""
+SEED_MODEL = "p_0"
+"""What a row starts from that goes on from no other."""
 UNTRAINED, COOL, EXTERNAL = "b3", "cool_", "b5_"
 """The seed model itself; a trained row that judges once more with cooler CoTs; a judge that somebody else trained."""
 
@@ -24,17 +26,20 @@ UNTRAINED, COOL, EXTERNAL = "b3", "cool_", "b5_"
 class Row(Section):
     """How one judge variant is trained."""
 
-    cots: Literal["none", "annotator", "a1", "b2", "annotator+a1"]
+    cots: Literal["none", "annotator", "a1", "b2", "annotator+a1", "drawn"]
     """Whose CoTs it learns from: nobody's (scores alone), the annotator's, or those that row a1's or b2's model wrote.
-    `annotator+a1`: both, two sequences for each example."""
-    start: Literal["p_0", "a1", "b2"]
-    """The weights it starts from: the seed model, or the adapter of another row."""
-    objective: Literal["ce", "raft", "cot_raft", "cot_rps", "cot_kl"]
+    `annotator+a1`: both, two sequences for each example. `drawn`: several for each example by the judge that it starts
+    from, good and bad ones, each with its reward."""
+    start: Name
+    """The weights it starts from: the seed model p_0, or the adapter of another row."""
+    objective: Literal["ce", "raft", "cot_raft", "cot_rps", "cot_kl", "real"]
     """`ce`: cross-entropy, the score token included; `raft`: squared error of the expected score alone (Eq. 2);
     `cot_raft`: Eq. 4, whose cross-entropy is without a CoT that of the score and the end alone; `cot_rps`: Eq. 4 with
-    the ranked probability score in place of the squared error, `cot_kl` with the Kullback-Leibler divergence."""
+    the ranked probability score in place of the squared error, `cot_kl` with the Kullback-Leibler divergence; `real`:
+    one round of regression-aware reinforcement learning (arXiv:2603.17145)."""
     lam: float | None = Field(alias="lambda", ge=0)
-    """Weight of the score term; null for `ce` and `raft`, which have none, and for the rows that take loss.lambda."""
+    """Weight of the score term; null for `ce` and `raft`, which have none, and for the rows that take loss.lambda. Of
+    `real` 1 is the gradient of the expected reward."""
 
     @property
     def writes_cot(self) -> bool:
@@ -44,6 +49,8 @@ class Row(Section):
     @property
     def family(self) -> Family:
         """The stages that train it: one family for each shape of dependencies."""
+        if self.objective == "real":
+            return "real"
         if self.writer is None:
             return "stage1" if self.start == "p_0" else "sequential"
         if self.writer == "b2":
@@ -58,7 +65,7 @@ class Row(Section):
     @property
     def sources(self) -> set[str]:
         """The rows that must be trained before it."""
-        return {name for name in (self.writer, self.start) if name in ("a1", "b2")}
+        return {name for name in (self.writer, self.start) if name not in (None, SEED_MODEL)}
 
     @property
     def _takes_loss_lambda(self) -> bool:
@@ -75,6 +82,10 @@ class Row(Section):
         return self
 
     def _problems(self) -> Iterator[str]:
+        if self.objective == "real":
+            if self.cots != "drawn" or self.start == SEED_MODEL or self.lam is None:
+                yield "real learns from `cots: drawn`, starts from another row, and has a lambda of its own"
+            return
         if (self.cots, self.start) not in _SHAPES:
             yield f"no stage of dvc.yaml trains on `cots: {self.cots}` from `start: {self.start}`"
         if self.lam is not None and not self._has_score_term:
@@ -98,6 +109,17 @@ _SHAPES = {
 """(cots, start) for which dvc.yaml has stages."""
 
 
+class Round(Section):
+    """One round of reinforcement learning: a matrix variable of the stages rollout and train_real."""
+
+    row: Name
+    """The row that it makes."""
+    start: Name
+    """The row that draws the CoTs, and that the training goes on from."""
+    anchor: Name
+    """The row that its first round started from: what `real.kl` holds it to."""
+
+
 class Matrix(Section):
     """Which rows run: the matrix variables of dvc.yaml. `scored` and the studies are chosen, the rest follows."""
 
@@ -118,6 +140,7 @@ class Matrix(Section):
     stage2: list[Name]
     on_a1: list[Name]
     on_b2: list[Name]
+    real: list[Round]
     writers: list[Literal["a1", "b2"]]
     """Rows whose models write a CoT for each training example."""
     trained: list[Name]
@@ -130,16 +153,14 @@ class Matrix(Section):
 
     def problems(self, rows: Mapping[str, Row]) -> list[str]:
         """What does not fit together, each as a message with the remedy."""
-        found = [f"matrix.{name}: {sorted(twice)} twice" for name, items in self if (twice := _repeated(items))]
+        found = [f"matrix.{name}: {listed(twice)} twice" for name, items in self if (twice := _repeated(items))]
         found += _problems_of_names(rows, [*self.scored, *self.robustness])
         if found := found + self._problems_of_studies(rows):
             return found
         expected = stage_lists(rows, self.scored, self.studies())
         found = _problems_of_sources(rows, expected)
-        wrong = {name for name, items in expected.items() if sorted(getattr(self, name)) != sorted(items)}
-        found += [
-            f"matrix.{name}: must be [{', '.join(expected[name])}]; `make rows` writes it" for name in sorted(wrong)
-        ]
+        wrong = {name for name, items in expected.items() if not _same(getattr(self, name), items)}
+        found += [f"matrix.{name}: must be {listed(expected[name])}; `make rows` writes it" for name in sorted(wrong)]
         return found
 
     def studies(self) -> dict[str, list[str]]:
@@ -164,7 +185,7 @@ STUDIES = ("gap", "curve", "curve_external", "perplexity", "meta_judge", "robust
 
 def stage_lists(
     rows: Mapping[str, Row], scored: Sequence[str], studies: Mapping[str, Sequence[str]]
-) -> dict[str, list[str]]:
+) -> dict[str, list[Any]]:
     """The lists of stages that make the scored rows and the studies, and nothing else; they fit together.
 
     Args:
@@ -182,6 +203,7 @@ def stage_lists(
     }
     return {
         **families,
+        "real": [Round(row=name, start=rows[name].start, anchor=_anchor(rows, name)) for name in families["real"]],
         "writers": [name for name in ("a1", "b2") if name in writers],
         "trained": trained,
         "cool": cool,
@@ -213,7 +235,7 @@ def possible_studies(
 ) -> dict[str, list[str]]:
     """What of the studies can run beside the scored rows without another training."""
     lists = stage_lists(rows, scored, dict.fromkeys(STUDIES, ()))
-    adapters = {name for family in FAMILIES for name in lists[family]}
+    adapters = set(names_of(lists))
     own_cots = "a1" in lists["writers"]
     possible: dict[str, set[str]] = {
         "gap": adapters if own_cots else set(),
@@ -229,6 +251,37 @@ def possible_studies(
 def swept(rows: Mapping[str, Row], names: Iterable[str]) -> dict[str, float]:
     """Row -> lambda of those that are row 6 with another lambda (Figure 2)."""
     return {name: lam for name in names if (lam := rows[name].lam) is not None and rows[name].objective == "cot_raft"}
+
+
+def names_of(lists: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The rows that are trained, from the lists of stages."""
+    rows = [item for family in FAMILIES for item in lists[family]]
+    return [item.row if isinstance(item, Round) else item for item in rows]
+
+
+def listed(items: Iterable[Any]) -> str:
+    """A list of `matrix` as it stands in params.yaml."""
+    return f"[{', '.join(map(_written, items))}]"
+
+
+def _written(item: Any) -> str:
+    if not isinstance(item, Round):
+        return str(item)
+    return f"{{{', '.join(f'{name}: {value}' for name, value in item)}}}"
+
+
+def _same(found: Sequence[Any], expected: Sequence[Any]) -> bool:
+    """Whatever the order."""
+    return sorted(map(_written, found)) == sorted(map(_written, expected))
+
+
+def _anchor(rows: Mapping[str, Row], name: str) -> str:
+    """Where the rounds up to this one began; its own name where they go in a circle."""
+    seen = {name}
+    while name in rows and rows[name].family == "real" and rows[name].start not in seen:
+        name = rows[name].start
+        seen.add(name)
+    return name
 
 
 def _with_sources(rows: Mapping[str, Row], names: Iterable[str]) -> set[str]:
@@ -249,15 +302,24 @@ def _problems_of_names(rows: Mapping[str, Row], names: Iterable[str]) -> list[st
     return found
 
 
-def _problems_of_sources(rows: Mapping[str, Row], expected: Mapping[str, Sequence[str]]) -> list[str]:
-    """a1 and b2 must write CoTs and be trained in stage 1 where other rows learn from them."""
-    needed = {source for family in FAMILIES for name in expected[family] for source in rows[name].sources}
-    return [
+def _problems_of_sources(rows: Mapping[str, Row], expected: Mapping[str, Sequence[Any]]) -> list[str]:
+    """a1 and b2 must write CoTs and be trained in stage 1 where other rows learn from them; rounds need a start."""
+    trained = [name for name in names_of(expected) if rows[name].family != "real"]
+    needed = {source for name in trained for source in rows[name].sources}
+    return [*_problems_of_rounds(rows, expected["real"])] + [
         f"rows.{name}: must be there, learn from the annotator's CoTs and start from p_0, since listed rows build on it"
         for name in sorted(needed | set(expected["writers"]))
         if name not in rows or rows[name].family != "stage1" or not rows[name].writes_cot
     ]
 
 
-def _repeated(items: Sequence[str]) -> set[str]:
-    return {item for item in items if items.count(item) > 1}
+def _problems_of_rounds(rows: Mapping[str, Row], rounds: Sequence[Round]) -> Iterator[str]:
+    for one in rounds:
+        if one.start not in rows or not rows[one.start].writes_cot:
+            yield f"rows.{one.row}.start: {one.start} is no trained row that writes CoTs"
+        elif one.anchor in rows and rows[one.anchor].family == "real":
+            yield f"rows.{one.row}.start: {one.start} goes back to itself, and no round is the first"
+
+
+def _repeated(items: Sequence[Any]) -> list[Any]:
+    return [item for place, item in enumerate(items) if item in items[:place]]

@@ -53,6 +53,13 @@ _COT = [
     _field("num_tokens", pa.int32()),
     _field("status", _TEXT),
 ]
+_PREDICTION = [
+    *_COT,
+    _field("gold", pa.float64()),
+    _field("probs", _FLOATS, null=True),
+    _field("label_mass", pa.float64(), null=True),
+    _field("sampled_score", pa.float64(), null=True),
+]
 SCHEMAS: dict[str, pa.Schema] = {
     "examples": pa.schema(
         [
@@ -71,13 +78,14 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "cots": pa.schema(_COT),
-    "predictions": pa.schema(
+    "predictions": pa.schema(_PREDICTION),
+    "rollouts": pa.schema(
         [
-            *_COT,
-            _field("gold", pa.float64()),
-            _field("probs", _FLOATS, null=True),
-            _field("label_mass", pa.float64(), null=True),
-            _field("sampled_score", pa.float64(), null=True),
+            *_PREDICTION,
+            _field("reward", pa.float64(), null=True),
+            _field("log_ratio", pa.float64(), null=True),
+            _field("advantage", pa.float64(), null=True),
+            _field("log_probs", _FLOATS, null=True),
         ]
     ),
 }
@@ -85,6 +93,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "examples": ("source", "id"),
     "cots": ("source", "id", "k", "run_seed"),
     "predictions": ("source", "id", "k", "run_seed"),
+    "rollouts": ("source", "id", "k", "run_seed"),
 }
 STATUSES = ("ok", "truncated", "no_delimiter", "empty", "error")
 

@@ -61,6 +61,8 @@ class Objective:
     ce_on_eos: bool
     ce_weight: float = 1.0
     score_term: ScoreTerm = "squared_error"
+    clip: float | None = None
+    """Of `policy_gradient`."""
 
     @classmethod
     def create(
@@ -208,6 +210,28 @@ def token_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     return F.cross_entropy(_at_least_float32(logits_NV), targets_N, reduction="none")
 
 
+def policy_gradient(
+    ce_N: Tensor, advantage_N: Tensor, drawn_log_probs_N: Tensor | None = None, clip: float | None = None
+) -> Tensor:
+    """-A log p(token) of each token that the judge itself drew: minus its gradient raises what did better than others.
+
+    With `clip` in place of log p the ratio of p to the probability at the draw, which carries no gradient any more
+    where it has gone further than `clip` from 1 in the direction that A asks for (arXiv:1707.06347, eq. 7). At the draw
+    itself, where the ratio is 1, both have the same gradient.
+
+    Args:
+        ce_N: -log p of each token.
+        advantage_N: A of the CoT that the token belongs to; a constant.
+        drawn_log_probs_N: log p of the token when it was drawn; read with `clip` alone.
+        clip: None: without bound.
+    """
+    if clip is None:
+        return advantage_N * ce_N
+    assert drawn_log_probs_N is not None
+    ratio_N = torch.exp(-ce_N - drawn_log_probs_N)
+    return -torch.minimum(ratio_N * advantage_N, ratio_N.clamp(1 - clip, 1 + clip) * advantage_N)
+
+
 def denominators(
     normalization: Normalization, *, num_ce_tokens: Tensor, num_examples: Tensor, authors_batch: int
 ) -> Denominators:
@@ -239,6 +263,9 @@ def cot_raft(
     gold_BY: Tensor | None = None,
     along: LabelLogProbs | None = None,
     later_places: Tensor | None = None,
+    advantage_N: Tensor | None = None,
+    drawn_log_probs_N: Tensor | None = None,
+    clip: float | None = None,
 ) -> CotRaftLoss:
     """Eq. 4: lambda * (sum_y p(str(y) | [x, s]) * y - y*)^2 - log p([s, y*] | x).
 
@@ -263,6 +290,11 @@ def cot_raft(
         along: where scores are several tokens, what label_probs.TrieReader reads; `label_ids_Y` then is not.
         later_places: with `along` the places (index into N) that predict a score's second and further tokens. Where Q
             is given, they have no cross-entropy of their own: all of the score's is at its first token's place.
+        advantage_N: of CoTs that the judge itself drew, what weighs each token's cross-entropy. With lambda 1 and the
+            divisors of `equation4` the gradient is then, over the draws, that of the expected squared error, whose
+            expectation is over the CoTs, too (arXiv:2603.17145).
+        drawn_log_probs_N: see `policy_gradient`, as of `clip`.
+        clip: see there.
     """
     logits_NV = _at_least_float32(logits_NV)
     score_logits_BV = logits_NV[score_places_B]
@@ -275,6 +307,10 @@ def cot_raft(
         ce_N = ce_N.index_put((score_places_B,), soft_B)
         ce_N = ce_N if later_places is None else ce_N.index_fill(0, later_places, 0.0)
     ce_sum = torch.where(ce_mask_N, ce_N, torch.zeros_like(ce_N)).sum()
+    token_sum = ce_sum
+    if advantage_N is not None:
+        policy_N = policy_gradient(ce_N, advantage_N.to(ce_N.dtype), drawn_log_probs_N, clip)
+        token_sum = torch.where(ce_mask_N, policy_N, torch.zeros_like(ce_N)).sum()
     if along is None:
         expected = expected_score(score_logits_BV, label_ids_Y, values_Y)
     else:
@@ -290,7 +326,7 @@ def cot_raft(
             score_sum = kl_divergence(score_logits_BV, label_ids_Y, gold_BY).sum()
         else:
             score_sum = (_expected_cost(along.whole_BY, gold_BY) - _entropy(gold_BY)).sum()
-    total = ce_weight * ce_sum / divisors.cross_entropy + lam * score_sum / divisors.squared_error
+    total = ce_weight * token_sum / divisors.cross_entropy + lam * score_sum / divisors.squared_error
     return CotRaftLoss(
         total=total,
         cross_entropy_sum=ce_sum.detach(),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tract_core.base import terminal
 from tract_core.base.config import Model
@@ -82,24 +83,39 @@ def averages(sums: Sequence[float], num_tokens: Sequence[int]) -> dict[str, Any]
 
 def cot_surprisal(model: Any, pairs: Sequence[Pair], *, batch_size: int, progress: bool = True) -> list[float]:
     """-log p(CoT | prompt) of each pair in nats, summed over the CoT's tokens, in the order of the pairs."""
-    assert not model.training, "dropout would change the perplexity; call model.eval() first"
+    found = token_surprisal(model, pairs, batch_size=batch_size, about="perplexity" if progress else None)
+    return [float(nll_N.sum()) for nll_N in found]
+
+
+def token_surprisal(model: Any, pairs: Sequence[Pair], *, batch_size: int, about: str | None) -> list[Tensor]:
+    """-log p(token | what stands before it) of each token of each pair's second part, in nats, float64.
+
+    Args:
+        model: a causal language model in evaluation mode; its own dtype and device are used.
+        pairs: whose second parts have at least one token each.
+        batch_size: sequences for each forward pass; changes memory and speed, not the result.
+        about: what the bar says; None: no bar.
+
+    Raises:
+        ValueError: a prompt has no token, so the token behind it has no probability.
+    """
+    assert not model.training, "dropout would change the probabilities; call model.eval() first"
     if any(not len(prompt) for prompt, _ in pairs):
         raise ValueError("a prompt has no token, so the first token of its CoT has no probability")
     # The longest first: sequences of like length are padded little, and too large a batch fails at once.
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
-    sums = [0.0] * len(pairs)
-    with terminal.bar(total=len(pairs), desc="perplexity", unit="CoT", disable=not progress) as bar:
+    found = dict[int, Tensor]()
+    with terminal.bar(total=len(pairs), desc=about or "", unit="CoT", disable=about is None) as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            for index, value in zip(batch, _batch_surprisal(model, [pairs[i] for i in batch]), strict=True):
-                sums[index] = value
+            found |= zip(batch, _of_batch(model, [pairs[i] for i in batch]), strict=True)
             bar.update(len(batch))
-    return sums
+    return [found[index] for index in range(len(pairs))]
 
 
 @torch.inference_mode()
-def _batch_surprisal(model: Any, pairs: Sequence[Pair]) -> list[float]:
-    """The sums of one batch; logits only from the first CoT token of the batch on, float32 only for CoT rows."""
+def _of_batch(model: Any, pairs: Sequence[Pair]) -> Sequence[Tensor]:
+    """Logits only from the first token of the batch on that is looked at, float32 only for those that are."""
     longest = max(len(prompt) + len(cot) for prompt, cot in pairs)
     first = min(len(prompt) for prompt, _ in pairs) - 1
     device = next(model.parameters()).device
@@ -113,8 +129,8 @@ def _batch_surprisal(model: Any, pairs: Sequence[Pair]) -> list[float]:
     rows = [b * kept + len(p) - 1 - first + t for b, (p, cot) in enumerate(pairs) for t in range(len(cot))]
     logits_NV = output.logits.flatten(0, 1)[torch.tensor(rows, device=device)]
     targets_N = torch.tensor([token for _, cot in pairs for token in cot], device=device)
-    nll_N = token_cross_entropy(logits_NV, targets_N).double()
-    return [float(part.sum()) for part in torch.split(nll_N, [len(cot) for _, cot in pairs])]
+    nll_N = token_cross_entropy(logits_NV, targets_N).double().cpu()
+    return torch.split(nll_N, [len(cot) for _, cot in pairs])
 
 
 def _padded(ids: list[int], length: int) -> list[int]:

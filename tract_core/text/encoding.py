@@ -12,6 +12,7 @@ CoT) is encoded so that no control token can appear in it: what spells
 control token.
 """
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,17 @@ class Encoded:
     """The share of each score of Y in the gold scores, in the order of the scale; all on `gold` where it is empty."""
     task: str = ""
     """Examples of one task belong together where `train.order` says so."""
+    advantage: float | None = None
+    """Of a CoT that the judge itself drew: how much better than others it did; None: of another's CoT."""
+    num_drawn: int | None = None
+    """How many of the tokens behind the prompt the judge drew; the delimiter is not among them where it was added."""
+    drawn_log_probs: tuple[float, ...] = ()
+    """Of each drawn token its log-probability at the draw, where that is read."""
+
+    @property
+    def ce_end(self) -> int:
+        """Where the tokens that always carry cross-entropy end."""
+        return self.score_position if self.num_drawn is None else self.num_prompt + self.num_drawn
 
     @property
     def is_soft(self) -> bool:
@@ -168,7 +180,50 @@ class Encoder:
         """
         if (cot is not None) != self.style.cot:
             raise ValueError(f"example {id}: style.cot is {self.style.cot}, but the CoT is {cot!r}")
-        before_score = [*prompt_ids, *([] if cot is None else self.cot_ids(cot)), *self.score_tokens.delimiter_ids]
+        cot_ids = [] if cot is None else self.cot_ids(cot)
+        return self._sequence(id, prompt_ids, cot_ids, gold, task, gold_scores=gold_scores)
+
+    def drawn_example(
+        self,
+        id: str,
+        prompt_ids: Sequence[int],
+        cot_ids: Sequence[int],
+        gold: float,
+        task: str = "",
+        *,
+        gold_scores: Sequence[float] = (),
+        ended: bool,
+        advantage: float,
+        log_probs: Sequence[float] = (),
+    ) -> Encoded:
+        """The whole sequence for a CoT that the judge itself drew, of the very ids that were drawn.
+
+        `ended`: whether it wrote the delimiter, which is then learned from as well; the other arguments as of
+        `training_example` and `Encoded`.
+        """
+        sequence = self._sequence(id, prompt_ids, cot_ids, gold, task, gold_scores=gold_scores)
+        return dataclasses.replace(
+            sequence,
+            advantage=advantage,
+            num_drawn=len(self.drawn_ids(cot_ids, ended=ended)),
+            drawn_log_probs=tuple(log_probs),
+        )
+
+    def drawn_ids(self, cot_ids: Sequence[int], *, ended: bool) -> list[int]:
+        """What a judge drew behind its prompt: a CoT, and the delimiter where it wrote one."""
+        return [*cot_ids, *(self.score_tokens.delimiter_ids if ended else [])]
+
+    def _sequence(
+        self,
+        id: str,
+        prompt_ids: Sequence[int],
+        cot_ids: Sequence[int],
+        gold: float,
+        task: str,
+        *,
+        gold_scores: Sequence[float],
+    ) -> Encoded:
+        before_score = self.scoring_context(prompt_ids, cot_ids)
         written = self.scale.written(gold_scores) if gold_scores else gold
         score_ids = self.score_tokens.label_paths[self.scale.index(written)]
         return Encoded(

@@ -127,13 +127,14 @@ class Collate:
             "gold_B": torch.tensor([example.gold for example in examples]),
             "counts_B": torch.tensor([counts for _, counts in items]),
             **_soft_gold(examples),
+            **_drawn(examples),
             **more,
         }
 
     def _carries_ce(self, position: int, example: Encoded) -> bool:
         if position in example.score_places:
             return self.ce_on_score
-        return position < example.score_position or self.ce_on_eos
+        return position < example.ce_end or (self.ce_on_eos and position >= example.score_position)
 
 
 def _behind_contexts(
@@ -164,6 +165,22 @@ def _soft_gold(examples: Sequence[Encoded]) -> dict[str, Tensor]:
     if not any(example.is_soft for example in examples):
         return {}
     return {"gold_BY": torch.tensor([example.gold_shares for example in examples])}
+
+
+def _drawn(examples: Sequence[Encoded]) -> dict[str, Tensor]:
+    """`advantage_N` and `drawn_log_probs_N` of CoTs that the judge itself drew, 0 at all other targets."""
+    if examples[0].advantage is None:
+        return {}
+    targets = [len(example.input_ids) - example.num_prompt for example in examples]
+    advantages = [[example.advantage] * num for example, num in zip(examples, targets, strict=True)]
+    log_probs = [
+        [*example.drawn_log_probs, *[0.0] * (num - len(example.drawn_log_probs))]
+        for example, num in zip(examples, targets, strict=True)
+    ]
+    return {
+        "advantage_N": torch.tensor([number for row in advantages for number in row]),
+        "drawn_log_probs_N": torch.tensor([number for row in log_probs for number in row]),
+    }
 
 
 _WORTH = 0.25

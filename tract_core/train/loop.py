@@ -82,6 +82,8 @@ class LossModule(nn.Module):
         gold_BY: Tensor | None = None,
         contexts: tuple[int, ...] | None = None,
         later_places: Tensor | None = None,
+        advantage_N: Tensor | None = None,
+        drawn_log_probs_N: Tensor | None = None,
     ) -> CotRaftLoss:
         """A collated micro-batch and the step's counts (CE tokens, examples) -> its part of the step's loss."""
         branches = {} if contexts is None else {"branches": packing.Branches(contexts, self.sees_KK)}
@@ -120,6 +122,9 @@ class LossModule(nn.Module):
             gold_BY=gold_BY,
             along=along,
             later_places=later_places,
+            advantage_N=advantage_N,
+            drawn_log_probs_N=drawn_log_probs_N,
+            clip=self.objective.clip,
         )
         # A filler's cross-entropy is masked already; its squared error is in a batch of its own.
         return loss._replace(total=loss.total * counts_B.any())

@@ -47,7 +47,10 @@ class Recipe:
     def resolved(self) -> dict[str, Any]:
         """All settings as plain values, for the adapter's manifest."""
         sections = {name: getattr(self, name).resolved() for name in ("model", "prompt", "scale", "lora", "train")}
-        return {**sections, "objective": dataclasses.asdict(self.objective), "run_seed": self.run_seed}
+        objective = dataclasses.asdict(self.objective)
+        if self.objective.clip is None:
+            del objective["clip"]  # which no adapter of before has
+        return {**sections, "objective": objective, "run_seed": self.run_seed}
 
 
 def train_adapter(

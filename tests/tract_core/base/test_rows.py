@@ -10,7 +10,18 @@ from pipeline import preset
 from pipeline import rows as command
 from tract_core.base import config
 from tract_core.base.errors import UserError
-from tract_core.base.rows import FAMILIES, STUDIES, Matrix, Row, matrix_of, possible_studies, stage_lists, swept
+from tract_core.base.rows import (
+    FAMILIES,
+    STUDIES,
+    Matrix,
+    Row,
+    listed,
+    matrix_of,
+    names_of,
+    possible_studies,
+    stage_lists,
+    swept,
+)
 
 ROOT = Path(__file__).parents[3]
 ROWS = preset.load("laptop").rows
@@ -129,7 +140,7 @@ def problems(scored=("tract",), studies=None, rows=ROWS, **changes):
             ],
         ),
         ({"trained": ["tract", "a1"]}, ["matrix.trained: must be [tract]; `make rows` writes it"]),
-        ({"stage2": ["tract", "tract"]}, ["matrix.stage2: ['tract'] twice"]),
+        ({"stage2": ["tract", "tract"]}, ["matrix.stage2: [tract] twice"]),
         ({"studies": {"curve": ["a1"]}}, ["matrix.curve: ['a1'] are no trained rows of matrix.scored"]),
         (
             {"scored": ["b3", "tract"], "studies": {"curve": ["b3"], "robustness": ["b3"]}},
@@ -168,6 +179,42 @@ def test_rows_that_build_on_b2_need_its_cots(changed):
     rows = {name: found for name, found in ROWS.items() if name != "b2"} | changed
     (found,) = problems(scored=["self_ce_b2"], rows=rows)
     assert found.startswith("rows.b2: must be there, learn from the annotator's CoTs and start from p_0")
+
+
+ROUNDS = {
+    "real_1": row("drawn", "tract", "real", 1.0),
+    "real_2": row("drawn", "real_1", "real", 1.0),
+    "real_s": row("drawn", "a1", "real", 0.5),
+}
+
+
+def test_a_round_needs_those_before_it_and_names_where_they_began():
+    found = stage_lists({**ROWS, **ROUNDS}, ["real_2", "real_s"], NOTHING)
+    rounds = [("real_1", "tract", "tract"), ("real_2", "real_1", "tract"), ("real_s", "a1", "a1")]
+    assert [(one.row, one.start, one.anchor) for one in found["real"]] == rounds
+    assert (found["stage1"], found["stage2"], found["trained"]) == (["a1"], ["tract"], ["real_2", "real_s"])
+    assert sorted(names_of(found)) == ["a1", "real_1", "real_2", "real_s", "tract"]
+    assert listed(found["real"][:1]) == "[{row: real_1, start: tract, anchor: tract}]"
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("b1", "rows.mine.start: b1 is no trained row that writes CoTs"),
+        ("b9", "rows.mine.start: b9 is no trained row that writes CoTs"),
+        ("mine", "rows.mine.start: mine goes back to itself, and no round is the first"),
+        ("real_3", "rows.mine.start: real_3 goes back to itself, and no round is the first"),
+    ],
+)
+def test_a_round_starts_from_a_judge_that_writes_cots(start, message):
+    own = {"mine": row("drawn", start, "real", 1.0), "real_3": row("drawn", "mine", "real", 1.0)}
+    assert message in problems(scored=["mine"], rows={**ROWS, **own})
+
+
+@pytest.mark.parametrize(("cots", "start", "lam"), [("a1", "tract", 1.0), ("drawn", "p_0", 1.0), ("drawn", "a1", None)])
+def test_a_round_learns_from_what_its_start_draws(cots, start, lam):
+    with pytest.raises(ValidationError, match="real learns from `cots: drawn`, starts from another row"):
+        row(cots, start, "real", lam)
 
 
 def test_choosing_rows_leaves_out_the_studies_of_rows_that_do_not_run():

@@ -40,6 +40,20 @@ def make_examples(encoder):
     ]
 
 
+def make_drawn(encoder):
+    """The same as CoTs that a judge drew, some of them cut off, with advantages and log-probabilities of the draw."""
+    prompt = encoder.prompt_ids(X)
+    found = []
+    for i in range(11):
+        cot, ended = encoder.cot_ids(COTS[i % 5] * (1 + i // 5)), i % 3 > 0
+        log_probs = [-0.1 * (1 + n % 7) - 5.0 for n in range(len(encoder.drawn_ids(cot, ended=ended)))]
+        advantage = (i - 5) / 4
+        found.append(
+            encoder.drawn_example(str(i), prompt, cot, i % 5 + 1, ended=ended, advantage=advantage, log_probs=log_probs)
+        )
+    return found
+
+
 @pytest.fixture(scope="module")
 def examples(tiny_encoder):
     return make_examples(tiny_encoder)
