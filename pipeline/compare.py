@@ -8,7 +8,7 @@ Writes: artifacts/statistics.json, plots/lambda.csv
 from tract_core.base import config, places, process, tables
 from tract_core.base.rows import swept
 from tract_core.base.scale import ScoreScale
-from tract_core.compare import corruption, results, verdict
+from tract_core.compare import corruption, results, rounds, verdict
 from tract_core.score import collecting
 from tract_core.text import examples
 
@@ -24,6 +24,7 @@ def main() -> str:
     lambdas = {"tract": params.loss.lam, **swept(params.rows, params.matrix.on_a1)}
     found = results.tables(predictions, training, benchmarks, seeds, scale, params.score, level)
     curves = [*params.matrix.curve, *(f"b5_{protocol}" for protocol in params.matrix.curve_external)]
+    rolled = collecting.rollouts(params.matrix.real, seeds)
     gap = {row: collecting.gap(row, seeds) for row in params.matrix.gap}
     everything = {
         **found,
@@ -44,6 +45,7 @@ def main() -> str:
         "perplexity": results.per_seed(collecting.by_seed(places.perplexity_file, seeds)),
         "meta_judge": results.per_source(collecting.by_seed(places.meta_judge_file, seeds)),
         **collecting.robustness(params.matrix.robustness),
+        "rounds": rounds.course(params.matrix.real, rolled, predictions, found["cells"]),
         "corruption": [
             {"where": where, **corruption.rates(cots, scale.labels)}
             for where, cots in collecting.cots(params.matrix.writers, predictions, seeds)

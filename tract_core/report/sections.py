@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tract_core.base.rows import UNTRAINED
-from tract_core.report import comparison, judge, judge_figures, loss, meaning, paper, paper_figures, tables
+from tract_core.report import comparison, judge, judge_figures, loss, meaning, paper, paper_figures, rounds, tables
 from tract_core.report.cells import Numbers, Table, finite
 from tract_core.report.figures import Panel
 from tract_core.score.paper_lines import LINES, MEAN
@@ -75,6 +75,13 @@ def of_judge(
             folded=meaning.in_numbers(found),
         ),
         Section(id="training", title="Training", panels=loss.panels(logs)),
+        Section(
+            id="rounds",
+            title="Rounds of reinforcement learning",
+            intro=rounds.INTRO,
+            tables=[rounds.table(statistics.get("rounds") or [])],
+            panels=rounds.panels(statistics.get("rounds") or []),
+        ),
         Section(id="cots", title="Quality of the CoTs", tables=cots, examples=_broken(statistics)),
         Section(id="ceiling", title="Ceiling", tables=[tables.ceiling(statistics)]),
         Section(

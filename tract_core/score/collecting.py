@@ -6,6 +6,7 @@ from typing import Any
 
 from tract_core.base import places, tables
 from tract_core.base.errors import UserError
+from tract_core.base.rows import Round
 from tract_core.base.tables import Record
 
 Runs = dict[int | None, list[Record]]
@@ -72,6 +73,17 @@ def cots(
         written = [cot for rows in found.values() for cot in rows if cot["finish_reason"] != "given"]
         if written:
             yield f"predictions/{row}", written
+
+
+def rollouts(rounds: Sequence[Round], seeds: Sequence[int]) -> dict[str, list[Record]]:
+    """Row that a round makes -> the CoTs that it learned from, of all training seeds."""
+    without = (*_WITHOUT, "log_probs")
+    places_of = {one.row: [places.rollouts(one.row, seed) for seed in seeds] for one in rounds}
+    folders = {row: [folder for folder in of_row if folder.exists()] for row, of_row in places_of.items()}
+    return {
+        row: [cot for folder in of_row for cot in tables.read(folder, "rollouts", without=without)]
+        for row, of_row in folders.items()
+    }
 
 
 def traces(row: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
