@@ -19,6 +19,8 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     """
     name, _, item = address.partition("@")
     row = item.rpartition("-")[0] or item
+    if row.startswith(_ROUND):
+        return _of_round(name, params, num_train, later=int(row.removeprefix(_ROUND)) > 0)
     if name.endswith("_external") and params.external is not None and params.external.endpoint is not None:
         return None
     cot = row not in params.rows or params.rows[row].writes_cot
@@ -42,6 +44,21 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
         "gap": Work(read=2 * looked_at) if row == "a1" else Work(read=looked_at, drawn=looked_at, prompts=looked_at),
         "perplexity": Work(read=3 * looked_at),
     }.get(name)
+
+
+_ROUND = "round"
+"""What the stages of reinforcement learning are called behind the @, with a number."""
+
+
+def _of_round(name: str, params: Params, num_train: int, *, later: bool) -> Work:
+    """One round: G CoTs for each example, which are read again for their probabilities, by the anchor's judge too."""
+    examples = min(num_train, params.real.max_rows or num_train)
+    drawn = examples * params.real.num_samples
+    if name == "train_real":
+        return Work(trained=drawn)
+    anchored = bool(params.real.kl) and later
+    reads = (params.real.clip is not None or anchored) + anchored
+    return Work(drawn=drawn, prompts=examples, scored=drawn, read=reads * drawn)
 
 
 def _targets(row: Row, params: Params) -> int:

@@ -99,3 +99,16 @@ def test_every_stage_with_a_model_pays_its_start():
 def test_only_what_reads_scores_is_slower_on_a_scale_of_several_tokens():
     assert of_stage("infer@tract-42", 1).scored == NUM_JUDGED * 2
     assert of_stage("selfgen_cots@a1-42", 1).scored == 0
+
+
+def test_a_round_draws_reads_and_trains_on_each_of_its_cots():
+    def of(stage, **real):
+        params = preset.load("tiny-paper")
+        params = params.model_copy(update={"real": params.real.model_copy(update={"num_samples": 4, **real})})
+        return workload.of_stage(stage, params, NUM_TRAIN, NUM_JUDGED)
+
+    assert of("train_real@round1-42") == Work(trained=4 * NUM_TRAIN)
+    assert of("rollout@round0-42", clip=None) == Work(drawn=4 * NUM_TRAIN, prompts=NUM_TRAIN, scored=4 * NUM_TRAIN)
+    assert of("rollout@round0-42", clip=0.2, kl=0.1, max_rows=3).read == 12
+    assert of("rollout@round1-42", clip=0.2, kl=0.1, max_rows=3).read == 24
+    assert of("rollout@round1-42", clip=None, kl=0.0).read == 0
