@@ -53,7 +53,7 @@ class Variation:
     """Dotted names of params.yaml."""
 
 
-def _loss(normalization: str, lam: float) -> dict[str, Any]:
+def loss(normalization: str, lam: float) -> dict[str, Any]:
     """In both stages."""
     return {"loss.normalization": normalization, "loss.lambda": lam, "rows.a1.lambda": lam}
 
@@ -64,19 +64,19 @@ VARIATIONS = {
     "leak_1_0": Variation("leak 1", data={"leak": 1.0}),
     "rows_1500": Variation("1,500 training items", data={"number": 1500}),
     "rows_3000": Variation("3,000 training items", data={"number": 3000}),
-    "authors_1": Variation("normalization authors, lambda 1", params=_loss("authors", 1.0)),
-    "authors_8": Variation("normalization authors, lambda 8", params=_loss("authors", 8.0)),
-    "equation4_1": Variation("normalization equation4, lambda 1", params=_loss("equation4", 1.0)),
-    "equation4_12": Variation("normalization equation4, lambda 12", params=_loss("equation4", 12.0)),
+    "authors_1": Variation("normalization authors, lambda 1", params=loss("authors", 1.0)),
+    "authors_8": Variation("normalization authors, lambda 8", params=loss("authors", 8.0)),
+    "equation4_1": Variation("normalization equation4, lambda 1", params=loss("equation4", 1.0)),
+    "equation4_12": Variation("normalization equation4, lambda 12", params=loss("equation4", 12.0)),
     "own_cots_3": Variation("3 own CoTs an item in stage 2", params={"selfgen.num_samples": 3}),
     "data_30": Variation("data of seed 30", data={"seed": 30}),
-    "data_30_authors_1": Variation("the same, authors, lambda 1", data={"seed": 30}, params=_loss("authors", 1.0)),
-    "data_40_authors_1": Variation("data of seed 40, authors, lambda 1", {"seed": 40}, _loss("authors", 1.0)),
+    "data_30_authors_1": Variation("the same, authors, lambda 1", data={"seed": 30}, params=loss("authors", 1.0)),
+    "data_40_authors_1": Variation("data of seed 40, authors, lambda 1", {"seed": 40}, loss("authors", 1.0)),
     **{
         f"blind_{seed}": Variation(
             f"an annotator who sees the response alone, data of seed {seed}, authors, lambda 1",
             {"seed": seed, "blind": True},
-            _loss("authors", 1.0),
+            loss("authors", 1.0),
         )
         for seed in (20, 30, 40)
     },
@@ -84,7 +84,7 @@ VARIATIONS = {
         f"blind_{seed}_twice": Variation(
             "the same, every training twice as long",
             {"seed": seed, "blind": True},
-            {**_loss("authors", 1.0), "train.epochs": 6},
+            {**loss("authors", 1.0), "train.epochs": 6},
         )
         for seed in (20, 30, 40)
     },

@@ -49,7 +49,7 @@ def tables(
     panels = {bench: Panel.of_examples(judged) for bench, judged in examples.items()}
     complete = {row: runs for row, runs in predictions.items() if not _missing_seeds(runs, seeds)}
     runs = {
-        (row, bench, predictor): _runs(complete[row], bench, judged, predictor, scale, score)
+        (row, bench, predictor): runs_of(complete[row], bench, judged, predictor, scale, score)
         for row in complete
         for bench, judged in examples.items()
         for predictor in PREDICTORS
@@ -219,9 +219,10 @@ def _with_missing_seeds(cell: Record, missing: Sequence[int]) -> Record:
     return {**cell, "reason": f"no predictions of row {cell['row']} for training seed {', '.join(map(str, missing))}"}
 
 
-def _runs(
+def runs_of(
     found: scoring.Runs, bench: str, examples: Sequence[Record], predictor: str, scale: ScoreScale, score: Score
 ) -> list[Run]:
+    """A row's predictions for one benchmark, in the order of its examples, for `statistics.estimates`."""
     return [
         Run(training_seed=training, inference_seed=inference, predictions_N=_in_order(by_id, examples))
         for (training, inference), by_id in scoring.by_run(found, bench, predictor, scale, score).items()
