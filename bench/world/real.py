@@ -2,10 +2,11 @@
 
     python -m bench.world.real [--data-seeds 20 30 40] [--seeds 21 22 23 24]
 
-For each data seed a copy of this project (work/world/real_SEED) trains rows 6, A.1, A.4 and B.4 with the authors'
-lambda, three rounds that begin with row 6 (real_N), and three that begin with p_s (real_s_N). A round is small, so that
-its CoTs are those of the judge that learns from them. Two copies at a time, with one DVC cache; a stopped run goes on
-where it was. Then bench/results/world_real.md has, on the benchmark `id`, r, RMSE and their differences from row 6.
+For each data seed a copy of this project (work/world/real_SEED) trains rows 6, A.1, A.4, B.4 and `third` (stage 2 once
+more) with the authors' lambda, three rounds that begin with row 6 (real_N), and three that begin with p_s (real_s_N). A
+round is small, so that its CoTs are those of the judge that learns from them. Two copies at a time, with one DVC cache;
+a stopped run goes on where it was. Then bench/results/world_real.md has, on the benchmark `id`, r, RMSE and their
+differences from row 6.
 """
 
 import argparse
@@ -36,7 +37,7 @@ SETTINGS = {"num_samples": 4, "max_rows": 1500, "learning_rate": 3.0e-4, "kl": 0
 CHAINS = {"real": "tract", "real_s": "a1"}
 """Beginning of the names of a chain's rows -> the row that its first round starts from."""
 ROUNDS = 3
-_ROWS = ["tract", "a1", "a4", "b4"]
+_ROWS = ["tract", "third", "a1", "a4", "b4"]
 
 
 def main() -> None:

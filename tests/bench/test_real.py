@@ -17,7 +17,7 @@ def test_each_chain_has_its_rounds_and_nothing_else_is_trained():
     chains = [(one.row, one.start, one.anchor) for one in found.real]
     assert chains[:2] == [("real_1", "tract", "tract"), ("real_2", "real_1", "tract")]
     assert chains[3:5] == [("real_s_1", "a1", "a1"), ("real_s_2", "real_s_1", "a1")]
-    assert sorted(names_of(dict(found))) == sorted(["a1", "tract", "a4", "b4", *(row for row, _, _ in chains)])
+    assert sorted(names_of(dict(found))) == sorted(["a1", "tract", "third", "a4", "b4", *(row for row, _, _ in chains)])
 
 
 def test_effort_counts_all_that_a_judge_goes_back_to():
@@ -26,6 +26,7 @@ def test_effort_counts_all_that_a_judge_goes_back_to():
     assert real.effort("a1", given) == (0, epochs)
     assert real.effort("b4", given) == (0, epochs)
     assert real.effort("tract", given) == real.effort("a4", given) == (n, 2 * epochs)
+    assert real.effort("third", given) == (2 * n, 3 * epochs)
     assert real.effort("real_2", given) == (n + 2 * drawn, 2 * epochs + 2 * drawn)
     assert real.effort("real_s_3", given) == (3 * drawn, epochs + 3 * drawn)
 

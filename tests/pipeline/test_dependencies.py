@@ -61,6 +61,7 @@ def declared_code(stage):
 LEAVES_OUT = {
     "train_on_a1": {"loss.lambda": "each row has a lambda of its own, or none"},
     "train_on_b2": {"loss.lambda": "each row has a lambda of its own, or none"},
+    "train_on_tract": {"loss.lambda": "each row has a lambda of its own, or none"},
     "infer": {"curve.num_samples": "K is infer.num_samples", "cool.temperature": "not a cool row"},
     "infer_cool": {"curve.num_samples": "K is infer.num_samples"},
     "infer_untrained": {

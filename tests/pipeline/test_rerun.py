@@ -184,6 +184,7 @@ ONE_ROW = {
     "a4": ["train_stage1@a1-42", "train_stage2@a4-42"],
     "mixed": ["train_stage1@a1-42", "train_stage2@mixed-42"],
     "rps": ["train_stage1@a1-42", "train_stage2@rps-42"],
+    "third": ["train_stage1@a1-42", "train_stage2@tract-42", "train_on_tract@third-42"],
     "real_1": ["train_stage1@a1-42", "train_stage2@tract-42", "train_real@round0-42"],
     "self_ce_b2": ["train_stage1@b2-42", "train_on_b2@self_ce_b2-42"],
     "self_ce_a1": ["train_stage1@a1-42", "train_on_a1@self_ce_a1-42"],

@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError, model_validator
 from tract_core.base.errors import UserError
 from tract_core.base.section import Name, Section
 
-Family = Literal["stage1", "sequential", "stage2", "on_a1", "on_b2", "real"]
-FAMILIES: tuple[Family, ...] = ("stage1", "sequential", "stage2", "on_a1", "on_b2", "real")
+Family = Literal["stage1", "sequential", "stage2", "on_a1", "on_b2", "on_tract", "real"]
+FAMILIES: tuple[Family, ...] = ("stage1", "sequential", "stage2", "on_a1", "on_b2", "on_tract", "real")
 """The stages train_FAMILY of dvc.yaml."""
 Protocol = Literal["free", "forced", "expected"]
 """How an external judge is asked (docs/rows.md)."""
@@ -26,8 +26,8 @@ UNTRAINED, COOL, EXTERNAL = "b3", "cool_", "b5_"
 class Row(Section):
     """How one judge variant is trained."""
 
-    cots: Literal["none", "annotator", "a1", "b2", "annotator+a1", "drawn"]
-    """Whose CoTs it learns from: nobody's (scores alone), the annotator's, or those that row a1's or b2's model wrote.
+    cots: Literal["none", "annotator", "a1", "b2", "tract", "annotator+a1", "drawn"]
+    """Whose CoTs it learns from: nobody's (scores alone), the annotator's, or those that the model of that row wrote.
     `annotator+a1`: both, two sequences for each example. `drawn`: several for each example by the judge that it starts
     from, good and bad ones, each with its reward."""
     start: Name
@@ -55,12 +55,14 @@ class Row(Section):
             return "stage1" if self.start == "p_0" else "sequential"
         if self.writer == "b2":
             return "on_b2"
+        if self.writer == "tract":
+            return "on_tract"
         return "stage2" if self.start == "a1" or self._takes_loss_lambda else "on_a1"
 
     @property
     def writer(self) -> str | None:
         """The row whose model wrote the CoTs that it learns from; None: nobody's or the annotator's."""
-        return {"a1": "a1", "annotator+a1": "a1", "b2": "b2"}.get(self.cots)
+        return {"a1": "a1", "annotator+a1": "a1", "b2": "b2", "tract": "tract"}.get(self.cots)
 
     @property
     def sources(self) -> set[str]:
@@ -105,8 +107,13 @@ _SHAPES = {
     ("annotator+a1", "p_0"),
     ("annotator+a1", "a1"),
     ("b2", "p_0"),
+    ("tract", "p_0"),
 }
 """(cots, start) for which dvc.yaml has stages."""
+
+
+_WRITERS = {"a1": ("stage1", "the annotator"), "b2": ("stage1", "the annotator"), "tract": ("stage2", "a1")}
+"""Rows whose CoTs others learn from -> the stage that must train them, and whose CoTs they learn from."""
 
 
 class Round(Section):
@@ -140,8 +147,9 @@ class Matrix(Section):
     stage2: list[Name]
     on_a1: list[Name]
     on_b2: list[Name]
+    on_tract: list[Name]
     real: list[Round]
-    writers: list[Literal["a1", "b2"]]
+    writers: list[Literal["a1", "b2", "tract"]]
     """Rows whose models write a CoT for each training example."""
     trained: list[Name]
     """Trained rows that judge the benchmarks."""
@@ -204,7 +212,7 @@ def stage_lists(
     return {
         **families,
         "real": [Round(row=name, start=rows[name].start, anchor=_anchor(rows, name)) for name in families["real"]],
-        "writers": [name for name in ("a1", "b2") if name in writers],
+        "writers": [name for name in _WRITERS if name in writers],
         "trained": trained,
         "cool": cool,
         "untrained": [name for name in scored if name == UNTRAINED],
@@ -307,9 +315,10 @@ def _problems_of_sources(rows: Mapping[str, Row], expected: Mapping[str, Sequenc
     trained = [name for name in names_of(expected) if rows[name].family != "real"]
     needed = {source for name in trained for source in rows[name].sources}
     return [*_problems_of_rounds(rows, expected["real"])] + [
-        f"rows.{name}: must be there, learn from the annotator's CoTs and start from p_0, since listed rows build on it"
+        f"rows.{name}: must be there, learn from {_WRITERS[name][1]}'s CoTs and start from p_0, since listed rows "
+        "build on it"
         for name in sorted(needed | set(expected["writers"]))
-        if name not in rows or rows[name].family != "stage1" or not rows[name].writes_cot
+        if name not in rows or rows[name].family != _WRITERS[name][0] or not rows[name].writes_cot
     ]
 
 
