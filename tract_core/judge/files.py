@@ -30,7 +30,7 @@ from tract_core.judge.judging import Judge
 
 logger = logging.getLogger(__name__)
 
-_BAR = 40  # characters of the longest line of the chart
+_BAR, _MOST_LINES = 40, 20  # characters of the longest line of the chart, and lines
 
 
 def judge_file(
@@ -136,15 +136,22 @@ def read_rubric(file: Path) -> Rubric:
 
 
 def summary(verdicts: Sequence[Mapping[str, Any]], scale: ScoreScale) -> str:
-    """How many rows, their mean expected score, and how many lie nearest to each score of the scale."""
+    """How many rows, their mean expected score, and how many lie nearest to each score of the scale.
+
+    Scores of a large scale share lines, each as many as the others.
+    """
     scores = [verdict["expected_score"] for verdict in verdicts if verdict["expected_score"] is not None]
     mean = f", mean expected score {statistics.fmean(scores):.2f}" if scores else ""
     without = f", {len(verdicts) - len(scores)} without a score" if len(scores) < len(verdicts) else ""
-    found = Counter(min(scale.values, key=lambda value: abs(value - score)) for score in scores)
-    width = max(map(len, scale.labels))
+    num, size = len(scale.values), -(-len(scale.values) // _MOST_LINES)
+    nearest = [min(range(num), key=lambda place: abs(scale.values[place] - score)) for score in scores]
+    found = Counter(place // size for place in nearest)
+    ends = [(scale.labels[at], scale.labels[min(at + size, num) - 1]) for at in range(0, num, size)]
+    names = [low if low == high else f"{low} to {high}" for low, high in ends]
+    width = max(map(len, names))
     lines = [
-        f"  {label:>{width}} {found[value]:>6} {'#' * -(-_BAR * found[value] // max(found.values()))}".rstrip()
-        for label, value in zip(scale.labels, scale.values, strict=True)
+        f"  {name:>{width}} {found[place]:>6} {'#' * -(-_BAR * found[place] // max(found.values()))}".rstrip()
+        for place, name in enumerate(names)
         if scores
     ]
     return "\n".join([f"  rows: {len(verdicts)}{mean}{without}", *lines])

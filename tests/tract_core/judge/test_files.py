@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import SCALE
+from tests.conftest import HUNDRED, SCALE
 from tests.tract_core.data import kinds
 from tract_core.base.config import Rubric
 from tract_core.base.errors import UserError
@@ -237,6 +237,16 @@ def test_the_summary_counts_rows_and_draws_the_scores(tmp_path):
         f"  5      1 {'#' * 14}",
     ]
     assert files.summary([verdict("a", None)], SCALE) == "  rows: 1, 1 without a score"
+
+
+def test_scores_of_a_large_scale_share_lines(tmp_path):
+    lines = files.summary(
+        [verdict(str(n), score) for n, score in enumerate([0.2, 5.4, 5.6, 100.0])], HUNDRED
+    ).splitlines()
+    assert len(lines) == 1 + 17
+    assert lines[1].split() == ["0", "to", "5", "2", "#" * 40]
+    assert lines[2].split()[:4] == ["6", "to", "11", "1"]
+    assert lines[-1].split()[:4] == ["96", "to", "100", "1"]
 
 
 def test_a_file_that_is_gone_when_the_verdicts_come_loses_none_of_them(tmp_path):
