@@ -33,7 +33,7 @@ FIRST = {"train_on_b2": [["pipeline.selfgen_cots", "--row", "b2", "--seed", "42"
 NOT_READ = {
     "compare": ["attacked"],
     "perplexity": ["gap/tract/seed_42/training"],
-    "report": ["attacked", "cots", "curve", "gap", "meta_judge", "perplexity", "robustness"],
+    "report": ["attacked", "cots", "curve", "gap", "meta_judge", "perplexity", "robustness", "rollouts"],
 }
 PLACES = 3  # altered bytes of each file: the first, the last and between
 
