@@ -20,16 +20,13 @@ from typing import Any
 import yaml
 
 from bench import measuring
-from bench.world import claims, make, run, vary
+from bench.world import make, run, twice, vary
 from pipeline import preset
 from tract_core.base import config, places, tables
 from tract_core.base.config import Params
 from tract_core.base.rows import STUDIES, matrix_of
-from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
-from tract_core.compare import results, statistics
-from tract_core.compare.statistics import Estimate, Panel
-from tract_core.score import collecting
+from tract_core.compare.statistics import Estimate
 
 DATA_SEEDS, SEEDS = [20, 30, 40], [21, 22, 23, 24]
 SETTINGS = {"num_samples": 4, "max_rows": 1500, "learning_rate": 3.0e-4, "kl": 0.0, "clip": 0.2}
@@ -90,47 +87,27 @@ def _reproduce(data_seed: int, *, seeds: Sequence[int]) -> Path:
 
 def compared(folder: Path, data_seed: int) -> list[dict[str, str]]:
     """One line for each judge of one data seed."""
+    estimates = twice.estimates_of(folder, [(row, "rail") for row in [*_ROWS, *_made()]])
     with contextlib.chdir(folder):
         params = config.load()
-        estimates = estimates_of(params)
         course = {one["judge"]: one for one in tables.read_json(places.STATISTICS)["rounds"]}
     return [_line(row, data_seed, estimates, course.get(row, {}), params) for row in [*_ROWS, *_made()]]
 
 
-def estimates_of(params: Params) -> dict[tuple[str, str], Estimate]:
-    """(row, metric) -> r or RMSE of the expected score on `id`, with all that its intervals need."""
-    scale = ScoreScale.create(params.scale.values, params.scale.labels)
-    examples = tables.read(places.BENCHMARKS / claims.BENCH, "examples")
-    rows = [*_ROWS, *_made()]
-    runs = {
-        (row, claims.BENCH, "rail"): results.runs_of(
-            collecting.runs(row, params.seeds), claims.BENCH, examples, "rail", scale, params.score
-        )
-        for row in rows
-    }
-    panels = {claims.BENCH: Panel.of_examples(examples)}
-    found = statistics.estimates(panels, runs, [(row, "rail") for row in rows], scale.values)
-    return {(row, metric): one for (row, bench, _, metric), one in found.items() if bench == claims.BENCH}
-
-
 def _line(
-    row: str, data_seed: int, estimates: dict[tuple[str, str], Estimate], course: Record, params: Params
+    row: str, data_seed: int, estimates: dict[tuple[str, str, str], Estimate], course: Record, params: Params
 ) -> dict[str, str]:
     drawn, trained = effort(row, params)
     shown = {"data": str(data_seed), "row": row, "CoTs drawn": f"{drawn:,}", "trained on": f"{trained:,}"}
     for metric in ("pearson", "rmse"):
-        one = estimates[row, metric]
+        one = estimates[row, "rail", metric]
         shown[metric] = f"{one.value:.3f}"
-        shown[f"{metric} - row 6"] = "" if row == "tract" else _difference(one.minus(estimates["tract", metric]))
+        shown[f"{metric} - row 6"] = (
+            "" if row == "tract" else twice.difference(one.minus(estimates[*twice.ROW_6, metric]))
+        )
     for name in ("reward", "spread"):
         shown[name] = "" if course.get(name) is None else f"{course[name]:.3f}"
     return shown
-
-
-def _difference(one: Estimate) -> str:
-    found = statistics.limits(one, None, 0.95)
-    again = f"; {found['retrained_low']:+.3f} to {found['retrained_high']:+.3f}" if found["retrained_low"] else ""
-    return f"{one.value:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}{again})"
 
 
 def effort(row: str, params: Params) -> tuple[int, int]:

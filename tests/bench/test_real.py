@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.world import make, real
+from bench.world import make, real, twice
 from tract_core.base import config
 from tract_core.base.rows import names_of
 from tract_core.compare.statistics import Estimate
@@ -33,8 +33,8 @@ def test_effort_counts_all_that_a_judge_goes_back_to():
 
 def test_a_difference_has_both_intervals():
     one = Estimate((21, 22, 23), np.array([0.01, 0.02, 0.03]), (np.full((5, 3), 0.02) + np.arange(5)[:, None] / 1000,))
-    text = real._difference(one)
+    text = twice.difference(one)
     assert text.startswith("+0.020 (")
     assert text.count(" to ") == 2
-    low, high = (float(part) for part in text.partition("; ")[2].rstrip(")").split(" to "))
+    low, high = (float(part) for part in text.partition("training ")[2].rstrip(")").split(" to "))
     assert low < 0.01 < 0.03 < high
