@@ -82,7 +82,7 @@ VARIATIONS = {
     },
     **{
         f"blind_{seed}_twice": Variation(
-            "the same, every training twice as long",
+            f"the same, data of seed {seed}, every training twice as long",
             {"seed": seed, "blind": True},
             {**loss("authors", 1.0), "train.epochs": 6},
         )
