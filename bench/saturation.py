@@ -152,7 +152,7 @@ def _judge(folder: Path, row: str, bench: str, seed: int) -> dict[str, Any]:
     scored = [cot for cot in found if cot["source"] == bench and cot["probs"] is not None]
     means: dict[str, list[float]] = {}
     for cot in scored:
-        means.setdefault(cot["id"], []).append(rail(cot["probs"], [1, 2, 3, 4, 5]))
+        means.setdefault(cot["id"], []).append(float(rail(cot["probs"], [1, 2, 3, 4, 5])))
     judged = {name: statistics.fmean(over_cots) for name, over_cots in means.items()}
     agreement = metrics.agreement([judged.get(name) for name in gold], list(gold.values()), [1, 2, 3, 4, 5])
     log = [line.split(",") for line in (folder / places.loss_file(row, seed)).read_text().splitlines()]

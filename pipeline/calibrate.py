@@ -5,8 +5,6 @@ Reads:  artifacts/examples/benchmarks, artifacts/results/predictions
 Writes: artifacts/calibration.json
 """
 
-import gc
-
 from tract_core.base import config, places, process, tables
 from tract_core.base.scale import ScoreScale
 from tract_core.calibrate import benchmarks
@@ -16,9 +14,9 @@ from tract_core.score import collecting
 def main() -> str:
     params = config.load()
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
-    examples = {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}
+    examples = {bench: places.judged(bench) for bench in params.benches}
     runs = ((row, *collecting.first_run(row, params.seeds)) for row in params.matrix.scored)
-    found = {row: (seed, benchmarks.of_row(cots, examples, scale, params.score)) for row, seed, cots in runs}
+    found = {row: (seed, benchmarks.of_row(drawn, examples, scale, params.score)) for row, seed, drawn in runs}
     rows = {row: {"seed": seed, "benches": benches} for row, (seed, benches) in found.items()}
     tables.write_json(places.CALIBRATION, {"rows": rows})
     first = params.matrix.scored[0]
@@ -26,5 +24,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    gc.disable()  # it would walk all predictions again and again, and they hold no cycles
     process.run(main)

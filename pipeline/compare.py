@@ -17,9 +17,9 @@ def main() -> str:
     params = config.load()
     scale, rows, seeds = ScoreScale.create(params.scale.values, params.scale.labels), params.matrix.scored, params.seeds
     level = params.statistics.level
-    benchmarks = {bench: tables.read(places.BENCHMARKS / bench, "examples") for bench in params.benches}
+    benchmarks = {bench: places.judged(bench) for bench in params.benches}
     predictions = {row: collecting.runs(row, seeds) for row in rows}
-    training = tables.read(places.TRAIN_EXAMPLES, "examples")
+    training = places.learned_from()
     looked_at = examples.sample(training, params.gap.max_rows)
     lambdas = {"tract": params.loss.lam, **swept(params.rows, params.matrix.on_a1)}
     found = results.tables(predictions, training, benchmarks, seeds, scale, params.score, level)
@@ -48,7 +48,7 @@ def main() -> str:
         "rounds": rounds.course(params.matrix.real, rolled, predictions, found["cells"]),
         "corruption": [
             {"where": where, **corruption.rates(cots, scale.labels)}
-            for where, cots in collecting.cots(params.matrix.writers, predictions, seeds)
+            for where, cots in collecting.cots(params.matrix.writers, rows, seeds)
         ],
     }
     tables.write_json(places.STATISTICS, everything)

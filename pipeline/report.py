@@ -19,7 +19,7 @@ def main() -> str:
     scale, rows, seeds = ScoreScale.create(params.scale.values, params.scale.labels), params.matrix.scored, params.seeds
     statistics = tables.read_json(places.STATISTICS)
     judge = (statistics["judge"] or {"row": rows[0]})["row"]
-    runs = ((row, *collecting.first_run(row, seeds)) for row in dict.fromkeys([judge, *rows]))
+    runs = ((row, *collecting.first_records(row, seeds)) for row in dict.fromkeys([judge, *rows]))
     settings = params.resolved()
     report = Report(
         statistics=statistics,

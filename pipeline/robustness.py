@@ -15,8 +15,7 @@ from tract_core.studies.shifts import Shifts
 def main() -> str:
     params, row = config.load(), process.arguments("row").row
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
-    runs = collecting.all_runs(row, params.seeds, places.attacked)
-    predictions = [found for run in runs.values() for found in run]
+    predictions = collecting.attacked(row, params.seeds)
     shifts, level = Shifts.of(predictions, places.benchmark_examples(), scale, params.score), params.statistics.level
     attacks = robustness.table(shifts, level)
     checks = reading.table(shifts, params.robustness.paraphrases, level)

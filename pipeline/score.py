@@ -5,8 +5,6 @@ Reads:  artifacts/results/predictions/ROW
 Writes: metrics/ROW.json, its headline for `dvc metrics`, plots/scatter/ROW.csv
 """
 
-import gc
-
 from tract_core.base import config, places, process, tables
 from tract_core.base.scale import ScoreScale
 from tract_core.score import collecting, scoring
@@ -26,5 +24,4 @@ def main() -> str:
 
 
 if __name__ == "__main__":
-    gc.disable()  # it would walk all rows again and again, and they hold no cycles
     process.run(main)

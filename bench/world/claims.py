@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from bench.world import make, words
 from pipeline import preset
 from tract_core.base import config, places, tables
@@ -20,6 +22,7 @@ from tract_core.base.config import Params
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.score import collecting, metrics, scoring
+from tract_core.score.draws import Draws
 
 BENCH = "id"
 USED_SEEDS = {1, 2, 3, 4, 11, 100}
@@ -97,7 +100,7 @@ def load(params: Params) -> Results:
         runs = collecting.all_runs(row, params.seeds, places.predictions if k == 1 else places.curve)
         return [
             _agreement(run, predictor, scale, params)["pearson"]
-            for run in ([found for found in runs[seed] if found["k"] < k] for seed in params.seeds)
+            for run in (runs[seed].where(runs[seed].k_N < k) for seed in params.seeds)
         ]
 
     gap = {
@@ -169,16 +172,17 @@ def _mean_difference(first: PerSeed, second: PerSeed) -> float:
     return statistics.fmean(first) - statistics.fmean(second)
 
 
-def _agreement(rows: Sequence[Record], predictor: str, scale: ScoreScale, params: Params) -> dict[str, float]:
+def _agreement(drawn: Draws, predictor: str, scale: ScoreScale, params: Params) -> dict[str, float]:
     """Of one training seed; this preset has one inference seed."""
-    (by_id,) = scoring.by_run({0: rows}, BENCH, predictor, scale, params.score).values()
-    gold = {row["id"]: row["gold"] for row in rows if row["source"] == BENCH}
-    return metrics.agreement([by_id[name] for name in gold], list(gold.values()), scale.values)
+    gold = drawn.of_source(BENCH).gold()
+    (scores_E,) = scoring.by_run({0: drawn}, BENCH, predictor, scale, params.score, list(gold)).values()
+    return metrics.agreement(scores_E, list(gold.values()), scale.values)
 
 
 def _gap_rmse(row: str, seed: int, cots: str, scale: ScoreScale) -> float:
     rows = tables.read(places.gap(row, seed, cots), "predictions")
-    return math.sqrt(statistics.fmean((scoring.rail(read["probs"], scale.values) - read["gold"]) ** 2 for read in rows))
+    scores_N = scoring.rail([read["probs"] for read in rows], scale.values)
+    return math.sqrt(np.mean((scores_N - [read["gold"] for read in rows]) ** 2))
 
 
 def verdict_r(cots: Sequence[Record], gold: Mapping[str, float]) -> float:

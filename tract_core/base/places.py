@@ -83,6 +83,19 @@ def scatter_file(row: str) -> Path:
     return Path(f"plots/scatter/{row}.csv")
 
 
+def judged(bench: str) -> list[Record]:
+    """The examples of one benchmark without what only a prompt needs: of the texts the response alone."""
+    return tables.read(BENCHMARKS / bench, "examples", without=_OF_PROMPTS)
+
+
+def learned_from() -> list[Record]:
+    """The same of the training examples."""
+    return tables.read(TRAIN_EXAMPLES, "examples", without=_OF_PROMPTS)
+
+
+_OF_PROMPTS = ("instruction", "reference", "criteria", "descriptions", "prompt", "annotator_cot")
+
+
 def benchmark_examples() -> list[Record]:
     """The examples of all benchmarks."""
     return [row for folder in sorted(BENCHMARKS.iterdir()) for row in tables.read(folder, "examples")]

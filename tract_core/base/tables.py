@@ -29,6 +29,8 @@ Record = dict[str, Any]
 """One entry of a table, or of a list in a JSON file: the value of each column or key."""
 _BLOCK = 4096
 """The least that a file takes."""
+_GROUP = 4096
+"""Rows of a row group, and so what is in memory where a table is read or written row by row."""
 _REMEDY = "remove it and run `dvc repro` or `dvc pull`"
 
 
@@ -120,7 +122,7 @@ def write(folder: str | Path, name: str, rows: Sequence[Mapping[str, Any]], orig
             raise ValueError(f"table {name}: column {field.name} holds nulls")
     with atomic_folder(folder) as draft:
         file = draft / f"{name}.parquet"
-        pq.write_table(table, file, compression="zstd", row_group_size=4096, write_statistics=False)
+        pq.write_table(table, file, compression="zstd", row_group_size=_GROUP, write_statistics=False)
         write_manifest(draft, {"table": name, "num_rows": table.num_rows, "origin": dict(origin)})
 
 
@@ -135,15 +137,37 @@ def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> lis
     Raises:
         UserError: files are missing or altered, or the schema is another one.
     """
+    rows: list[Record] = read_columns(folder, name, _others(name, without)).to_pylist()
+    return rows
+
+
+def stream(folder: str | Path, name: str, *, without: Collection[str] = ()) -> Iterator[Record]:
+    """The same, of which only some thousand rows are in memory at once."""
+    file = _verified(folder, name)
+    for batch in pq.ParquetFile(file).iter_batches(_GROUP, columns=_others(name, without)):
+        yield from batch.to_pylist()
+
+
+def read_columns(folder: str | Path, name: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a table in the form of pyarrow, which takes a tenth of the memory of rows; checked as by `read`."""
+    return pq.read_table(_verified(folder, name), columns=list(columns))
+
+
+def _others(name: str, without: Collection[str]) -> list[str]:
+    for column in without:
+        SCHEMAS[name].field(column)  # a KeyError where there is none of this name
+    return [column for column in SCHEMAS[name].names if column not in without]
+
+
+def _verified(folder: str | Path, name: str) -> Path:
+    """The file of a table that is as it was written, with the columns of its schema."""
     verify_manifest(folder)
     file = Path(folder) / f"{name}.parquet"
     if not file.exists():
         raise UserError(f"{file}: missing; run `dvc repro` to make it")
-    table = pq.read_table(file)
-    if not table.schema.equals(SCHEMAS[name]):
+    if not pq.read_schema(file).equals(SCHEMAS[name]):
         raise UserError(f"{file}: the columns are not those of a {name} table; remake it with `dvc repro`")
-    rows: list[Record] = table.drop_columns(list(without)).to_pylist()
-    return rows
+    return file
 
 
 def origin(folder: str | Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ measured with a map or an interval that has seen its task. No judge uses these m
 judge one, from rows that people rated (tract_core/judge/calibrating.py).
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,18 +16,20 @@ from tract_core.base.tables import Record
 from tract_core.calibrate import calibration
 from tract_core.calibrate.calibration import FEWEST_TASKS, Bin, Judged
 from tract_core.score import scoring
+from tract_core.score.draws import Array, Draws, mean
 
 FEWEST_SHOWN = 10
 """Tasks; with fewer, maps and intervals would be those of single tasks."""
 
 
 def of_row(
-    cots: Sequence[Record], examples: Mapping[str, Sequence[Record]], scale: ScoreScale, score: Score
+    drawn: Draws | None, examples: Mapping[str, Sequence[Record]], scale: ScoreScale, score: Score
 ) -> dict[str, dict[str, Any]]:
     """Benchmark -> what calibration would do to the scores there, or why that is not said.
 
     Args:
-        cots: predictions of one row and training seed, all inference seeds and CoTs; they are averaged.
+        drawn: predictions of one row and training seed, all inference seeds and CoTs; they are averaged. None: the row
+            has not run.
         examples: benchmark -> its examples.
         scale: Y.
         score: which CoTs count.
@@ -39,46 +40,43 @@ def of_row(
         r), `bins` and `bins_after` (mean score and mean gold where scores are about the same), and `intervals`
         (level, the share of tasks that they hold, mean width).
     """
-    groups = defaultdict[tuple[str, str], list[Record]](list)
-    for cot in cots:
-        groups[(cot["source"], cot["id"])].append(cot)
-    return {
-        bench: _of_benchmark([(one, groups.get((bench, one["id"]), [])) for one in found], scale, score)
-        for bench, found in examples.items()
-    }
+    drawn = Draws.of([]) if drawn is None else drawn
+    return {bench: _of_benchmark(drawn.of_source(bench), found, scale, score) for bench, found in examples.items()}
 
 
-def _of_benchmark(drawn: Sequence[tuple[Record, Sequence[Record]]], scale: ScoreScale, score: Score) -> dict[str, Any]:
-    read = [(example, probs_Y) for example, cots in drawn if (probs_Y := _mean_probabilities(cots, score)) is not None]
-    tasks = len({example["group_id"] for example, _ in read})
+def _of_benchmark(drawn: Draws, examples: Sequence[Record], scale: ScoreScale, score: Score) -> dict[str, Any]:
+    probs_EY = _mean_probabilities(drawn, [example["id"] for example in examples], scale, score)
+    has_E = np.any(probs_EY, axis=1)
+    read = [example for example, has in zip(examples, has_E.tolist(), strict=True) if has]
+    tasks = len({example["group_id"] for example in read})
     about = {
         "tasks": tasks,
         "rows": len(read),
-        "without_score": len(drawn) - len(read),
+        "without_score": len(examples) - len(read),
         "few_tasks": tasks < FEWEST_TASKS,
         "refused": None,
     }
     if tasks < FEWEST_SHOWN:
         return {**about, "refused": f"its examples with a score are of {tasks} task(s), and this needs {FEWEST_SHOWN}"}
-    return {**about, **_described(_judged(read, scale), scale)}
+    return {**about, **_described(_judged(read, probs_EY[has_E], scale), scale)}
 
 
-def _mean_probabilities(cots: Sequence[Record], score: Score) -> np.ndarray | None:
-    """Over the CoTs that count (Y,); None where none does or the labels have no probability."""
-    found = [scoring.probabilities(cot) for cot in cots if scoring.usable(cot, score)]
-    kept = [probs for probs in found if probs is not None]
-    mean_Y = np.mean(kept, axis=0) if kept else None
-    return mean_Y if mean_Y is not None and mean_Y.any() else None
+def _mean_probabilities(drawn: Draws, ids: Sequence[str], scale: ScoreScale, score: Score) -> Array:
+    """Of each example over the draws that count (E, Y); all 0 where none does or the labels have no probability."""
+    counts_N = scoring.usable_of(drawn, score) & drawn.read_N
+    probs_NY = np.full((len(drawn), len(scale.values)), np.nan)
+    probs_NY[counts_N] = drawn.probs_NY[counts_N]
+    return np.asarray(np.nan_to_num(np.stack([mean(*drawn.sums(probs_N, ids)) for probs_N in probs_NY.T], axis=1)))
 
 
-def _judged(read: Sequence[tuple[Record, np.ndarray]], scale: ScoreScale) -> Judged:
+def _judged(examples: Sequence[Record], probs_NY: Array, scale: ScoreScale) -> Judged:
     return Judged(
-        ids=[example["id"] for example, _ in read],
-        tasks=[example["group_id"] for example, _ in read],
-        gold_N=np.array([example["gold"] for example, _ in read], dtype=np.float64),
-        scores_N=np.array([scoring.rail(probs_Y.tolist(), scale.values) for _, probs_Y in read]),
-        probs_NY=np.stack([probs_Y for _, probs_Y in read]),
-        sds_N=np.array([scoring.spread_over_scale(probs_Y.tolist(), scale.values) for _, probs_Y in read]),
+        ids=[example["id"] for example in examples],
+        tasks=[example["group_id"] for example in examples],
+        gold_N=np.array([example["gold"] for example in examples], dtype=np.float64),
+        scores_N=scoring.rail(probs_NY, scale.values),
+        probs_NY=probs_NY,
+        sds_N=scoring.spread_over_scale(probs_NY, scale.values),
     )
 
 

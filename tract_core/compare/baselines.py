@@ -131,4 +131,6 @@ def _words(training: Sequence[Record], judged: Sequence[Record]) -> Array:
     )
     model = make_pipeline(vectors, Ridge(alpha=1.0, solver="lsqr", tol=1e-8))
     model.fit([row["response"] for row in training], gold)
-    return np.asarray(model.predict([row["response"] for row in judged]))
+    responses = [row["response"] for row in judged]
+    starts = range(0, len(responses), _MOST_ROWS)  # some thousand at a time: their features are many
+    return np.concatenate([np.zeros(0), *(model.predict(responses[n : n + _MOST_ROWS]) for n in starts)])

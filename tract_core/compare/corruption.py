@@ -13,7 +13,8 @@ text: a CoT that ends at once is both `empty` and `no_delimiter`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tract_core.base.tables import Record
@@ -66,26 +67,31 @@ def kinds(row: Mapping[str, Any], labels: Sequence[str]) -> list[str]:
     return [kind for kind in KINDS if found[kind]]
 
 
-def rates(rows: Sequence[Record], labels: Sequence[str]) -> dict[str, Any]:
+def rates(rows: Iterable[Record], labels: Sequence[str]) -> dict[str, Any]:
     """The share of the rows that has each kind, with the first few CoTs of each kind to look at.
 
     Args:
-        rows: rows of `cots` or `predictions`, failed requests included.
+        rows: rows of `cots` or `predictions`, failed requests included; they are read once.
         labels: str(y) of each score of Y.
 
     Returns:
         `n`; for each kind, and for `error` (failed requests), the share over all n rows, None where there
         are no rows; `reason` then; `examples` with `id`, `kind` and `cot` (at most 400 characters of it).
     """
-    found = [kinds(row, labels) for row in rows]
-    shares = {kind: _share(sum(kind in one for one in found), len(rows)) for kind in KINDS}
-    failed = sum(row["finish_reason"].startswith("error") for row in rows)
+    n, counts = 0, Counter[str]()
+    examples: dict[str, list[dict[str, str]]] = {kind: [] for kind in KINDS}
+    for row in rows:
+        n += 1
+        found = kinds(row, labels)
+        counts.update([*found, *(["error"] if row["finish_reason"].startswith("error") else [])])
+        for kind in found:
+            if len(examples[kind]) < _EXAMPLES_PER_KIND:
+                examples[kind].append({"id": row["id"], "kind": kind, "cot": _shortened(row["cot"])})
     return {
-        "n": len(rows),
-        **shares,
-        "error": _share(failed, len(rows)),
-        "reason": None if rows else "there are no CoTs",
-        "examples": [example for kind in KINDS for example in _examples(rows, found, kind)],
+        "n": n,
+        **{kind: counts[kind] / n if n else None for kind in (*KINDS, "error")},
+        "reason": None if n else "there are no CoTs",
+        "examples": [example for kind in KINDS for example in examples[kind]],
     }
 
 
@@ -101,15 +107,6 @@ def _stands_in_a_row(words: Sequence[str], period: int) -> bool:
 
 def _has(pattern: str, text: str) -> bool:
     return re.search(pattern, text) is not None
-
-
-def _share(count: int, n: int) -> float | None:
-    return count / n if n else None
-
-
-def _examples(rows: Sequence[Record], found: Sequence[list[str]], kind: str) -> list[dict[str, str]]:
-    having = [row for row, one in zip(rows, found, strict=True) if kind in one]
-    return [{"id": row["id"], "kind": kind, "cot": _shortened(row["cot"])} for row in having[:_EXAMPLES_PER_KIND]]
 
 
 def _shortened(text: str) -> str:

@@ -4,6 +4,7 @@ Each function makes one part of it; `null` stands for what is not available, and
 Shapes: N examples of a benchmark.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from tract_core.base.tables import Record
 from tract_core.compare import baselines, statistics
 from tract_core.compare.statistics import Array, Panel, Run
 from tract_core.score import metrics, scoring
+from tract_core.score.draws import Draws
 from tract_core.score.paper_lines import LINES, MEAN, REFERENCE
 
 PREDICTORS = (*scoring.PREDICTORS, scoring.SAMPLED)
@@ -78,16 +80,16 @@ def tables(
 
 def _sizes(runs: scoring.Runs, examples: Examples) -> list[Record]:
     """How much a judge's numbers stand on: for each benchmark its examples, tasks, CoTs, and those that are bad."""
-    everything = [cot for found in runs.values() for cot in found]
     return [
         {
             "bench": bench,
             "n": len(judged),
             "num_tasks": len({example["group_id"] for example in judged}),
-            "num_cots": len(cots := [cot for cot in everything if cot["source"] == bench]),
-            "num_bad_cots": sum(cot["status"] != "ok" for cot in cots),
+            "num_cots": sum(len(drawn) for drawn in of_bench),
+            "num_bad_cots": sum(int((~drawn.are_ok()).sum()) for drawn in of_bench),
         }
         for bench, judged in examples.items()
+        for of_bench in [[drawn.of_source(bench) for drawn in runs.values()]]
     ]
 
 
@@ -180,7 +182,7 @@ def figure3(
         for row, line in lines.items()
         if line
         for runs in [_complete(curves[row], seeds)]
-        for k in range(1, 1 + max((cot["k"] + 1 for cots in runs.values() for cot in cots), default=0))
+        for k in range(1, 2 + max((int(drawn.k_N.max(initial=-1)) for drawn in runs.values()), default=-1))
     ]
 
 
@@ -224,14 +226,11 @@ def runs_of(
 ) -> list[Run]:
     """A row's predictions for one benchmark, in the order of its examples, for `statistics.estimates`."""
     return [
-        Run(training_seed=training, inference_seed=inference, predictions_N=_in_order(by_id, examples))
-        for (training, inference), by_id in scoring.by_run(found, bench, predictor, scale, score).items()
+        Run(training_seed=training, inference_seed=inference, predictions_N=predictions_N)
+        for (training, inference), predictions_N in scoring.by_run(
+            found, bench, predictor, scale, score, [example["id"] for example in examples]
+        ).items()
     ]
-
-
-def _in_order(by_id: Mapping[str, float | None], examples: Sequence[Record]) -> Array:
-    """Predictions in the order of the examples, NaN where there is none."""
-    return np.array([by_id.get(example["id"]) for example in examples], dtype=np.float64)
 
 
 def _gap(
@@ -256,37 +255,41 @@ def _gap(
     )
 
 
-def _expected_scores(
-    predictions: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score
-) -> Array:
+def _expected_scores(drawn: Draws, examples: Sequence[Record], scale: ScoreScale, score: Score) -> Array:
+    """Of examples of any sources, in their order; there is one draw for each."""
+    values_N = scoring.predictions_of(drawn, "rail", scale, score).tolist()
+    places = zip(drawn.source_N.tolist(), drawn.id_N.tolist(), strict=True)
     by_key = {
-        (prediction["source"], prediction["id"]): scoring.predict(prediction, "rail", scale, score)
-        for prediction in predictions
+        (drawn.sources[source], drawn.ids[name]): value for (source, name), value in zip(places, values_N, strict=True)
     }
-    return np.array([by_key.get((example["source"], example["id"])) for example in examples], dtype=np.float64)
+    return np.array([by_key.get((example["source"], example["id"]), math.nan) for example in examples])
 
 
 def _point(
     runs: scoring.Runs, k: int, predictor: str, examples: Examples, scale: ScoreScale, score: Score
 ) -> dict[str, Any]:
     """One point of Figure 3."""
-    nested = {seed: [cot for cot in cots if cot["k"] < k] for seed, cots in runs.items()}
-    every = {(training, cot["run_seed"]): None for training, cots in nested.items() for cot in cots}
+    nested = {seed: drawn.where(drawn.k_N < k) for seed, drawn in runs.items()}
+    every = [(seed, inference) for seed, drawn in nested.items() for inference in np.unique(drawn.run_seed_N).tolist()]
     found = {}
     for bench, judged in examples.items():
-        by_run = scoring.by_run(nested, bench, predictor, scale, score)
-        predictions = {seeds: [by_run.get(seeds, {}).get(example["id"]) for example in judged] for seeds in every}
+        by_run = scoring.by_run(nested, bench, predictor, scale, score, [example["id"] for example in judged])
+        nothing_N = np.full(len(judged), np.nan)
+        predictions = {seeds: by_run.get(seeds, nothing_N) for seeds in every}
         found[bench] = metrics.over_runs(predictions, [example["gold"] for example in judged], scale.values)
     mean = metrics.over_benches(found).cells["pearson"]
     reasons = [f"{bench}: {why}" for bench, one in found.items() for why in one.cells["pearson"].reasons]
-    everything = [cot for cots in nested.values() for cot in cots]
-    asked = {(seed, cot["run_seed"], cot["source"], cot["id"]) for seed, cots in nested.items() for cot in cots}
     return {
         "k": k,
         "bench": MEAN,
         "value": metrics.mean_and_sd(list(mean.by_seeds.values()))[0],
         "sd": mean.sd_inference,
-        "tokens": sum(cot["num_tokens"] for cot in everything) / len(asked),
+        "tokens": sum(int(drawn.num_tokens_N.sum()) for drawn in nested.values()) / sum(map(_asked, nested.values())),
         "n_seeds": len({inference for _, inference in every}),
         "reason": "; ".join(reasons) or None,
     }
+
+
+def _asked(drawn: Draws) -> int:
+    """How many examples, counted anew for each inference seed."""
+    return len(np.unique(np.stack([drawn.run_seed_N, drawn.source_N, drawn.id_N]), axis=1).T)

@@ -9,9 +9,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from tract_core.base.rows import Round
 from tract_core.base.tables import Record
 from tract_core.score import scoring
+from tract_core.score.draws import Draws
 from tract_core.score.paper_lines import MEAN
 
 Drawn = Mapping[str, Sequence[Record]]
@@ -34,7 +37,7 @@ def course(
         {
             "judge": judge,
             **_of_draws(drew.get(judge, ())),
-            **_of_cots([cot for run in predictions.get(judge, {}).values() for cot in run]),
+            **_of_cots([drawn for drawn in predictions.get(judge, {}).values() if len(drawn)]),
             "scores": _scores(judge, cells),
         }
         for judge in judges
@@ -52,10 +55,13 @@ def _of_draws(drawn: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _of_cots(cots: Sequence[Record]) -> dict[str, Any]:
-    if not cots:
+def _of_cots(runs: Sequence[Draws]) -> dict[str, Any]:
+    if not runs:
         return {"tokens": None, "bad": None}
-    return {"tokens": fmean(cot["num_tokens"] for cot in cots), "bad": fmean(cot["status"] != "ok" for cot in cots)}
+    tokens_N, ok_N = (
+        np.concatenate(parts) for parts in zip(*((one.num_tokens_N, one.are_ok()) for one in runs), strict=True)
+    )
+    return {"tokens": float(tokens_N.mean()), "bad": float((~ok_N).mean())}
 
 
 def _scores(judge: str, cells: Sequence[Record]) -> dict[str, dict[str, float | None]]:

@@ -187,7 +187,7 @@ def _by_metric(runs: Sequence[Run], panel: Panel, values: Sequence[float]) -> di
 
 
 def _numbers(predictions_N: Array, gold_N: Array, values: Sequence[float]) -> list[float]:
-    found = agreement(predictions_N.tolist(), gold_N.tolist(), values)
+    found = agreement(predictions_N, gold_N, values)
     return [math.nan if found[metric] is None else found[metric] for metric in METRICS]
 
 
@@ -263,7 +263,7 @@ def summarize(
         tables = {
             bench: over_runs(
                 _predictions(runs.get((row, bench, predictor), ())),
-                panel.gold_N.tolist(),
+                panel.gold_N,
                 values,
                 absent=f"no predictions of row {row}",
             )
@@ -415,8 +415,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _predictions(runs: Sequence[Run]) -> dict[Seeds, list[float]]:
-    found = {(run.training_seed, run.inference_seed): run.predictions_N.tolist() for run in runs}
+def _predictions(runs: Sequence[Run]) -> dict[Seeds, Array]:
+    found = {(run.training_seed, run.inference_seed): run.predictions_N for run in runs}
     assert len(found) == len(runs), "two runs of one row have the same seeds"
     return found
 

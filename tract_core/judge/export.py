@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tract_core.base import places, tables
@@ -196,7 +197,7 @@ def _compared(judge: Opened, merged: Path | None, contexts: Sequence[list[int]])
         return Example(input_ids=contexts[0], probs=exact[0]), None
     whole = models.load_model(SeedModel(folder=merged, identity="merged"), judge.model.dtype)
     found = [_probs(whole, judge.encoder, ids) for ids in contexts]
-    moved = [abs(scoring.rail(a, values) - scoring.rail(b, values)) for a, b in zip(found, exact, strict=True)]
+    moved = np.abs(scoring.rail(found, values) - scoring.rail(exact, values)).tolist()
     fidelity = Fidelity(contexts=len(moved), mean=statistics.fmean(moved), largest=max(moved))
     return Example(input_ids=contexts[0], probs=found[0]), fidelity
 

@@ -36,7 +36,7 @@ def verdict(cots: Sequence[Record], values: Sequence[float], score: Score) -> di
     """
     counted = [cot for cot in cots if scoring.usable(cot, score) and scoring.probabilities(cot) is not None]
     read = [cot["probs"] for cot in counted]
-    scores = [scoring.rail(probs, values) for probs in read]
+    scores = [float(scoring.rail(probs, values)) for probs in read]
     probs: list[float] | None = np.mean(read, axis=0).tolist() if read else None
     mass = sum(probs) if probs else None
     status, reason = _status(counted or cots, mass)
@@ -45,11 +45,11 @@ def verdict(cots: Sequence[Record], values: Sequence[float], score: Score) -> di
         "status": status,
         "reason": reason,
         "expected_score": scoring.average(scores),
-        "expected_score_renormalized": scoring.rail_renormalized(probs, values) if probs and mass else None,
+        "expected_score_renormalized": float(scoring.rail_renormalized(probs, values)) if probs and mass else None,
         "calibrated_score": None,
         "probs": probs,
         "label_mass": mass,
-        "sd_scale": scoring.spread_over_scale(probs, values) if probs and mass else None,
+        "sd_scale": float(scoring.spread_over_scale(probs, values)) if probs and mass else None,
         "sd_cots": statistics.stdev(scores) if len(scores) > 1 else None,
         "cot": cots[0]["cot"],
         "cot_statuses": [cot["status"] for cot in cots],

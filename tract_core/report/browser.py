@@ -14,7 +14,8 @@ from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.report.cells import finite
-from tract_core.score.scoring import average, predict, probabilities, spread_over_scale, usable
+from tract_core.score.draws import Draws
+from tract_core.score.scoring import average, predictions_of, probabilities, spread_over_scale, usable
 
 MOST_SHOWN = 200
 """Examples of a benchmark that are all shown."""
@@ -181,10 +182,11 @@ def _judged(
 ) -> list[Shown]:
     """All examples of one run, in the order of benchmarks and ids."""
     run_seed = min((found["run_seed"] for found in predictions), default=0)
-    cots: dict[Key, list[Record]] = defaultdict(list)
-    for found in predictions:
-        if found["run_seed"] == run_seed:
-            cots[(found["source"], found["id"])].append(found)
+    of_seed = [found for found in predictions if found["run_seed"] == run_seed]
+    cots, scores = defaultdict[Key, list[Record]](list), defaultdict[Key, list[float]](list)
+    for found, value in zip(of_seed, predictions_of(Draws.of(of_seed), "rail", scale, score).tolist(), strict=True):
+        cots[(found["source"], found["id"])].append(found)
+        scores[(found["source"], found["id"])].append(value)
     return [
         Shown(
             row=row,
@@ -192,7 +194,7 @@ def _judged(
             run_seed=run_seed,
             bench=key[0],
             id=key[1],
-            expected_score=average([predict(found, "rail", scale, score) for found in group]),
+            expected_score=average(scores[key]),
             spread=_spread(group, scale, score),
             cots=[_cot(found) for found in sorted(group, key=lambda found: found["k"])],
             **{name: by_key[key][name] for name in _EXAMPLE_FIELDS[2:]},
@@ -205,7 +207,7 @@ def _spread(cots: Sequence[Record], scale: ScoreScale, score: Score) -> float | 
     """None where no CoT that counts has a score, or the labels have no probability."""
     found = [probabilities(cot) for cot in cots if usable(cot, score)]
     read = [probs for probs in found if probs is not None and any(probs)]
-    return spread_over_scale(np.mean(read, axis=0).tolist(), scale.values) if read else None
+    return float(spread_over_scale(np.mean(read, axis=0), scale.values)) if read else None
 
 
 def _cot(found: Record) -> Cot:

@@ -38,7 +38,7 @@ class Table(NamedTuple):
     """Examples with a prediction, mean over the runs."""
 
 
-def agreement(predictions: Sequence[float | None], gold: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
+def agreement(predictions: ArrayLike, gold: ArrayLike, values: Sequence[float]) -> dict[str, Any]:
     """All metrics of METRICS over the examples that have a prediction, and Pearson r with the others imputed.
 
     `bias` is the mean of prediction - gold. For `exact` (share of hits) and `qwk` (quadratic weighted kappa)
@@ -46,7 +46,7 @@ def agreement(predictions: Sequence[float | None], gold: Sequence[float], values
     gets the middle of the scale; it equals `pearson` where every example has one.
 
     Args:
-        predictions: one number for each example, None or NaN where there is none.
+        predictions: one number for each example, NaN (or None in a list) where there is none.
         gold: the gold score of each example.
         values: the scores of Y, increasing.
 
@@ -71,8 +71,8 @@ def agreement(predictions: Sequence[float | None], gold: Sequence[float], values
 
 
 def over_runs(
-    predictions: Mapping[Seeds, Sequence[float | None]],
-    gold: Sequence[float],
+    predictions: Mapping[Seeds, ArrayLike],
+    gold: ArrayLike,
     values: Sequence[float],
     absent: str = "no predictions",
 ) -> Table:
@@ -82,7 +82,7 @@ def over_runs(
     training seeds of the sd over inference seeds.
 
     Args:
-        predictions: for each run one number for each example, None or NaN where there is none.
+        predictions: for each run one number for each example, NaN (or None in a list) where there is none.
         gold: the gold score of each example.
         values: the scores of Y, increasing.
         absent: the reason where there are no runs.
@@ -94,7 +94,7 @@ def over_runs(
         by_seeds = {seeds: result[name] for seeds, result in results.items()}
         cells[name] = _cell(by_seeds, reasons if results else [absent])
     n_ok, _ = mean_and_sd([result["n_ok"] for result in results.values()])
-    return Table(cells, len(gold), n_ok or 0.0)
+    return Table(cells, np.size(gold), n_ok or 0.0)
 
 
 def over_benches(tables: Mapping[str, Table]) -> Table:

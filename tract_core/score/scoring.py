@@ -6,57 +6,61 @@ whose CoTs failed count as unscored or are scored and flagged, as `score.on_trun
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
-from tract_core.base.tables import Record, count_statuses
-from tract_core.score import metrics
+from tract_core.base.tables import STATUSES
+from tract_core.score import draws, metrics
+from tract_core.score.draws import Array, Draws
 from tract_core.score.paper_lines import MEAN
 
 
-def mode(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+def mode(probs_NY: ArrayLike, values_Y: Sequence[float]) -> Array:
     """The most probable score (the smallest of equals): argmax over Y."""
-    return float(values_Y[int(np.argmax(probs_Y))])
+    return np.asarray(np.asarray(values_Y, dtype=np.float64)[np.argmax(probs_NY, axis=-1)])
 
 
-def median(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+def median(probs_NY: ArrayLike, values_Y: Sequence[float]) -> Array:
     """The smallest score at which the cumulative probability over Y reaches one half."""
-    cumulative = np.cumsum(probs_Y)
-    return float(values_Y[int(np.searchsorted(cumulative, cumulative[-1] / 2))])
+    cumulative_NY = np.cumsum(probs_NY, axis=-1)
+    below_NY = cumulative_NY < cumulative_NY[..., -1:] / 2
+    return np.asarray(np.asarray(values_Y, dtype=np.float64)[below_NY.sum(axis=-1)])
 
 
-def rail(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+def rail(probs_NY: ArrayLike, values_Y: Sequence[float]) -> Array:
     """Eqs. 1 and 3: the expected score with full-vocabulary probabilities."""
-    return float(np.dot(probs_Y, values_Y))
+    return np.asarray((np.asarray(probs_NY) * np.asarray(values_Y)).sum(axis=-1))
 
 
-def rail_renormalized(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+def rail_renormalized(probs_NY: ArrayLike, values_Y: Sequence[float]) -> Array:
     """The expected score with probabilities renormalised over Y."""
-    return rail(probs_Y, values_Y) / float(np.sum(probs_Y))
+    return np.asarray(rail(probs_NY, values_Y) / np.sum(probs_NY, axis=-1))
 
 
-PREDICTORS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
+PREDICTORS: dict[str, Callable[[ArrayLike, Sequence[float]], Array]] = {
     "rail": rail,
     "rail_renormalized": rail_renormalized,
     "mode": mode,
     "median": median,
 }
+"""Each takes the probabilities of one draw (Y,) or of N (N, Y)."""
 LOW_MASS = 0.95
 """Below this median label mass `describe` warns."""
 SAMPLED = "sampled"
 """The predictor that is not a function of the probabilities: the score token drawn by the engine."""
 
 
-def spread_over_scale(probs_Y: Sequence[float], values_Y: Sequence[float]) -> float:
+def spread_over_scale(probs_NY: ArrayLike, values_Y: Sequence[float]) -> Array:
     """Standard deviation of the (renormalised) distribution over Y, in units of the scale."""
-    p = np.asarray(probs_Y) / np.sum(probs_Y)
-    values = np.asarray(values_Y)
-    return float(np.sqrt(np.dot(p, (values - np.dot(p, values)) ** 2)))
+    p_NY, values = np.asarray(probs_NY) / np.sum(probs_NY, axis=-1, keepdims=True), np.asarray(values_Y)
+    distance_NY = values - rail(p_NY, values_Y)[..., None]
+    return np.asarray(np.sqrt((p_NY * distance_NY**2).sum(axis=-1)))
 
 
 def usable(cot: Mapping[str, Any], score: Score) -> bool:
@@ -70,34 +74,43 @@ def probabilities(cot: Mapping[str, Any]) -> list[float] | None:
     return probs if probs is not None and math.isfinite(sum(probs)) else None
 
 
-def median_mass(cots: Iterable[Mapping[str, Any]]) -> float | None:
-    """Median probability of all scores together, over the CoTs that have a score."""
-    masses = [sum(probs) for cot in cots if (probs := probabilities(cot)) is not None]
-    return float(np.median(masses)) if masses else None
+def usable_of(drawn: Draws, score: Score) -> Array:
+    """The same of each draw (N,)."""
+    return np.asarray(drawn.are_ok() | (score.on_truncated == "score_and_flag"))
 
 
-def predict(cot: Mapping[str, Any], predictor: str, scale: ScoreScale, score: Score) -> float | None:
-    """One CoT's prediction in units of the scale, or None."""
-    probs = probabilities(cot)
-    if not usable(cot, score) or (probs is None and cot["probs"] is not None):
-        return None
+def median_mass(drawn: Draws) -> float | None:
+    """Median probability of all scores together, over the draws that have probabilities."""
+    return _median(drawn.probs_NY[drawn.read_N].sum(axis=1))
+
+
+def _median(masses_N: Array) -> float | None:
+    return float(np.median(masses_N)) if len(masses_N) else None
+
+
+def predictions_of(drawn: Draws, predictor: str, scale: ScoreScale, score: Score) -> Array:
+    """Each draw's prediction (N,) in units of the scale; NaN where it has none."""
+    usable_N = usable_of(drawn, score) & ~drawn.broken_N
     if predictor == SAMPLED:
-        sampled: float | None = cot["sampled_score"]
-        return sampled
-    # Without any mass on the scores the expected score is 0 and everything else undefined.
-    if probs is None or (predictor != "rail" and not any(probs)):
-        return None
-    return PREDICTORS[predictor](probs, scale.values)
+        return np.where(usable_N, drawn.sampled_N, np.nan)
+    usable_N &= drawn.read_N
+    if not usable_N.any():  # then there may be no column for any score
+        return np.full(len(drawn), np.nan)
+    if predictor != "rail":  # without any mass on the scores the expected score is 0 and everything else undefined
+        usable_N &= drawn.probs_NY.any(axis=1)
+    found_N = np.full(len(drawn), np.nan)
+    found_N[usable_N] = PREDICTORS[predictor](drawn.probs_NY[usable_N], scale.values)
+    return found_N
 
 
-def average(predictions: Sequence[float | None]) -> float | None:
-    """Mean over the K CoTs that have a prediction; None where none has."""
-    present = [value for value in predictions if value is not None]
+def average(values: Iterable[float]) -> float | None:
+    """Mean over those that are not NaN, as one example's over its K CoTs; None where there is none."""
+    present = [value for value in values if not math.isnan(value)]
     return statistics.fmean(present) if present else None
 
 
-Runs = Mapping[int | None, Sequence[Record]]
-"""Training seed -> the predictions table; None for a judge that was not trained here."""
+Runs = Mapping[int | None, Draws]
+"""Training seed -> what the judge said; None for a judge that was not trained here."""
 
 
 def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> dict[str, Any]:
@@ -122,10 +135,9 @@ def evaluate(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score
 
 def _table(runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score) -> metrics.Table:
     """One predictor's numbers on one benchmark, over the examples that stand in the predictions."""
-    gold = {cot["id"]: cot["gold"] for cots in _of_benchmark(runs, bench).values() for cot in cots}
-    found = by_run(runs, bench, predictor, scale, score)
-    predictions = {seeds: [by_id.get(example) for example in gold] for seeds, by_id in found.items()}
-    return metrics.over_runs(predictions, list(gold.values()), scale.values)
+    gold = _gold(runs, bench)
+    found = by_run(runs, bench, predictor, scale, score, list(gold))
+    return metrics.over_runs(found, list(gold.values()), scale.values)
 
 
 def headline(row: str, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,17 +153,16 @@ def headline(row: str, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_run(
-    runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score
-) -> dict[tuple[int | None, int], dict[str, float | None]]:
-    """(training seed, inference seed) -> example id -> prediction, K CoTs averaged, for one benchmark."""
-    return {
-        (training, inference): {
-            example: average([predict(cot, predictor, scale, score) for cot in group])
-            for (_, example), group in _by_example([cot for cot in cots if cot["run_seed"] == inference]).items()
-        }
-        for training, cots in _of_benchmark(runs, bench).items()
-        for inference in sorted({cot["run_seed"] for cot in cots})
-    }
+    runs: Runs, bench: str, predictor: str, scale: ScoreScale, score: Score, ids: Sequence[str]
+) -> dict[metrics.Seeds, Array]:
+    """(training seed, inference seed) -> one prediction for each id (E,) of a benchmark, K CoTs averaged; NaN: none."""
+    found = {}
+    for training, drawn in _of_benchmark(runs, bench).items():
+        values_N = predictions_of(drawn, predictor, scale, score)
+        for inference in np.unique(drawn.run_seed_N).tolist():
+            of_run_N = np.where(drawn.run_seed_N == inference, values_N, np.nan)
+            found[training, inference] = draws.mean(*drawn.sums(of_run_N, ids))
+    return found
 
 
 def describe(row: str, result: Mapping[str, Any]) -> str:
@@ -177,30 +188,53 @@ def _describe_rail(found: Mapping[str, Any]) -> str:
 
 
 def scatter(runs: Runs, benches: Sequence[str], scale: ScoreScale, score: Score) -> list[dict[str, Any]]:
-    """Gold and the expected score of each example (all seeds and CoTs averaged), for a plot."""
+    """Gold and the expected score of each example (all seeds and CoTs averaged), for a plot; None: it has no score."""
     points = []
     for bench in benches:
-        cots = [cot for run in _of_benchmark(runs, bench).values() for cot in run]
-        for (_, example), group in sorted(_by_example(cots).items()):
-            value = average([predict(cot, "rail", scale, score) for cot in group])
-            points.append({"bench": bench, "id": example, "gold": group[0]["gold"], "rail": value})
+        gold = dict(sorted(_gold(runs, bench).items()))
+        parts = [
+            drawn.sums(predictions_of(drawn, "rail", scale, score), list(gold))
+            for drawn in _of_benchmark(runs, bench).values()
+        ]
+        sums_E, counts_E = (sum(part) for part in zip(*parts, strict=True)) if parts else (np.zeros(0), np.zeros(0))
+        means = draws.mean(sums_E, counts_E).tolist()
+        points += [
+            {"bench": bench, "id": name, "gold": value, "rail": None if math.isnan(mean) else mean}
+            for (name, value), mean in zip(gold.items(), means, strict=True)
+        ]
     return points
 
 
-def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, list[Record]]:
-    return {seed: [cot for cot in cots if cot["source"] == bench] for seed, cots in runs.items()}
+def _of_benchmark(runs: Runs, bench: str) -> dict[int | None, Draws]:
+    return {seed: drawn.of_source(bench) for seed, drawn in runs.items()}
 
 
-def _about(runs: Mapping[int | None, Sequence[Record]]) -> dict[str, Any]:
+def _gold(runs: Runs, bench: str) -> dict[str, float]:
+    """Id -> gold score of the examples of a benchmark that stand in some run."""
+    found = dict[str, float]()
+    for drawn in _of_benchmark(runs, bench).values():
+        found |= drawn.gold()
+    return found
+
+
+def _about(runs: Mapping[int | None, Draws]) -> dict[str, Any]:
     """What a metrics file says of one benchmark whatever the predictor."""
-    cots = [cot for run in runs.values() for cot in run]
+    masses = [drawn.probs_NY[drawn.read_N].sum(axis=1) for drawn in runs.values()]
+    statuses = Counter[str]()
+    for drawn in runs.values():
+        statuses.update(drawn.statuses())
     return {
-        "label_mass": median_mass(cots),
-        "cots": {"n": len(cots), **count_statuses(cots)},
+        "label_mass": _median(np.concatenate(masses)) if masses else None,
+        "cots": {"n": sum(map(len, runs.values())), **{status: statuses[status] for status in STATUSES}},
         "num_training_seeds": len(runs),
-        "num_inference_seeds": len({cot["run_seed"] for cot in cots}),
-        "num_samples": len({cot["k"] for cot in cots}),
+        "num_inference_seeds": _how_many(drawn.run_seed_N for drawn in runs.values()),
+        "num_samples": _how_many(drawn.k_N for drawn in runs.values()),
     }
+
+
+def _how_many(columns: Iterable[Array]) -> int:
+    """Different numbers in all of them."""
+    return len(set[int]().union(*(np.unique(column).tolist() for column in columns)))
 
 
 def _view(found: metrics.Table) -> dict[str, Any]:
@@ -216,10 +250,3 @@ def _view(found: metrics.Table) -> dict[str, Any]:
 
 def _mean_view(found: metrics.Table) -> dict[str, Any]:
     return {**{name: cell.value for name, cell in found.cells.items()}, "n": found.n, "n_ok": found.n_ok}
-
-
-def _by_example(cots: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for cot in cots:
-        groups[(cot["source"], cot["id"])].append(cot)
-    return groups

@@ -13,6 +13,7 @@ from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.compare import statistics
 from tract_core.score import scoring
+from tract_core.score.draws import Draws
 
 Place = tuple[str, str]
 """Source and id of an example."""
@@ -33,13 +34,12 @@ class Shifts:
     @classmethod
     def of(cls, predictions: Sequence[Record], examples: Sequence[Record], scale: ScoreScale, score: Score) -> "Shifts":
         """All runs of one judge are averaged (RAIL); `examples` of the examples table, for their tasks."""
-        runs: dict[Place, list[Record]] = defaultdict(list)
-        for prediction in predictions:
+        runs, scores = defaultdict[Place, list[Record]](list), defaultdict[Place, list[float]](list)
+        values = scoring.predictions_of(Draws.of(predictions), "rail", scale, score).tolist()
+        for prediction, value in zip(predictions, values, strict=True):
             runs[prediction["source"], prediction["id"]].append(prediction)
-        expected = {
-            place: scoring.average([scoring.predict(prediction, "rail", scale, score) for prediction in found])
-            for place, found in runs.items()
-        }
+            scores[prediction["source"], prediction["id"]].append(value)
+        expected = {place: scoring.average(found) for place, found in scores.items()}
         clean = [example for example in examples if (example["source"], example["id"]) in runs]
         return cls(examples=clean, runs=runs, expected=expected, scale=scale)
 
@@ -69,7 +69,7 @@ class Shifts:
             **self.mean([after - before for _, before, after in pairs], [example for example, _, _ in pairs], level),
             "clean": fmean(before for _, before, _ in pairs) if pairs else None,
             "attacked": fmean(after for _, _, after in pairs) if pairs else None,
-            "label_mass": scoring.median_mass(cots),
+            "label_mass": scoring.median_mass(Draws.of(cots)),
             "bad_cots": fmean(cot["status"] != "ok" for cot in cots) if cots else None,
             "n_left_out": len(self.examples) - len(present),
             "n_unscored": len(present) - len(pairs),

@@ -7,6 +7,7 @@ from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
 from tract_core.calibrate import benchmarks
 from tract_core.score import scoring
+from tract_core.score.draws import Draws
 
 SCALE = ScoreScale.create([1, 2, 3, 4, 5])
 VALUES = np.array(SCALE.values)
@@ -14,7 +15,8 @@ SCORE = Score(on_truncated="null")
 
 
 def cot(name, probs, *, bench="demo", k=0, status="ok"):
-    return {"source": bench, "id": name, "k": k, "run_seed": 1, "status": status, "probs": probs, "gold": 0.0}
+    key = {"source": bench, "id": name, "k": k, "run_seed": 1}
+    return {**key, "status": status, "probs": probs, "gold": 0.0, "num_tokens": 1, "sampled_score": None}
 
 
 def example(number, gold, task):
@@ -32,7 +34,7 @@ def made(n=80, tasks=40, distortion=lambda gold: 1 + (gold - 1) / 2, seed=0):
 
 def test_a_planted_distortion_is_seen_before_and_gone_after():
     examples, cots = made()
-    found = benchmarks.of_row(cots, {"demo": examples}, SCALE, SCORE)["demo"]
+    found = benchmarks.of_row(Draws.of(cots), {"demo": examples}, SCALE, SCORE)["demo"]
     assert (found["tasks"], found["rows"], found["without_score"]) == (40, 80, 0)
     assert (found["few_tasks"], found["refused"]) == (False, None)
     assert found["before"]["rmse"] > 0.8 > 0.3 > found["after"]["rmse"]
@@ -50,30 +52,20 @@ def test_cots_are_averaged_and_those_that_do_not_count_are_left_out():
     cots = [cot("e0", low), cot("e0", high, k=1), cot("e0", high, k=2, status="truncated"), cot("e1", [0.0] * 5)]
     cots += [cot("e0", high, bench="other"), cot("e2", None)]
     examples = [example(number, 3.0, f"t{number}") for number in range(4)]  # the last one was never judged
-    read = benchmarks._judged(
-        [
-            (
-                one,
-                benchmarks._mean_probabilities(
-                    [c for c in cots if (c["source"], c["id"]) == ("demo", one["id"])], SCORE
-                ),
-            )
-            for one in examples[:1]
-        ],
-        SCALE,
-    )
+    drawn = Draws.of(cots).of_source("demo")
+    read = benchmarks._judged(examples[:1], benchmarks._mean_probabilities(drawn, ["e0"], SCALE, SCORE), SCALE)
     assert read.scores_N.tolist() == [pytest.approx(3.0)]
     assert read.sds_N[0] == pytest.approx(scoring.spread_over_scale([0.45, 0.05, 0, 0.05, 0.45], SCALE.values))
-    found = benchmarks.of_row(cots, {"demo": examples}, SCALE, SCORE)["demo"]
+    found = benchmarks.of_row(Draws.of(cots), {"demo": examples}, SCALE, SCORE)["demo"]
     assert (found["rows"], found["without_score"]) == (1, 3)
 
 
 def test_a_benchmark_of_few_tasks_says_so_and_one_of_very_few_is_refused():
     examples, cots = made(n=40, tasks=20)
-    few = benchmarks.of_row(cots, {"demo": examples}, SCALE, SCORE)["demo"]
+    few = benchmarks.of_row(Draws.of(cots), {"demo": examples}, SCALE, SCORE)["demo"]
     assert (few["few_tasks"], few["refused"]) == (True, None)
     assert [one["share"] is None for one in few["intervals"]] == [False, False, False, True]  # 19 tasks are needed
-    refused = benchmarks.of_row(cots, {"demo": examples[:9]}, SCALE, SCORE)
+    refused = benchmarks.of_row(Draws.of(cots), {"demo": examples[:9]}, SCALE, SCORE)
     assert refused["demo"]["refused"] == "its examples with a score are of 9 task(s), and this needs 10"
     assert "before" not in refused["demo"]
     assert benchmarks.describe(refused) == (
@@ -83,6 +75,6 @@ def test_a_benchmark_of_few_tasks_says_so_and_one_of_very_few_is_refused():
 
 def test_what_the_stage_says_of_a_row():
     examples, cots = made()
-    said = benchmarks.describe(benchmarks.of_row(cots, {"demo": examples}, SCALE, SCORE))
+    said = benchmarks.describe(benchmarks.of_row(Draws.of(cots), {"demo": examples}, SCALE, SCORE))
     assert said.startswith("demo: RMSE 1.")
     assert said.endswith("on tasks that it was not fitted to")

@@ -8,6 +8,7 @@ import pytest
 from tract_core.base.config import Score
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import baselines, results
+from tract_core.score.draws import Draws
 
 VALUES = [1.0, 2.0, 3.0, 4.0, 5.0]
 LEVEL = 0.95
@@ -77,7 +78,7 @@ def found():
         }
 
     right = [prediction(row, min(5.0, max(1.0, row["gold"] + rng.gauss(0, 0.3)))) for row in judged]
-    runs = {"a1": {7: right}, "b3": {None: [prediction(row, 3.0) for row in judged]}}
+    runs = {"a1": {7: Draws.of(right)}, "b3": {None: Draws.of([prediction(row, 3.0) for row in judged])}}
     scale, score = ScoreScale.create([1, 2, 3, 4, 5], None), Score(on_truncated="score_and_flag")
     return results.tables(runs, training, {"demo": judged}, [7], scale, score, LEVEL), training, judged
 

@@ -9,6 +9,7 @@ from tests.conftest import SCALE
 from tract_core.base.config import Score
 from tract_core.compare import results
 from tract_core.score import scoring
+from tract_core.score.draws import Draws
 from tract_core.score.metrics import METRICS
 from tract_core.score.paper_lines import LINES
 
@@ -98,7 +99,25 @@ def predictions(examples):
 TRAINING = [{**row, "response": "word " * int(row["gold"])} for row in benchmark("train", [1.0, 2.0, 3.0, 5.0])]
 
 
+def drawn(runs):
+    return {seed: Draws.of(rows) for seed, rows in runs.items()}
+
+
+def evaluate(runs, *how):
+    return scoring.evaluate(drawn(runs), *how)
+
+
+def table3_of(predictions, *how):
+    by_cots = {row: {cots: drawn(runs) for cots, runs in found.items()} for row, found in predictions.items()}
+    return results.table3(by_cots, *how)
+
+
+def figure3_of(curves, *how):
+    return results.figure3({row: drawn(runs) for row, runs in curves.items()}, *how)
+
+
 def tables(predictions, examples, *, seeds=SEEDS, score=FLAG):
+    predictions = {row: drawn(runs) for row, runs in predictions.items()}
     return results.tables(predictions, TRAINING, examples, seeds, SCALE, score, LEVEL)
 
 
@@ -127,7 +146,7 @@ def test_cells_are_the_numbers_that_score_writes(predictions, examples, score):
     cells = indexed(tables(predictions, examples, score=score)["cells"])
     assert len(cells) == len(predictions) * len(results.PREDICTORS) * (len(SIZES) + 1) * len(METRICS)
     for row, runs in predictions.items():
-        result = scoring.evaluate(runs, list(SIZES), SCALE, score)
+        result = evaluate(runs, list(SIZES), SCALE, score)
         for bench in [*SIZES, "mean"]:
             for predictor in results.PREDICTORS:
                 expected = result[bench][predictor]
@@ -149,7 +168,7 @@ def test_what_score_leaves_undefined_is_null_with_its_reason(examples):
     constant = [prediction(example, one_hot(3), sampled=2.0) for rows in examples.values() for example in rows]
     runs = {"b3": {None: constant}}
     cells = indexed(tables(runs, examples)["cells"])
-    result = scoring.evaluate(runs["b3"], list(SIZES), SCALE, FLAG)
+    result = evaluate(runs["b3"], list(SIZES), SCALE, FLAG)
     for predictor in results.PREDICTORS:
         assert result["demo"][predictor]["pearson"] is cells["b3", "demo", predictor, "pearson"]["value"] is None
         assert cells["b3", "demo", predictor, "pearson"]["reason"] == "all predictions are equal"
@@ -269,7 +288,7 @@ def gap_of(trained_on, errors, seeds=SEEDS):
         cots: {seed: gap_readings(trained_on, seed, errors[cots, seed]) for seed in SEEDS if (cots, seed) in errors}
         for cots in ("training", "own")
     }
-    return results.table3({"tract": by_cots}, trained_on, seeds, SCALE, FLAG, LEVEL)
+    return table3_of({"tract": by_cots}, trained_on, seeds, SCALE, FLAG, LEVEL)
 
 
 def test_table_3_by_brute_force_over_examples_and_training_seeds(trained_on):
@@ -305,7 +324,7 @@ def test_table_3_by_brute_force_over_examples_and_training_seeds(trained_on):
 def test_table_3_takes_the_examples_that_were_looked_at_alone(trained_on):
     errors = gap_errors(trained_on)
     by_cots = {cots: {1: gap_readings(trained_on, 1, errors[cots, 1])} for cots in ("training", "own")}
-    found = results.table3({"a1": by_cots}, trained_on[:4], [1], SCALE, FLAG, LEVEL)
+    found = table3_of({"a1": by_cots}, trained_on[:4], [1], SCALE, FLAG, LEVEL)
     used = errors["own", 1][1:4]  # the first has no score after its training CoT
     assert [cell["n"] for cell in found["cells"]] == [3, 3]
     assert found["cells"][1]["value"] == pytest.approx(math.sqrt(sum(error**2 for error in used) / 3))
@@ -322,14 +341,14 @@ def test_a_part_of_table_3_that_was_not_run_is_null_and_the_other_part_stands(tr
 
 
 def test_table_3_of_a_row_that_did_not_run_is_null_with_reasons(trained_on):
-    found = results.table3({"a1": {"training": {}, "own": {}}}, trained_on, SEEDS, SCALE, FLAG, LEVEL)
+    found = table3_of({"a1": {"training": {}, "own": {}}}, trained_on, SEEDS, SCALE, FLAG, LEVEL)
     assert [(cell["value"], cell["n"]) for cell in found["cells"]] == [(None, 0), (None, 0)]
     assert [cell["reason"] for cell in found["cells"]] == [
         "no predictions of row a1 on training CoTs",
         "no predictions of row a1 on own CoTs",
     ]
     assert found["gaps"][0]["value"] is None
-    assert results.table3({}, trained_on, SEEDS, SCALE, FLAG, LEVEL) == {"cells": [], "gaps": []}
+    assert table3_of({}, trained_on, SEEDS, SCALE, FLAG, LEVEL) == {"cells": [], "gaps": []}
 
 
 def test_a_part_of_table_3_that_lacks_a_training_seed_counts_as_not_run(trained_on):
@@ -383,7 +402,7 @@ def curve(scores, tokens):
 def test_figure_3_by_hand():
     scores = {(11, 0): (1, 3, 5), (12, 0): (1, 5, 3), (11, 1): (3, 3, 3), (12, 1): (1, 1, 5)}
     tokens = {(11, 0): (10, 20, 30), (12, 0): (40, 50, 60), (11, 1): (5, 5, 5), (12, 1): (5, 5, 5)}
-    first, second = results.figure3({"tract": {1: curve(scores, tokens)}}, THREE, [1], SCALE, FLAG)
+    first, second = figure3_of({"tract": {1: curve(scores, tokens)}}, THREE, [1], SCALE, FLAG)
     assert [first[key] for key in ("row", "line", "k", "bench", "n_seeds", "reason")] == [
         "tract",
         "6",
@@ -406,16 +425,16 @@ def test_figure_3_by_hand():
 
 def test_figure_3_averages_benchmarks_and_training_seeds_and_spreads_over_inference_seeds(examples):
     runs = {seed: predictions_of(examples, 70 + seed, num_samples=3) for seed in SEEDS}
-    points = results.figure3({"tract": runs}, examples, SEEDS, SCALE, FLAG)
+    points = figure3_of({"tract": runs}, examples, SEEDS, SCALE, FLAG)
     assert [point["k"] for point in points] == [1, 2, 3]
     for k, point in enumerate(points, start=1):
         nested = {seed: [row for row in rows if row["k"] < k] for seed, rows in runs.items()}
         r = {
             (training, inference): np.mean(
                 [
-                    scoring.evaluate({0: [row for row in rows if row["run_seed"] == inference]}, [bench], SCALE, FLAG)[
-                        bench
-                    ]["rail"]["pearson"]
+                    evaluate({0: [row for row in rows if row["run_seed"] == inference]}, [bench], SCALE, FLAG)[bench][
+                        "rail"
+                    ]["pearson"]
                     for bench in SIZES
                 ]
             )
@@ -434,7 +453,7 @@ def test_figure_3_reads_each_row_as_its_line_does():
         prediction(example, one_hot(y), sampled=drawn)
         for example, y, drawn in zip(THREE["demo"], (1, 3, 5), (5.0, 3.0, 1.0), strict=True)
     ]
-    points = results.figure3({"b2": {1: rows}, "tract": {1: rows}}, THREE, [1], SCALE, FLAG)
+    points = figure3_of({"b2": {1: rows}, "tract": {1: rows}}, THREE, [1], SCALE, FLAG)
     assert [(point["line"], point["value"]) for point in points] == [
         ("B.2", pytest.approx(-1.0)),
         ("6", pytest.approx(1.0)),
@@ -444,24 +463,24 @@ def test_figure_3_reads_each_row_as_its_line_does():
 
 def test_figure_3_leaves_out_rows_without_a_line_or_without_runs():
     runs = {1: [prediction(example, one_hot(3)) for example in THREE["demo"]]}
-    assert results.figure3({"lambda_0_5": runs, "tract": {}}, THREE, [1], SCALE, FLAG) == []
+    assert figure3_of({"lambda_0_5": runs, "tract": {}}, THREE, [1], SCALE, FLAG) == []
 
 
 def test_figure_3_has_no_point_of_a_row_that_lacks_a_training_seed(examples):
     runs = {1: predictions_of(examples, 71)}
-    assert results.figure3({"tract": runs}, examples, SEEDS, SCALE, FLAG) == []
+    assert figure3_of({"tract": runs}, examples, SEEDS, SCALE, FLAG) == []
 
 
 def test_an_undefined_point_of_figure_3_is_null_with_a_reason():
     runs = {1: [prediction(example, one_hot(3)) for example in THREE["demo"]]}
-    (point,) = results.figure3({"tract": runs}, THREE, [1], SCALE, FLAG)
+    (point,) = figure3_of({"tract": runs}, THREE, [1], SCALE, FLAG)
     assert (point["value"], point["sd"], point["reason"]) == (None, None, "demo: all predictions are equal")
     assert point["tokens"] == 5
 
 
 def test_a_point_of_figure_3_without_one_benchmark_is_null_with_a_reason(examples):
     runs = {1: predictions_of(examples, 71, benches=["demo"])}
-    for point in results.figure3({"tract": runs}, examples, [1], SCALE, FLAG):
+    for point in figure3_of({"tract": runs}, examples, [1], SCALE, FLAG):
         assert point["value"] is point["sd"] is None
         assert point["reason"].startswith("vicuna: ")
 
@@ -512,7 +531,7 @@ def test_length_moves_a_judge_that_counts_words_and_not_one_that_knows_gold(exam
                 for place, example in enumerate(found)
             ]
         }
-        return results.length_effect(runs, examples, SCALE, Score(on_truncated="null"), 0.95)
+        return results.length_effect(drawn(runs), examples, SCALE, Score(on_truncated="null"), 0.95)
 
     for one in effect(lambda example, place: (place % 7) / 7):
         assert one["value"] == pytest.approx(1.0)

@@ -4,6 +4,7 @@ import pytest
 
 from tract_core.base.rows import Round
 from tract_core.compare import rounds
+from tract_core.score.draws import Draws
 
 CHAIN = [
     Round(row="real_1", start="tract", anchor="tract"),
@@ -15,13 +16,18 @@ def drew(*pairs):
     return [{"reward": reward, "advantage": advantage} for reward, advantage in pairs]
 
 
+def judged(num_tokens, status):
+    key = {"source": "id", "id": "a", "k": 0, "run_seed": 1}
+    return {**key, "num_tokens": num_tokens, "status": status, "gold": 1.0, "probs": None, "sampled_score": None}
+
+
 def cell(row, bench, metric, value, predictor="rail"):
     return {"row": row, "bench": bench, "metric": metric, "value": value, "predictor": predictor}
 
 
 def test_a_judge_has_the_reward_of_what_the_next_round_drew_from_it():
     drawn = {"real_1": drew((-1.0, 3.0), (-4.0, -3.0), (None, None)), "real_2": drew((-0.5, 0.0))}
-    cots = [{"num_tokens": 10, "status": "ok"}, {"num_tokens": 20, "status": "truncated"}]
+    cots = Draws.of([judged(10, "ok"), judged(20, "truncated")])
     cells = [
         cell("tract", "id", "pearson", 0.5),
         cell("tract", "id", "rmse", 1.0),

@@ -17,6 +17,7 @@ from tract_core.generate.engine.base import given
 from tract_core.generate.generation import CotKey, Generator, request_seed
 from tract_core.model.models import SeedModel
 from tract_core.score import scoring
+from tract_core.score.draws import Draws
 from tract_core.text.encoding import Encoder
 from tract_core.text.examples import pair_with_own_cots
 
@@ -500,7 +501,7 @@ def test_metrics_count_rows_without_a_score_and_leave_them_out(make, encoder, tm
     fake = FakeEngine(encoder, bad(seeds_of("e3") | seeds_of("e3", k=1) | seeds_of("e1", k=1)))
     rows = [{**row, "source": "bench"} for row in infer(make(fake)[0], examples(6))]
     tables.write(tmp_path / "predictions", "predictions", rows, {})
-    runs = {42: tables.read(tmp_path / "predictions", "predictions")}
+    runs = {42: Draws.read(tmp_path / "predictions")}
     for policy in ("score_and_flag", "null"):
         found = scoring.evaluate(runs, ["bench"], SCALE, config.Score(on_truncated=policy))["bench"]
         assert found["cots"] == {"n": 12, "ok": 9, "truncated": 0, "no_delimiter": 0, "empty": 0, "error": 3}

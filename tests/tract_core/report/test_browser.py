@@ -37,6 +37,8 @@ def prediction(source, number, k, run_seed, probs):
         "probs": probs,
         "label_mass": sum(probs) if probs else None,
         "sampled_score": None,
+        "num_tokens": 1,
+        "gold": 1.0,
     }
 
 

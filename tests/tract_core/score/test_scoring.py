@@ -9,6 +9,7 @@ from tests.conftest import SCALE
 from tract_core.base import tables
 from tract_core.base.config import Score
 from tract_core.score import scoring
+from tract_core.score.draws import Draws
 
 FLAG, NULL = Score(on_truncated="score_and_flag"), Score(on_truncated="null")
 Y = SCALE.values
@@ -33,9 +34,21 @@ def one_hot(y, mass=1.0):
     return [mass * (value == y) for value in Y]
 
 
+def drawn(runs):
+    return {seed: Draws.of(rows) for seed, rows in runs.items()}
+
+
+def evaluate_runs(runs, *how):
+    return scoring.evaluate(drawn(runs), *how)
+
+
 def evaluate(rows, score=FLAG):
     """The metrics of one training seed on benchmark b."""
-    return scoring.evaluate({7: rows}, ["b"], SCALE, score)["b"]
+    return evaluate_runs({7: rows}, ["b"], SCALE, score)["b"]
+
+
+def scatter(runs, *how):
+    return scoring.scatter(drawn(runs), *how)
 
 
 def test_predictors_by_hand():
@@ -88,7 +101,7 @@ def two_by_two():
 
 
 def test_spreads_over_training_and_inference_seeds_are_kept_apart():
-    result = scoring.evaluate(two_by_two(), ["b"], SCALE, FLAG)["b"]
+    result = evaluate_runs(two_by_two(), ["b"], SCALE, FLAG)["b"]
     assert result["rail"]["mae"] == pytest.approx((0 + 1 + 2 + 4) / 4)
     # Means over inference seeds 1/2 and 3; of two numbers the sample sd is their distance over the root of 2.
     assert result["rail"]["mae_sd_training"] == pytest.approx((3 - 1 / 2) / math.sqrt(2))
@@ -103,18 +116,18 @@ def test_spreads_over_training_and_inference_seeds_are_kept_apart():
 
 def test_one_seed_has_no_spread():
     runs = two_by_two()
-    one = scoring.evaluate({None: runs[1]}, ["b"], SCALE, FLAG)["b"]
+    one = evaluate_runs({None: runs[1]}, ["b"], SCALE, FLAG)["b"]
     assert one["rail"]["mae_sd_training"] is None
     assert one["rail"]["mae_sd_inference"] == pytest.approx(1 / math.sqrt(2))
     assert one["num_training_seeds"] == 1
     runs = {training: [found for found in rows if found["run_seed"] == 11] for training, rows in runs.items()}
-    only_11 = scoring.evaluate(runs, ["b"], SCALE, FLAG)["b"]
+    only_11 = evaluate_runs(runs, ["b"], SCALE, FLAG)["b"]
     assert only_11["rail"]["mae_sd_training"] == pytest.approx((2 - 0) / math.sqrt(2))
     assert only_11["rail"]["mae_sd_inference"] is None
 
 
 def test_a_run_that_leaves_a_metric_undefined_leaves_its_mean_and_spreads_undefined():
-    result = scoring.evaluate(two_by_two(), ["b"], SCALE, FLAG)["b"]["rail"]
+    result = evaluate_runs(two_by_two(), ["b"], SCALE, FLAG)["b"]["rail"]
     # Training seed 2, inference seed 11 predicts 3 for both.
     assert result["pearson"] is result["pearson_sd_training"] is result["pearson_sd_inference"] is None
     assert result["undefined"] == "all predictions are equal"
@@ -123,7 +136,7 @@ def test_a_run_that_leaves_a_metric_undefined_leaves_its_mean_and_spreads_undefi
 def test_mean_over_benchmarks_weighs_them_equally_whatever_their_sizes():
     rows = [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(3))]
     rows += [row(str(n), float(n), one_hot(n), bench="c") for n in (1, 3, 5)]
-    result = scoring.evaluate({7: rows}, ["b", "c"], SCALE, FLAG)
+    result = evaluate_runs({7: rows}, ["b", "c"], SCALE, FLAG)
     assert list(result) == ["b", "c", "mean"]
     assert [result[bench]["rail"]["mae"] for bench in result] == pytest.approx([1.0, 0.0, 0.5])
     assert result["mean"]["mode"]["pearson"] == pytest.approx(1.0)
@@ -134,14 +147,14 @@ def test_mean_over_benchmarks_weighs_them_equally_whatever_their_sizes():
 def test_mean_is_null_where_one_benchmark_is_undefined():
     rows = [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(5))]
     rows += [row("a", 1.0, one_hot(3), bench="c"), row("b", 5.0, one_hot(3), bench="c")]
-    result = scoring.evaluate({7: rows}, ["b", "c"], SCALE, FLAG)
+    result = evaluate_runs({7: rows}, ["b", "c"], SCALE, FLAG)
     assert result["b"]["rail"]["pearson"] == pytest.approx(1.0)
     assert result["mean"]["rail"]["pearson"] is None
     assert result["mean"]["rail"]["rmse"] == pytest.approx((0 + 2) / 2)
 
 
 def test_a_benchmark_without_predictions_is_null_with_a_reason():
-    result = scoring.evaluate({7: [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(4))]}, ["b", "c"], SCALE, FLAG)
+    result = evaluate_runs({7: [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(4))]}, ["b", "c"], SCALE, FLAG)
     assert (result["c"]["rail"]["rmse"], result["c"]["rail"]["n"]) == (None, 0)
     assert result["c"]["rail"]["undefined"] == "no predictions"
     assert result["c"]["label_mass"] is None
@@ -151,7 +164,7 @@ def test_a_benchmark_without_predictions_is_null_with_a_reason():
 def test_an_example_that_one_run_lacks_counts_in_every_run():
     """As in the cells of statistics.json: otherwise the runs' metrics would be of different examples."""
     runs = {1: [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(4))], 2: [row("b", 5.0, one_hot(4))]}
-    result = scoring.evaluate(runs, ["b"], SCALE, FLAG)["b"]["rail"]
+    result = evaluate_runs(runs, ["b"], SCALE, FLAG)["b"]["rail"]
     assert (result["n"], result["n_ok"]) == (2, 1.5)
     assert result["mae"] == pytest.approx((0.5 + 1) / 2)
     assert "needs 2 rows with a prediction, got 1" in result["undefined"]
@@ -184,13 +197,13 @@ NAN = float("nan")
 def test_probabilities_that_are_not_finite_are_no_prediction_and_counted(probs):
     """A model whose logits overflow: nothing that is read from them or drawn from them is a score."""
     rows = [row("a", 1.0, probs, sampled=3.0), *(row(str(n), float(n), one_hot(n), sampled=n) for n in (2, 4))]
-    result = scoring.evaluate({7: rows}, ["b"], SCALE, FLAG)
+    result = evaluate_runs({7: rows}, ["b"], SCALE, FLAG)
     for predictor in (*scoring.PREDICTORS, scoring.SAMPLED):
         assert (result["b"][predictor]["n"], result["b"][predictor]["n_ok"]) == (3, 2)
         assert result["b"][predictor]["mae"] == 0.0
     assert result["b"]["label_mass"] == 1.0
     assert json.loads(tables.to_json(result)) is not None
-    assert [point["rail"] for point in scoring.scatter({7: rows}, ["b"], SCALE, FLAG)] == [2.0, 4.0, None]
+    assert [point["rail"] for point in scatter({7: rows}, ["b"], SCALE, FLAG)] == [2.0, 4.0, None]
 
 
 @pytest.mark.parametrize(
@@ -204,7 +217,7 @@ def test_probabilities_that_are_not_finite_are_no_prediction_and_counted(probs):
     ],
 )
 def test_a_metrics_file_of_degenerate_predictions_is_valid_json_with_nulls_and_the_reason(rows, reason):
-    written = tables.to_json(scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
+    written = tables.to_json(evaluate_runs({7: rows}, ["b"], SCALE, FLAG))
     found = json.loads(written, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["b"]["rail"]
     assert found["pearson"] is found["spearman"] is found["kendall"] is None
     assert reason in found["undefined"]
@@ -240,24 +253,26 @@ def test_by_run_averages_the_cots_of_each_run_by_itself():
             row("a", 1.0, one_hot(2), bench="c"),
         ],
     }
-    assert scoring.by_run(runs, "b", "rail", SCALE, NULL) == {
-        (1, 1): {"a": 2.0, "b": None},
-        (2, 1): {"a": 5.0},
-        (2, 2): {"a": 4.0},
-    }
-    assert scoring.by_run({None: runs[1]}, "b", "mode", SCALE, FLAG) == {(None, 1): {"a": 2.0, "b": 4.0}}
-    assert scoring.by_run(runs, "d", "rail", SCALE, FLAG) == {}
+
+    def by_run(runs, bench, predictor, score):
+        found = scoring.by_run(drawn(runs), bench, predictor, SCALE, score, ["b", "a"])
+        return {seeds: values.tolist() for seeds, values in found.items()}
+
+    nan = pytest.approx(float("nan"), nan_ok=True)
+    assert by_run(runs, "b", "rail", NULL) == {(1, 1): [nan, 2.0], (2, 1): [nan, 5.0], (2, 2): [nan, 4.0]}
+    assert by_run({None: runs[1]}, "b", "mode", FLAG) == {(None, 1): [4.0, 2.0]}
+    assert by_run(runs, "d", "rail", FLAG) == {}
 
 
 def test_the_line_shows_the_only_benchmark_or_the_mean_over_several():
     rows = [row("a", 1.0, one_hot(1)), row("b", 5.0, one_hot(3))]
-    line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
+    line = scoring.describe("a1", evaluate_runs({7: rows}, ["b"], SCALE, FLAG))
     assert line == (
         "a1, expected score against gold on b: pearson 1.000, spearman 1.000, kendall 1.000, rmse 1.414, mae 1.000; "
         "2 of 2 examples have a score"
     )
     rows += [row(str(n), float(n), one_hot(n), bench="c") for n in (1, 3, 5)]
-    line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b", "c"], SCALE, FLAG))
+    line = scoring.describe("a1", evaluate_runs({7: rows}, ["b", "c"], SCALE, FLAG))
     assert line.startswith("a1, expected score against gold, mean over 2 benchmarks: pearson 1.000")
     assert line.endswith("rmse 0.707, mae 0.500; 5 of 5 examples have a score")
 
@@ -272,17 +287,17 @@ def test_the_headline_is_the_mean_over_benchmarks_and_the_share_of_bad_cots():
             ("c", 1, 5.0, 1, "truncated"),
         )
     ]
-    result = scoring.evaluate({42: rows}, ["b", "c"], SCALE, FLAG)
+    result = evaluate_runs({42: rows}, ["b", "c"], SCALE, FLAG)
     both = {"pearson": 0.0, "rmse": 2.0}  # (1 - 1) / 2 and (0 + 4) / 2
     assert scoring.headline("tract", result) == {"tract": {"rail": both, "sampled": both, "bad_cots": 0.25}}
-    nothing = scoring.headline("b5_free", scoring.evaluate({None: []}, ["b"], SCALE, FLAG))
+    nothing = scoring.headline("b5_free", evaluate_runs({None: []}, ["b"], SCALE, FLAG))
     undefined = {"pearson": None, "rmse": None}
     assert nothing == {"b5_free": {"rail": undefined, "sampled": undefined, "bad_cots": None}}
 
 
 def test_constant_predictions_are_said_in_the_line():
     rows = [row("a", 1.0, one_hot(3)), row("b", 5.0, one_hot(3))]
-    line = scoring.describe("a1", scoring.evaluate({7: rows}, ["b"], SCALE, FLAG))
+    line = scoring.describe("a1", evaluate_runs({7: rows}, ["b"], SCALE, FLAG))
     assert "on b: pearson undefined" in line
     assert "all predictions are equal" in line
 
@@ -300,7 +315,7 @@ def test_a_median_label_mass_below_0_95_is_warned_of_and_stored(masses, warned):
     """The rest of the probability is on tokens that are no score, whose logits are off the scale's grid."""
     rows = [row(str(n), float(n), one_hot(n, mass)) for n, mass in enumerate(masses, start=1)]
     rows += [row(str(n), float(n), one_hot(n), bench="c") for n in (1, 2)]
-    result = scoring.evaluate({7: rows}, ["b", "c"], SCALE, FLAG)
+    result = evaluate_runs({7: rows}, ["b", "c"], SCALE, FLAG)
     assert result["b"]["label_mass"] == sorted(masses)[1]
     line, *warnings = scoring.describe("a1", result).splitlines()
     assert "warning" not in line
@@ -310,7 +325,7 @@ def test_a_median_label_mass_below_0_95_is_warned_of_and_stored(masses, warned):
 
 def test_without_probabilities_there_is_no_label_mass_to_warn_of():
     rows = [row(str(n), float(n), None, sampled=n) for n in (1, 2)]
-    result = scoring.evaluate({None: rows}, ["b"], SCALE, FLAG)
+    result = evaluate_runs({None: rows}, ["b"], SCALE, FLAG)
     assert result["b"]["label_mass"] is None
     assert "warning" not in scoring.describe("b5_free", result)
 
@@ -320,7 +335,7 @@ def test_scatter_has_one_point_for_each_example():
         1: [row("b", 5.0, one_hot(4)), row("a", 1.0, one_hot(1)), row("a", 1.0, one_hot(3), k=1)],
         2: [row("b", 5.0, one_hot(5), seed=2), row("a", 3.0, one_hot(2), bench="c")],
     }
-    assert scoring.scatter(runs, ["c", "b"], SCALE, FLAG) == [
+    assert scatter(runs, ["c", "b"], SCALE, FLAG) == [
         {"bench": "c", "id": "a", "gold": 3.0, "rail": 2.0},
         {"bench": "b", "id": "a", "gold": 1.0, "rail": 2.0},
         {"bench": "b", "id": "b", "gold": 5.0, "rail": 4.5},

@@ -21,7 +21,7 @@ def prediction(example, score, *, attack=None, k=0, status="ok"):
     probs[low], probs[low + 1] = 1 - (score - 1 - low), score - 1 - low
     source = example["source"] if attack is None else f"{example['source']}/{attack}"
     row = {"source": source, "id": example["id"], "k": k, "run_seed": 1, "status": status, "sampled_score": None}
-    return {**row, "probs": probs, "label_mass": sum(probs)}
+    return {**row, "probs": probs, "label_mass": sum(probs), "gold": example.get("gold", 3.0), "num_tokens": 1}
 
 
 def table(rows, score=FLAG):
@@ -102,6 +102,8 @@ def test_half_a_step_is_of_the_scales_own():
         "status": "ok",
         "sampled_score": None,
         "label_mass": 1.0,
+        "gold": 10.0,
+        "num_tokens": 1,
     }
     rows = [{**row, "probs": [0.5, 0.5, 0]}, {**row, "source": "demo/json", "probs": [0.1, 0.9, 0]}]
     (found,) = [r for r in robustness.table(Shifts.of(rows, EXAMPLES, wide, FLAG), LEVEL) if r["attack"] == "json"]
