@@ -110,13 +110,13 @@ def train_and_judge(name: str, seed: int, params: Params) -> None:
         logging.info(recipes.fit(name, row, pairs, how, seed_model=seed_model, encoder=encoder, inputs=inputs))
     if name == "a1" and not own.exists():
         generator = generators.generator(params, seed_model, encoder, adapter, "selfgen")
-        cots = generation.self_generate(generator, training, seed, params.selfgen)
+        cots = list(generation.self_generate(generator, training, seed, params.selfgen))
         tables.write(own, "cots", cots, generator.origin)
         logging.info("own CoTs, seed %d: %s", seed, generation.describe(cots))
     if not judged.exists():
         generator = generators.generator(params, seed_model, encoder, adapter, "infer")
         heldout, how_many = tables.read(_HELDOUT, "examples"), params.infer.num_samples
-        found = generation.infer(generator, heldout, seeds=params.infer.seeds, num_samples=how_many)
+        found = list(generation.infer(generator, heldout, seeds=params.infer.seeds, num_samples=how_many))
         tables.write(judged, "predictions", found, generator.origin)
         logging.info("%s, seed %d: %s", name, seed, generation.describe(found))
 

@@ -7,6 +7,7 @@ Writes: artifacts/results/attacked/ROW/seed_N
 
 from tract_core.base import config, places, process, tables
 from tract_core.generate import generation, generators
+from tract_core.generate.generation import Tally
 from tract_core.model import loading
 from tract_core.studies import attacks, looking
 from tract_core.text import examples
@@ -24,13 +25,11 @@ def main() -> str:
     # With request seeds of its own: the last bits of a sample depend on its batch, so one that was shared with `infer`
     # would depend on which of the two ran first.
     generator = generators.generator(params, seed_model, encoder, adapter, "attack")
-    predictions = generation.infer(
-        generator, [*clean, *changed], seeds=params.infer.seeds, num_samples=params.infer.num_samples
-    )
-    out = places.attacked(given.row, given.seed)
-    tables.write(out, "predictions", predictions, generator.origin)
-    judged = f"{len(clean)} examples as they are and {len(changed)} changed copies judged"
-    return f"{judged}: {generation.describe(predictions)} -> {out}"
+    judged, tally, out = [*clean, *changed], Tally(), places.attacked(given.row, given.seed)
+    predictions = generation.infer(generator, judged, seeds=params.infer.seeds, num_samples=params.infer.num_samples)
+    tables.write_in_order(out, "predictions", tally.of(predictions), generator.origin)
+    about = f"{len(clean)} examples as they are and {len(changed)} changed copies judged"
+    return f"{about}: {tally.describe()} -> {out}"
 
 
 if __name__ == "__main__":

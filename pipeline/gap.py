@@ -29,7 +29,7 @@ def main() -> str:
         own = generation.read_given(generator, looked_at, written)
     else:
         training = generation.read_given(generator, looked_at, written)
-        own = generation.infer(generator, looked_at, seeds=[given.seed], num_samples=1)
+        own = list(generation.infer(generator, looked_at, seeds=[given.seed], num_samples=1))
     for name, table in (("training", training), ("own", own)):
         tables.write(places.gap(given.row, given.seed, name), "predictions", table, generator.origin)
     out = places.gap(given.row, given.seed, "own").parent

@@ -11,6 +11,7 @@ Writes: artifacts/results/predictions/ROW/seed_N (--curve: artifacts/results/cur
 from tract_core.base import config, places, process, tables
 from tract_core.base.rows import COOL
 from tract_core.generate import generation, generators
+from tract_core.generate.generation import Tally
 from tract_core.model import loading
 
 
@@ -24,12 +25,11 @@ def main() -> str:
     temperature = params.cool.temperature if given.row.startswith(COOL) else None
     generator = generators.generator(params, seed_model, encoder, adapter, "infer", temperature=temperature)
     num_samples = params.curve.num_samples if given.curve else params.infer.num_samples
-    predictions = generation.infer(
-        generator, places.benchmark_examples(), seeds=params.infer.seeds, num_samples=num_samples
-    )
+    examples, tally = places.streamed_benchmarks(), Tally()
+    predictions = generation.infer(generator, examples, seeds=params.infer.seeds, num_samples=num_samples)
     out = (places.curve if given.curve else places.predictions)(given.row, given.seed)
-    tables.write(out, "predictions", predictions, generator.origin)
-    return f"{generation.describe(predictions)} -> {out}"
+    tables.write_in_order(out, "predictions", tally.of(predictions), generator.origin)
+    return f"{tally.describe()} -> {out}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> str:
     left_out = loading.require_proof(seed_model)
     train = [one for one in tables.read(places.TRAIN_EXAMPLES, "examples") if one["id"] not in left_out]
     examples = rollouts.chosen(train, params.real.max_rows, given.row)
-    drawn = generation.infer(generator, examples, seeds=[given.seed], num_samples=params.real.num_samples)
+    drawn = list(generation.infer(generator, examples, seeds=[given.seed], num_samples=params.real.num_samples))
     log_probs = log_ratios = None
     if params.real.clip is not None or (params.real.kl and anchor != start):
         pairs = policy.drawn_pairs(drawn, prompt_cache.prompt_ids(encoder, examples), encoder)

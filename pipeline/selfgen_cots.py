@@ -7,6 +7,7 @@ Writes: artifacts/results/cots/ROW/seed_N
 
 from tract_core.base import config, places, process, tables
 from tract_core.generate import generation, generators
+from tract_core.generate.generation import Tally
 from tract_core.model import loading
 
 
@@ -16,11 +17,10 @@ def main() -> str:
     adapter = places.adapter(given.row, given.seed)
     generator = generators.generator(params, seed_model, encoder, adapter, "selfgen")
     examples = tables.read(places.TRAIN_EXAMPLES, "examples")
+    tally, out = Tally(encoder), places.own_cots(given.row, given.seed)
     cots = generation.self_generate(generator, examples, given.seed, params.selfgen)
-    out = places.own_cots(given.row, given.seed)
-    tables.write(out, "cots", cots, generator.origin)
-    changed = generation.share_reencoded_differently(cots, encoder)
-    return f"{generation.describe(cots)}; the text of {changed:.1%} gives other token ids than were drawn -> {out}"
+    tables.write_in_order(out, "cots", tally.of(cots), generator.origin)
+    return f"{tally.describe()} -> {out}"
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(name: str, model: str, home: str, num_samples: int) -> str:
         stage="infer",
         work=out / "work",
     )
-    rows = generation.infer(generator, ROWS, seeds=[1, 2], num_samples=num_samples)
+    rows = list(generation.infer(generator, ROWS, seeds=[1, 2], num_samples=num_samples))
     tables.write(out / "table", "predictions", rows, generator.origin)
     return generation.describe(rows)
 

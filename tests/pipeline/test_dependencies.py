@@ -31,17 +31,17 @@ ROOMS = {
 }
 """Each folder of tract_core, and the rooms that it may import."""
 _LOCKS, _VERDICTS = "tract_core/base/locks.py", "tract_core/text/verdicts.py"
-_PAIRS = "tract_core/score/pairs.py"
+_SHARDS, _PAIRS = "tract_core/base/shards.py", "tract_core/score/pairs.py"
 _TRAININGS = [stage for stage in STAGES if stage.startswith("train_")]
 UNUSED = {
-    "prepare": {_LOCKS, "tract_core/data/checks.py"},
+    "prepare": {_LOCKS, _SHARDS, "tract_core/data/checks.py"},
     "check": {_VERDICTS, *(f"tract_core/model/{name}.py" for name in ("attention", "label_probs", "objectives"))},
     **{stage: {_VERDICTS} for stage in _TRAININGS},
     "perplexity": {_VERDICTS, "tract_core/model/sizes.py"},
     **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
     "meta_judge": {"tract_core/generate/chat_judge.py", "tract_core/generate/generators.py"},
     "robustness": {_LOCKS, _VERDICTS, _PAIRS},
-    **{stage: {_LOCKS, _PAIRS} for stage in ("score", "calibrate", "compare", "report")},
+    **{stage: {_LOCKS, _SHARDS, _PAIRS} for stage in ("score", "calibrate", "compare", "report")},
 }
 """Modules of a declared room that a script does not import: changing one reruns these stages for nothing."""
 

@@ -96,7 +96,7 @@ def test_a_generation_that_is_ended_goes_on_and_ends_with_the_same_bytes(
     whole = clone.copy(tmp_path / "whole")
     whole.repro("infer")
     before = clone.lock()
-    dvc, stage = start(clone, "infer", "work/generations/*/*.json")
+    dvc, stage = start(clone, "infer", "work/generations/*/*.parquet")
     os.kill(stage, number)
     output, _ = dvc.communicate(timeout=120)
     assert dvc.returncode == 255
@@ -104,8 +104,8 @@ def test_a_generation_that_is_ended_goes_on_and_ends_with_the_same_bytes(
     assert number == signal.SIGKILL or "stopped; what was finished is kept, and `dvc repro` goes on from it" in output
     assert clone.lock() == before
     assert not (clone.folder / table).exists()
-    kept = {shard.name for shard in clone.folder.glob("work/generations/*/*.json")}
-    drawn = {shard.name for shard in whole.folder.glob("work/generations/*/*.json")}
+    kept = {shard.name for shard in clone.folder.glob("work/generations/*/*.parquet")}
+    drawn = {shard.name for shard in whole.folder.glob("work/generations/*/*.parquet")}
     assert kept < drawn
     clone.run("dvc", "repro", "infer")
     log = (clone.folder / "work/logs/infer@tract-42.log").read_text()

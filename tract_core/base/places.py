@@ -1,5 +1,6 @@
 """Where artifacts lie."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tract_core.base import tables
@@ -98,4 +99,9 @@ _OF_PROMPTS = ("instruction", "reference", "criteria", "descriptions", "prompt",
 
 def benchmark_examples() -> list[Record]:
     """The examples of all benchmarks."""
-    return [row for folder in sorted(BENCHMARKS.iterdir()) for row in tables.read(folder, "examples")]
+    return list(streamed_benchmarks())
+
+
+def streamed_benchmarks() -> Iterator[Record]:
+    """The same in the order of one table, some thousand in memory at once."""
+    return (row for folder in sorted(BENCHMARKS.iterdir()) for row in tables.stream(folder, "examples"))

@@ -10,10 +10,10 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -112,18 +112,45 @@ def write(folder: str | Path, name: str, rows: Sequence[Mapping[str, Any]], orig
     Raises:
         ValueError: two rows with one key, or a row that does not fit the schema (our own mistake).
     """
-    key = KEYS[name]
-    ordered = sorted(rows, key=lambda row: tuple(row[part] for part in key))
-    if repeated := [k for k, n in Counter(tuple(row[p] for p in key) for row in ordered).items() if n > 1]:
-        raise ValueError(f"table {name}: {len(repeated)} key(s) stand twice, first {repeated[0]}")
-    table = pa.Table.from_pylist([dict(row) for row in ordered], schema=SCHEMAS[name])
-    for field in SCHEMAS[name]:
-        if not field.nullable and table[field.name].null_count:
-            raise ValueError(f"table {name}: column {field.name} holds nulls")
+    write_in_order(folder, name, sorted(rows, key=lambda row: key_of(name, row)), origin)
+
+
+def write_in_order(folder: str | Path, name: str, rows: Iterable[Mapping[str, Any]], origin: Mapping[str, Any]) -> None:
+    """The same bytes from rows that come in the order of their keys, some thousand of which are in memory at once."""
     with atomic_folder(folder) as draft:
         file = draft / f"{name}.parquet"
-        pq.write_table(table, file, compression="zstd", row_group_size=_GROUP, write_statistics=False)
-        write_manifest(draft, {"table": name, "num_rows": table.num_rows, "origin": dict(origin)})
+        with pq.ParquetWriter(file, SCHEMAS[name], compression="zstd", write_statistics=False) as writer:
+            num_rows = sum(_written(writer, group) for group in _groups(name, rows))
+        write_manifest(draft, {"table": name, "num_rows": num_rows, "origin": dict(origin)})
+
+
+def key_of(name: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a table is sorted by, and what no two of its rows share."""
+    return tuple(row[part] for part in KEYS[name])
+
+
+def _written(writer: pq.ParquetWriter, group: pa.Table) -> int:
+    writer.write_table(group, row_group_size=_GROUP)
+    return int(group.num_rows)
+
+
+def _groups(name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
+    """Row groups; an empty table has one, which is empty."""
+    left, last, schema = iter(rows), None, SCHEMAS[name]
+    for number in itertools.count():
+        group = [dict(row) for row in itertools.islice(left, _GROUP)]
+        if not group and number:
+            return
+        for key in (key_of(name, row) for row in group):
+            if last is not None and key <= last:
+                what = "stands twice" if key == last else f"comes after {last}"
+                raise ValueError(f"table {name}: key {key} {what}")
+            last = key
+        table = pa.Table.from_pylist(group, schema=schema)
+        for field in schema:
+            if not field.nullable and table[field.name].null_count:
+                raise ValueError(f"table {name}: column {field.name} holds nulls")
+        yield table
 
 
 def read(folder: str | Path, name: str, *, without: Collection[str] = ()) -> list[Record]:
@@ -372,7 +399,11 @@ def _remove(path: Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a small file atomically."""
-    content = text.encode()
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """The same; where there is no room, the message names all of its bytes."""
     with naming_a_full_disk(Path(path), lambda: len(content)), atomic_file(path) as draft:
         draft.write_bytes(content)
 
@@ -436,9 +467,3 @@ def file_sha256(path: str | Path) -> str:
     """sha256 of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def count_statuses(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many rows have each status; every status is named, also at 0."""
-    counts = Counter(row["status"] for row in rows)
-    return {status: counts[status] for status in STATUSES}

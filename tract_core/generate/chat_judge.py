@@ -87,11 +87,12 @@ class ChatJudge:
         messages = {place: self._messages(one) for one in examples if (place := (one["source"], one["id"])) in asked}
         names = {key: self._name(key, messages[key.source, key.id], attempt) for key in keys}
         failed = self._answer({name: messages[key.source, key.id] for key, name in names.items()})
-        self._say(names, failed, attempt)
         common = {"request_seed": 0, "attempt": attempt, "cot_ids": []}  # the server has no seed and no ids of ours
+        common |= {"probs": None, "label_mass": None} if self._expected else {}
+        kept = self.store.take(names.values())
+        self._say(names, failed, kept, attempt)
         return [
-            {**dataclasses.asdict(key), **common, **(failed.get(name) or self.store.samples[name])}
-            for key, name in names.items()
+            {**dataclasses.asdict(key), **common, **(failed.get(name) or kept[name])} for key, name in names.items()
         ]
 
     def _messages(self, example: Record) -> list[dict[str, str]]:
@@ -103,11 +104,11 @@ class ChatJudge:
 
     def _answer(self, asked: Mapping[str, list[dict[str, str]]]) -> dict[str, Record]:
         """Ask what the store does not hold -> what was refused; replies under way at an end are still kept."""
-        wanted = [name for name in asked if name not in self.store.samples]
+        wanted = [name for name in asked if name not in self.store]
         if not wanted:
             return {}
         with self.store.held(wanted), ThreadPoolExecutor(self._at_once) as pool:
-            wanted = [name for name in wanted if name not in self.store.samples]
+            wanted = [name for name in wanted if name not in self.store]
             futures = {pool.submit(self._ask, name, asked[name]): name for name in wanted}
             try:
                 return _refused(futures)
@@ -132,7 +133,9 @@ class ChatJudge:
         probs = label_probabilities(reply, self.scale.labels)
         return {"probs": probs, "label_mass": None if probs is None else sum(probs)}
 
-    def _say(self, names: Mapping[CotKey, str], failed: Mapping[str, Record], attempt: int) -> None:
+    def _say(
+        self, names: Mapping[CotKey, str], failed: Mapping[str, Record], kept: Mapping[str, Record], attempt: int
+    ) -> None:
         """What was refused, and replies without probabilities.
 
         Raises:
@@ -147,9 +150,8 @@ class ChatJudge:
             raise UserError(f"all {len(why)} requests failed:\n{list_some(why, limit=5)}")
         if why:
             logger.warning(generation.FAILED, len(why), list_some(why))
-        kept = [self.store.samples[name] for name in names.values() if name not in failed]
-        read = [one for one in kept if free_decoding.parse(one["cot"], self.scale.labels).label is not None]
-        without = sum(one["probs"] is None for one in read) if self._expected else 0
+        read = [one for one in kept.values() if free_decoding.parse(one["cot"], self.scale.labels).label is not None]
+        without = sum("probs" not in one for one in read) if self._expected else 0
         if without:
             logger.warning(_NO_PLACE, without, len(read))
 

@@ -6,10 +6,11 @@ is fixed by the keys, too, so that a run that was killed and goes on ends with t
 """
 
 import hashlib
+import itertools
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +27,8 @@ from tract_core.generate.served import served_name
 from tract_core.generate.store import Store
 from tract_core.model import models
 from tract_core.model.models import SeedModel
-from tract_core.text import prompt_cache
 from tract_core.text.encoding import Encoder
+from tract_core.text.prompt_cache import PromptCache
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ IN_WORDS = {
 """What a CoT of each status is."""
 
 
+_MOST_EXAMPLES, _MOST_DRAWS = 4096, 16384
+"""What is sampled before it is handed on: some hundred megabytes of prompts and CoTs, and hours of one GPU."""
 _DRAWS = {"transformers": 2}
 """Raised where an engine draws other tokens from the same seeds: its stored samples count no more, others' do."""
 
@@ -108,7 +111,7 @@ class Generator:
             **({"draws": _DRAWS[engine.name]} if engine.name in _DRAWS else {}),
             **({} if model.dtype == "float32" else {"head": "float32"}),  # samples of a bfloat16 head count no more
         }
-        self.store, self._work = Store(self.origin, work), work
+        self.store, self._prompts = Store(self.origin, work), PromptCache(encoder, work)
         decoding = Decoding(encoder=encoder, sampling=sampling, max_length=model.max_length, free=free)
         home, name = self.store.folder, served or served_name(seed_model.identity, adapter_hash)
         self._open: Callable[[], Engine] = lambda: open_engine(engine, model, decoding, seed_model, checked, home, name)
@@ -118,6 +121,10 @@ class Generator:
     @property
     def scale(self) -> ScoreScale:
         return self.encoder.scale
+
+    def whole_batches(self, number: int) -> int:
+        """The number rounded to batches, at least one of them."""
+        return max(1, number // self._batch_size) * self._batch_size
 
     def sample(
         self,
@@ -143,13 +150,14 @@ class Generator:
         """
         asked = {(key.source, key.id) for key in keys}
         named = [example for example in examples if (example["source"], example["id"]) in asked]
-        prompts = prompt_cache.prompt_ids(self.encoder, named, self._work)
+        prompts = self._prompts.ids(named)
+        hashes = {place: tables.content_hash(ids) for place, ids in prompts.items()}
         requests = dict[CotKey, Request]()
         for key in keys:
-            ids, seed = prompts[key.source, key.id], request_seed(self.stage, key, attempt)
-            cot_ids = None if given is None else given[key.source, key.id]
-            name = tables.content_hash([ids, seed, score, cot_ids])
-            requests[key] = Request(key=name, prompt_ids=ids, seed=seed, cot_ids=cot_ids)
+            place, seed = (key.source, key.id), request_seed(self.stage, key, attempt)
+            cot_ids = None if given is None else given[place]
+            name = tables.content_hash([hashes[place], seed, score, cot_ids])
+            requests[key] = Request(key=name, prompt_ids=prompts[place], seed=seed, cot_ids=cot_ids)
         failed = self._answer(_fixed_batches(requests, self._batch_size), score=score)
         problems = [
             f"{key.source}, id {key.id}, k {key.k}: {failed[request.key]['finish_reason']}"
@@ -160,6 +168,8 @@ class Generator:
             raise UserError(f"all {len(problems)} requests failed:\n{list_some(problems, limit=5)}")
         if problems:
             logger.warning(FAILED, len(problems), list_some(problems))
+        found = self.store.take([request.key for request in requests.values()]) | failed
+        unread = {"probs": None, "label_mass": None, "sampled_score": None} if score else {}
         return [
             {
                 "source": key.source,
@@ -168,7 +178,8 @@ class Generator:
                 "run_seed": key.run_seed,
                 "request_seed": request.seed,
                 "attempt": attempt,
-                **(failed.get(request.key) or self.store.samples[request.key]),
+                **unread,
+                **found[request.key],
             }
             for key, request in requests.items()
         ]
@@ -196,7 +207,7 @@ class Generator:
         return failed | {sample.key: record_of(self.encoder, sample, score=score) for sample in unanswered}
 
     def _missing(self, batches: Sequence[Sequence[Request]]) -> list[list[Request]]:
-        left = [[request for request in batch if request.key not in self.store.samples] for batch in batches]
+        left = [[request for request in batch if request.key not in self.store] for batch in batches]
         return [batch for batch in left if batch]
 
     def _started(self) -> Engine:
@@ -238,21 +249,34 @@ def status_of(finish_reason: str, cot: str) -> str:
     return {"delimiter": "ok", "given": "ok", "length": "truncated", "end": "no_delimiter"}[finish_reason]
 
 
-def self_generate(generator: Generator, examples: Sequence[Record], run_seed: int, settings: Selfgen) -> list[Record]:
+def self_generate(
+    generator: Generator, examples: Sequence[Record], run_seed: int, settings: Selfgen
+) -> Iterator[Record]:
     """`selfgen.num_samples` CoTs for each training example from p_s, bad ones sampled again as `on_bad_cot` says.
 
-    Returns:
-        One CoT for each k and example, k outermost; those with k = 0 do not depend on `num_samples`. CoTs that
-        stayed bad keep their status, and stage 2 leaves them out unless the policy is `keep`.
+    Yields:
+        One CoT for each example and k, in the order of the table `cots`; those with k = 0 do not depend on
+        `num_samples`. CoTs that stayed bad keep their status, and stage 2 leaves them out unless the policy is `keep`.
 
     Raises:
-        UserError: more than `selfgen.max_bad_share` of the CoTs stayed bad; the message shows examples.
+        UserError: at the end, more than `selfgen.max_bad_share` of the CoTs stayed bad; the message shows examples.
     """
-    keys = [
-        CotKey(source=example["source"], id=example["id"], k=k, run_seed=run_seed)
-        for k in range(settings.num_samples)
-        for example in examples
-    ]
+    bad, number = list[str](), settings.num_samples * len(examples)
+    for part in _parts(generator, examples, settings.num_samples):
+        for cot in _without_bad(generator, part, run_seed, settings):
+            bad += [] if cot["status"] == "ok" else [f"{cot['id']} ({cot['status']}): {cot['cot'][:100]!r}"]
+            yield cot
+    if len(bad) > settings.max_bad_share * number:
+        raise UserError(
+            f"{len(bad)} of {number} self-generated CoTs are bad, more than selfgen.max_bad_share "
+            f"({settings.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
+            f"{list_some(bad, limit=5)}"
+        )
+
+
+def _without_bad(generator: Generator, examples: Sequence[Record], run_seed: int, settings: Selfgen) -> list[Record]:
+    """The CoTs of some examples, bad ones sampled again."""
+    keys = _keys(examples, seeds=[run_seed], num_samples=settings.num_samples)
     cots = generator.sample(examples, keys, score=False)
     attempts = settings.max_resamples if settings.on_bad_cot == "resample" else 0
     for attempt in range(1, attempts + 1):
@@ -263,31 +287,45 @@ def self_generate(generator: Generator, examples: Sequence[Record], run_seed: in
         again = generator.sample(examples, [keys[index] for index in bad], score=False, attempt=attempt)
         for index, cot in zip(bad, again, strict=True):
             cots[index] = cot
-    bad_cots = [cot for cot in cots if cot["status"] != "ok"]
-    if len(bad_cots) > settings.max_bad_share * len(cots):
-        shown = [f"{cot['id']} ({cot['status']}): {cot['cot'][:100]!r}" for cot in bad_cots]
-        raise UserError(
-            f"{len(bad_cots)} of {len(cots)} self-generated CoTs are bad, more than selfgen.max_bad_share "
-            f"({settings.max_bad_share}); train stage 1 longer or raise sampling.max_new_tokens:\n"
-            f"{list_some(shown, limit=5)}"
-        )
     return cots
 
 
-def infer(generator: Generator, examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int) -> list[Record]:
-    """K CoTs with their scores for each example and inference seed: the predictions table.
+def infer(
+    generator: Generator, examples: Iterable[Record], *, seeds: Sequence[int], num_samples: int
+) -> Iterator[Record]:
+    """K CoTs with their scores for each example and inference seed: the predictions table, in its order.
 
-    A judge without CoT reads one score for each example and seed, whatever K.
+    A judge without CoT reads one score for each example and seed, whatever K. An iterator of examples must give them in
+    the order of their table, and is read as it is needed.
     """
     cot = generator.encoder.style.cot
-    keys = [
+    samples = num_samples if cot else 1
+    for part in _parts(generator, examples, samples * len(seeds)):
+        given = None if cot else {(example["source"], example["id"]): list[int]() for example in part}
+        keys = _keys(part, seeds=seeds, num_samples=samples)
+        yield from with_gold(generator.sample(part, keys, score=True, given=given), part)
+
+
+def _parts(generator: Generator, examples: Iterable[Record], draws: int) -> Iterator[list[Record]]:
+    """The examples in the order of a table, some thousand draws at a time: what is in memory at once.
+
+    Each part is of whole batches, so that what is computed together does not depend on the parts.
+    """
+    if not isinstance(examples, Iterator):
+        examples = iter(sorted(examples, key=lambda example: tables.key_of("examples", example)))
+    size = generator.whole_batches(max(1, min(_MOST_EXAMPLES, _MOST_DRAWS // draws)))
+    while part := list(itertools.islice(examples, size)):
+        yield part
+
+
+def _keys(examples: Sequence[Record], *, seeds: Sequence[int], num_samples: int) -> list[CotKey]:
+    """In the order of a table."""
+    return [
         CotKey(source=example["source"], id=example["id"], k=k, run_seed=seed)
-        for seed in seeds
-        for k in range(num_samples if cot else 1)
         for example in examples
+        for k in range(num_samples)
+        for seed in sorted(seeds)
     ]
-    given = None if cot else {(example["source"], example["id"]): list[int]() for example in examples}
-    return with_gold(generator.sample(examples, keys, score=True, given=given), examples)
 
 
 def read_given(
@@ -352,18 +390,38 @@ def with_gold(cots: Sequence[Record], examples: Sequence[Record]) -> list[Record
     return [{**cot, "gold": gold[(cot["source"], cot["id"])]} for cot in cots]
 
 
-def describe(cots: Sequence[Record]) -> str:
-    """For the stage's output: how many there are, how long, and in which state; without CoT, of their scores."""
-    counts = [f"{count} {IN_WORDS[status]}" for status, count in tables.count_statuses(cots).items() if count]
-    mean = sum(cot["num_tokens"] for cot in cots) / max(1, len(cots))
-    what = f"CoTs of {mean:.0f} tokens on average" if mean else "scores read"
-    return f"{len(cots)} {what}: {', '.join(counts) or 'none'}"
+class Tally:
+    """Counts CoTs that pass by, for the stage's output: how many, how long, and in which state."""
+
+    def __init__(self, encoder: Encoder | None = None) -> None:
+        """`encoder`: also counts texts that encode to other ids than were sampled (stage 2 trains on the former)."""
+        self._encoder = encoder
+        self._statuses, self._tokens, self._differing = Counter[str](), 0, 0
+
+    def of(self, cots: Iterable[Record]) -> Iterator[Record]:
+        """The CoTs, each counted as it is taken."""
+        for cot in cots:
+            self._statuses[cot["status"]] += 1
+            self._tokens += cot["num_tokens"]
+            if self._encoder is not None:
+                self._differing += self._encoder.cot_ids(cot["cot"]) != list(cot["cot_ids"])
+            yield cot
+
+    def describe(self) -> str:
+        """Without CoT, of the scores."""
+        number = self._statuses.total()
+        counts = [f"{self._statuses[name]} {words}" for name, words in IN_WORDS.items() if self._statuses[name]]
+        what = f"CoTs of {self._tokens / number:.0f} tokens on average" if self._tokens else "scores read"
+        changed = f"; the text of {self._differing / max(1, number):.1%} gives other token ids than were drawn"
+        return f"{number} {what}: {', '.join(counts) or 'none'}{changed if self._encoder is not None else ''}"
 
 
-def share_reencoded_differently(cots: Sequence[Record], encoder: Encoder) -> float:
-    """Share of CoTs whose text encodes to other ids than were sampled (stage 2 trains on the former)."""
-    differing = sum(encoder.cot_ids(cot["cot"]) != list(cot["cot_ids"]) for cot in cots)
-    return differing / max(1, len(cots))
+def describe(cots: Iterable[Record]) -> str:
+    """The same of CoTs that are there."""
+    tally = Tally()
+    for _ in tally.of(cots):
+        pass
+    return tally.describe()
 
 
 def _fixed_batches(requests: Mapping[CotKey, Request], size: int) -> list[list[Request]]:

@@ -52,7 +52,7 @@ def external_judgements(params: Params, protocol: str, num_samples: int, out: Pa
         free = protocol == "free"
         source = _local_judge(external, params.prompt, params.scale, params.sampling, params.engine, free=free)
     if isinstance(source, Generator) and protocol == "forced":
-        predictions = generation.infer(source, examples, seeds=seeds, num_samples=num_samples)
+        predictions = list(generation.infer(source, examples, seeds=seeds, num_samples=num_samples))
     else:
         retries = external.max_retries
         predictions = generation.infer_freely(

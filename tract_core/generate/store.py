@@ -1,38 +1,43 @@
-"""Finished samples on disk: nothing that was sampled is sampled again after a kill, and nothing damaged is believed.
+"""Finished samples on disk: nothing that was sampled is sampled again after a kill, and nothing damaged is believed."""
 
-A shard is one JSON file with a sha256 over itself, written atomically, with the samples that were finished together.
-"""
-
-import logging
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from tract_core.base import tables
-from tract_core.base.errors import UserError
 from tract_core.base.locks import claimed
+from tract_core.base.shards import NAME, Shards
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 2
+FORMAT = 3
 """Part of the folder's name; raise it when equal settings give other samples or shards hold other columns."""
+_COLUMNS = ("cot", "cot_ids", "finish_reason", "num_tokens", "status", "probs", "label_mass", "sampled_score")
+_SCHEMA = pa.schema(
+    [
+        pa.field(NAME, pa.string()),
+        *(tables.SCHEMAS["predictions"].field(column).with_nullable(True) for column in _COLUMNS),
+    ]
+)
 
 
 class Store:
     """Samples by name, for one setting of all that they share.
 
     The folder's name covers what all samples share (model, adapter, sampling, ids of scores and delimiter);
-    a sample's own name covers prompt ids, request seed and whether a score was read.
+    a sample's own name covers prompt ids, request seed and whether a score was read. A sample is a mapping of columns
+    of the predictions table; one that it lacks, or that is None, is left out.
     """
 
     def __init__(self, shared: Mapping[str, Any], work: str | Path = "work") -> None:
         name = tables.content_hash({**shared, "format": FORMAT})[:16]
         self.folder = Path(work) / "generations" / name
-        self.samples: dict[str, dict[str, Any]] = {}
-        self._seen: set[Path] = set()
-        self._unsaved: dict[str, dict[str, Any]] = {}
-        self._read_new()
+        self._shards = Shards(self.folder, _SCHEMA, "its CoTs are sampled again")
+        self._unsaved: dict[str, Mapping[str, Any]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._shards
 
     @contextmanager
     def held(self, names: Collection[str] = ()) -> Iterator[None]:
@@ -44,33 +49,32 @@ class Store:
             UserError: another process samples one of them; the message names it.
         """
         with claimed(self.folder, names, "is sampling the same CoTs"):
-            self._read_new()
+            self._shards.refresh()
             try:
                 yield
             finally:
                 self._flush()  # again, where a signal came in between
 
-    def add(self, samples: Mapping[str, dict[str, Any]]) -> None:
+    def add(self, samples: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep samples that were finished together, as one shard.
 
         Raises:
             UserError: the disk is full; earlier shards are whole.
         """
-        self.samples.update(samples)
         self._unsaved.update(samples)
         self._flush()
 
+    def take(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Those of the names that are there.
+
+        Raises:
+            UserError: a shard was altered or removed since it was looked at.
+        """
+        rows = (row for shard in self._shards.take(names) for row in shard.to_pylist())
+        return {row.pop(NAME): {name: value for name, value in row.items() if value is not None} for row in rows}
+
     def _flush(self) -> None:
         if self._unsaved:
-            file = self.folder / f"{tables.content_hash(sorted(self._unsaved))[:16]}.json"
-            tables.write_json(file, self._unsaved)
-            self._seen.add(file)
+            rows = [{NAME: name, **sample} for name, sample in sorted(self._unsaved.items())]
+            self._shards.add(pa.Table.from_pylist(rows, schema=_SCHEMA))
             self._unsaved = {}
-
-    def _read_new(self) -> None:
-        for shard in sorted(set(self.folder.glob("*.json")) - self._seen):
-            self._seen.add(shard)
-            try:
-                self.samples.update(tables.read_json(shard))
-            except UserError as error:
-                logger.warning("shard %s is not used, and its CoTs are sampled again: %s", shard.name, error)

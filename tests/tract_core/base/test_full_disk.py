@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import re
 import resource
 import subprocess
@@ -73,7 +74,7 @@ def filled_torch(folder):
 def filled_store(folder):
     store = Store({"a": 1}, folder)
     with store.held():
-        store.add({"name": {"cot": "x" * 10**6}})
+        store.add({"name": {"cot": random.Random(0).randbytes(10**6).hex()}})
 
 
 WRITERS = [

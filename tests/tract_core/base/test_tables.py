@@ -63,7 +63,7 @@ def test_leaving_out_a_column_that_is_none_is_our_own_mistake(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([ROWS[0], ROWS[0]], "stand twice"),
+        ([ROWS[0], ROWS[0]], "stands twice"),
         ([cot_row(cot=None)], "column cot holds nulls"),
     ],
 )
@@ -118,9 +118,20 @@ def test_json_is_sorted_and_refuses_nan():
         tables.to_json({"a": float("nan")})
 
 
-def test_statuses_are_all_named():
-    counts = tables.count_statuses([cot_row(), cot_row(status="empty")])
-    assert counts == {"ok": 1, "truncated": 0, "no_delimiter": 0, "empty": 1, "error": 0}
+def test_rows_in_order_give_the_bytes_of_any_order_and_a_stream_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_GROUP", 3)
+    rows = [cot_row(id=f"e{n:02}") for n in range(10)]
+    tables.write(tmp_path / "any", "cots", rows[::-1], {})
+    tables.write_in_order(tmp_path / "order", "cots", iter(rows), {})
+    for file in ("cots.parquet", "manifest.json"):
+        assert (tmp_path / "any" / file).read_bytes() == (tmp_path / "order" / file).read_bytes()
+    assert list(tables.stream(tmp_path / "any", "cots")) == tables.read(tmp_path / "any", "cots") == rows
+    assert list(next(tables.stream(tmp_path / "any", "cots", without=["cot_ids"]))) == [
+        name for name in rows[0] if name != "cot_ids"
+    ]
+    with pytest.raises(ValueError, match=r"key .*e00.* comes after .*e01"):
+        tables.write_in_order(tmp_path / "wrong", "cots", iter([rows[1], rows[0]]), {})
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_a_file_that_was_not_written_with_the_table_is_refused(tmp_path):

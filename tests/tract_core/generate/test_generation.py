@@ -1,20 +1,24 @@
 import dataclasses
 import errno
-import json
+import hashlib
 import os
 import random
+import shutil
 import signal
 import stat
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import SCALE, STYLE, X
 from tract_core.base import config, tables
 from tract_core.base.errors import SignalError, UserError
+from tract_core.base.shards import Shards
 from tract_core.generate import generation
 from tract_core.generate.engine import Sample, ScoreProbs, failure
 from tract_core.generate.engine.base import given
 from tract_core.generate.generation import CotKey, Generator, request_seed
+from tract_core.generate.store import Store
 from tract_core.model.models import SeedModel
 from tract_core.score import scoring
 from tract_core.score.draws import Draws
@@ -97,7 +101,17 @@ def make(encoder, tmp_path, monkeypatch):
 
 
 def infer(generator, rows, seeds=(1,), num_samples=2):
-    return generation.infer(generator, rows, seeds=seeds, num_samples=num_samples)
+    return list(generation.infer(generator, rows, seeds=seeds, num_samples=num_samples))
+
+
+def self_generate(*how):
+    return list(generation.self_generate(*how))
+
+
+def forget(generator):
+    """As if nothing had been sampled before."""
+    shutil.rmtree(generator.store.folder, ignore_errors=True)
+    generator.store = Store(generator.origin, generator.store.folder.parents[1])
 
 
 def test_one_row_for_each_key_with_reading_and_gold(make, encoder):
@@ -198,55 +212,55 @@ def selfgen_rules(**changes):
 
 def test_bad_cots_are_sampled_again_with_other_seeds(make, encoder):
     generator, fake = make(FakeEngine(encoder, ["delimiter", "length"]), stage="selfgen")
-    rows = generation.self_generate(generator, examples(40), 1, selfgen_rules())
+    rows = self_generate(generator, examples(40), 1, selfgen_rules())
     assert len({request.seed for request in fake.asked}) == len(fake.asked)
     bad = [row for row in rows if row["status"] != "ok"]
     assert len(bad) < 10  # 40 / 2^4 expected
     assert all(row["attempt"] == 3 for row in bad)
     assert {row["attempt"] for row in rows if row["status"] == "ok"} >= {0, 1}
-    assert [row["id"] for row in rows] == [f"e{i}" for i in range(40)]
+    assert [row["id"] for row in rows] == sorted(f"e{i}" for i in range(40))
 
 
 def test_too_many_bad_cots_fail_with_the_rate_and_examples(make, encoder):
     generator, _ = make(FakeEngine(encoder, ["length"]))
     with pytest.raises(UserError, match=r"4 of 4 self-generated CoTs are bad.*max_bad_share \(0\.5\)") as caught:
-        generation.self_generate(generator, examples(4), 1, selfgen_rules(max_resamples=1, max_bad_share=0.5))
+        self_generate(generator, examples(4), 1, selfgen_rules(max_resamples=1, max_bad_share=0.5))
     assert "e0 (truncated): 'Feedback" in str(caught.value)
 
 
 def test_more_own_cots_leave_the_first_of_each_example_as_it_is(make):
     rows = examples(6)
     generator, fake = make(stage="selfgen")
-    wider = generation.self_generate(generator, rows, 1, selfgen_rules(num_samples=2))
-    assert [(row["id"], row["k"]) for row in wider] == [(f"e{i}", k) for k in range(2) for i in range(6)]
+    wider = self_generate(generator, rows, 1, selfgen_rules(num_samples=2))
+    assert [(row["id"], row["k"]) for row in wider] == [(f"e{i}", k) for i in range(6) for k in range(2)]
     assert len({row["request_seed"] for row in wider}) == len({row["cot"] for row in wider}) == 12
     wide_batches = [[request.seed for request in batch] for batch in fake.batches]
     generator, fake = make(stage="selfgen")
-    generator.store.samples = {}
-    one = generation.self_generate(generator, rows, 1, selfgen_rules(num_samples=1))
-    assert one == wider[:6]
+    forget(generator)
+    one = self_generate(generator, rows, 1, selfgen_rules(num_samples=1))
+    assert one == wider[::2]
     assert [[request.seed for request in batch] for batch in fake.batches] == wide_batches[:2]
 
 
 def test_a_bad_second_cot_is_sampled_again_and_counted_among_all(make, encoder, record_property):
     bad = {request_seed("selfgen", CotKey(source="train", id=f"e{i}", k=1, run_seed=1), 0) for i in (0, 2)}
     fake = FakeEngine(encoder, lambda request: "length" if request.seed in bad else "delimiter")
-    rows = generation.self_generate(make(fake, stage="selfgen")[0], examples(4), 1, selfgen_rules(num_samples=2))
+    rows = self_generate(make(fake, stage="selfgen")[0], examples(4), 1, selfgen_rules(num_samples=2))
     assert {(row["id"], row["k"]) for row in rows if row["attempt"] == 1} == {("e0", 1), ("e2", 1)}
     assert [row["status"] for row in rows] == ["ok"] * 8
     assert len(fake.asked) == 8 + 2
     generator = make(fake, stage="selfgen")[0]
     kept = selfgen_rules(num_samples=2, on_bad_cot="drop", max_bad_share=0.25)
-    assert sum(row["status"] == "truncated" for row in generation.self_generate(generator, examples(4), 1, kept)) == 2
+    assert sum(row["status"] == "truncated" for row in self_generate(generator, examples(4), 1, kept)) == 2
     with pytest.raises(UserError, match=r"2 of 8 self-generated CoTs are bad.*max_bad_share \(0\.2\)"):
-        generation.self_generate(generator, examples(4), 1, kept.model_copy(update={"max_bad_share": 0.2}))
+        self_generate(generator, examples(4), 1, kept.model_copy(update={"max_bad_share": 0.2}))
     record_property("faults_injected", len(bad))
 
 
 def test_pairs_leave_bad_cots_out_and_count_them(make, encoder, caplog):
     generator, _ = make(FakeEngine(encoder, ["delimiter", "length"]))
     rows = examples(20)
-    cots = generation.self_generate(generator, rows, 1, selfgen_rules(on_bad_cot="drop"))
+    cots = self_generate(generator, rows, 1, selfgen_rules(on_bad_cot="drop"))
     num_ok = sum(cot["status"] == "ok" for cot in cots)
     assert 0 < num_ok < 20
     pairs = pair_with_own_cots(rows, cots, keep_bad=False)
@@ -269,17 +283,23 @@ def test_a_sampled_token_off_the_scale_is_null(make, encoder, monkeypatch):
     assert row["sampled_score"] is None
 
 
-def test_share_reencoded_differently(encoder):
+def test_a_tally_counts_what_passes_by_and_which_texts_encode_to_other_ids(encoder):
     ids = encoder.cot_ids("Fine work.")
-    same, other = {"cot": "Fine work.", "cot_ids": ids}, {"cot": "Fine work.", "cot_ids": [*ids[:-1], 7, 8]}
-    assert generation.share_reencoded_differently([same, other], encoder) == 0.5
+    same = {"cot": "Fine work.", "cot_ids": ids, "status": "ok", "num_tokens": 5}
+    other = {**same, "cot_ids": [*ids[:-1], 7, 8], "status": "empty", "num_tokens": 2}
+    tally = generation.Tally(encoder)
+    assert list(tally.of(iter([same, other]))) == [same, other]
+    assert tally.describe() == (
+        "2 CoTs of 4 tokens on average: 1 ok, 1 empty; the text of 50.0% gives other token ids than were drawn"
+    )
+    assert generation.describe([]) == "0 scores read: none"
 
 
-def test_store_shards_are_plain_json_with_a_checksum(make, tmp_path):
+def test_shards_are_files_named_after_their_bytes(make, tmp_path):
     infer(make()[0], examples(2))
-    shards = list((tmp_path / "generations").glob("*/*.json"))
-    assert sum(len(tables.read_json(shard)) for shard in shards) == 4
-    assert all("sha256" in json.loads(shard.read_text()) for shard in shards)
+    found = shards(tmp_path)
+    assert sum(len(pq.read_table(shard)) for shard in found) == 4
+    assert [hashlib.sha256(shard.read_bytes()).hexdigest() for shard in found] == [shard.stem for shard in found]
 
 
 @pytest.mark.parametrize("num_samples", [1, 8])
@@ -288,7 +308,7 @@ def test_a_judge_without_cot_reads_one_score_for_each_example_and_seed(make, cha
     generator, fake = make(FakeEngine(without_cot))
     rows = infer(generator, examples(3), seeds=[1, 2], num_samples=num_samples)
     assert [(row["run_seed"], row["id"], row["k"]) for row in rows] == [
-        (seed, f"e{i}", 0) for seed in (1, 2) for i in range(3)
+        (seed, f"e{i}", 0) for i in range(3) for seed in (1, 2)
     ]
     assert all(request.cot_ids == [] for request in fake.asked)
     for row in rows:
@@ -570,7 +590,7 @@ def test_an_answer_that_comes_twice_or_was_not_asked_for_stops_the_run(make, enc
 def batches_of(made, rows, *, seeds=(1,), num_samples=2):
     """Request seeds of the batches that an engine gets where nothing is stored."""
     generator, fake = made
-    generator.store.samples = {}
+    forget(generator)
     infer(generator, rows, seeds, num_samples)
     return [[request.seed for request in batch] for batch in fake.batches]
 
@@ -583,6 +603,19 @@ def test_batches_depend_on_the_keys_alone(make):
     wider = batches_of(make(), rows, seeds=[2, 1], num_samples=3)
     assert [batch for batch in wider if batch in batches] == batches
     assert len(wider) == 2 * 3 * 3
+
+
+def test_parts_change_neither_batches_nor_rows_and_only_one_is_in_memory(make, monkeypatch):
+    rows = examples(10)
+    whole, batches = infer(make()[0], rows), batches_of(make(), rows)
+    monkeypatch.setattr(generation, "_MOST_DRAWS", 11)  # 5 examples of 2 draws: in whole batches 4
+    generator, fake = make()
+    forget(generator)
+    found = generation.infer(generator, rows[::-1], seeds=[1], num_samples=2)
+    first = [next(found) for _ in range(8)]
+    assert len(fake.asked) == 8
+    assert [*first, *found] == whole
+    assert sorted([request.seed for request in batch] for batch in fake.batches) == sorted(batches)
 
 
 def test_other_order_and_batch_size_ask_with_the_same_seeds(make):
@@ -600,7 +633,7 @@ def test_neighbouring_run_seeds_share_no_request_seed(make):
 
 
 def shards(folder):
-    return sorted((folder / "generations").glob("*/*.json"))
+    return sorted((folder / "generations").glob("*/*.parquet"))
 
 
 def cut(shard):
@@ -609,7 +642,7 @@ def cut(shard):
 
 def flip(shard):
     content = bytearray(shard.read_bytes())
-    content[content.index(b"Feedback") + 2] ^= 1  # still JSON, and a plausible CoT
+    content[len(content) // 2] ^= 1
     shard.write_bytes(content)
 
 
@@ -617,16 +650,17 @@ def empty(shard):
     shard.write_bytes(b"")
 
 
-def without_checksum(shard):
-    shard.write_text(json.dumps(tables.read_json(shard)))
+def other(shard):
+    """Whole, and not what was written."""
+    pq.write_table(pq.read_table(shard).slice(0, 0), shard)
 
 
-@pytest.mark.parametrize("damage", [cut, flip, empty, without_checksum])
+@pytest.mark.parametrize("damage", [cut, flip, empty, other])
 def test_a_damaged_shard_is_not_used_and_its_draws_are_made_again(make, tmp_path, damage, caplog, record_property):
     record_property("faults_injected", 1)
     rows = infer(make()[0], examples(4))
     broken = shards(tmp_path)[2]
-    (lost,) = tables.read_json(broken).values()
+    (lost,) = pq.read_table(broken).to_pylist()
     damage(broken)
     generator, fake = make()
     again = infer(generator, examples(4))
@@ -635,7 +669,7 @@ def test_a_damaged_shard_is_not_used_and_its_draws_are_made_again(make, tmp_path
     assert [request.seed for request in fake.asked] == [
         row["request_seed"] for row in rows if row["cot"] == lost["cot"]
     ]
-    assert f"shard {broken.name} is not used, and its CoTs are sampled again: {broken}: " in caplog.text
+    assert f"{broken}: its bytes are not those that were written; its CoTs are sampled again" in caplog.text
     generator, fake = make()
     assert (infer(generator, examples(4)), fake.asked) == (rows, [])  # the shard is whole again
 
@@ -643,7 +677,7 @@ def test_a_damaged_shard_is_not_used_and_its_draws_are_made_again(make, tmp_path
 def test_drafts_of_a_killed_process_are_removed(make, tmp_path):
     infer(make()[0], examples(1))
     folder = shards(tmp_path)[0].parent
-    (folder / ".abc.json.draft-77").write_text("{")
+    (folder / ".abc.parquet.draft-77").write_text("{")
     (folder / ".merged.draft-x7").mkdir()
     (folder / ".merged.draft-x7/model.safetensors").write_text("x")
     infer(make()[0], examples(2))
@@ -697,15 +731,15 @@ def test_what_another_process_sampled_in_the_meantime_is_not_sampled_again(make)
 
 
 def test_a_signal_in_the_middle_of_writing_loses_nothing(make, monkeypatch):
-    write, calls = tables.write_json, []
+    add, calls = Shards.add, []
 
-    def interrupted(path, content):
-        calls.append(path)
+    def interrupted(shards, rows):
+        calls.append(rows)
         if len(calls) == 3:
             raise SignalError("stopped", signal.SIGTERM)
-        write(path, content)
+        add(shards, rows)
 
-    monkeypatch.setattr(tables, "write_json", interrupted)
+    monkeypatch.setattr(Shards, "add", interrupted)
     with pytest.raises(SignalError):
         infer(make()[0], examples(4))
     generator, fake = make()
@@ -726,7 +760,7 @@ def test_a_full_disk_says_where_and_how_much_and_keeps_what_is_there(make, monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        UserError, match=r"generations/.*\.json: the disk or its quota is full; .* at least [\d,]+ bytes"
+        UserError, match=r"generations/.*\.parquet: the disk or its quota is full; .* at least [\d,]+ bytes"
     ):
         infer(make()[0], examples(4))
     monkeypatch.undo()

@@ -11,10 +11,14 @@ import time
 import uuid
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.generation_child import main
 from tract_core.base import tables
+from tract_core.base.shards import Shards
+from tract_core.generate import store
 
 NUM_SAMPLES = 2
 NUM_ROWS = 10 * 2 * NUM_SAMPLES  # examples x run seeds x samples
@@ -48,7 +52,8 @@ def asked(home):
 
 
 def stored(home):
-    return {k: v for shard in home.glob("work/generations/*/*.json") for k, v in tables.read_json(shard).items()}
+    shards = home.glob("work/generations/*/*.parquet")
+    return {row["name"]: row for shard in shards for row in pq.read_table(shard).to_pylist()}
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +102,9 @@ def test_parts_of_batches_would_not_end_with_the_same_bytes(whole, tiny_folder, 
     expected, _ = whole
     parts = {name for batch in batches(expected) for name in batch[:1]}
     (folder,) = (path for path in expected.glob("work/generations/*") if path.is_dir())
-    kept = {name: row for name, row in stored(expected).items() if name in parts}
-    tables.write_json(tmp_path / "work/generations" / folder.name / "part.json", kept)
+    kept = [row for name, row in stored(expected).items() if name in parts]
+    shards = Shards(tmp_path / "work/generations" / folder.name, store._SCHEMA, "")
+    shards.add(pa.Table.from_pylist(kept, schema=store._SCHEMA))
     _, code = run_alone(tiny_folder, tmp_path)
     assert code == 0
     assert len(asked(tmp_path)) == NUM_ROWS - len(parts)

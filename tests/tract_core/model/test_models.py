@@ -163,7 +163,7 @@ def test_an_adapters_files_are_hashed_once_on_the_way_to_its_weights(adapter, tm
             stage="infer",
             work=tmp_path / "work",
         )
-        generation.infer(generator, ROWS[:2], seeds=[1], num_samples=1)
+        list(generation.infer(generator, ROWS[:2], seeds=[1], num_samples=1))
     files = {str(file): 1 for file in folder.iterdir() if not (trains_on and file.name == "manifest.json")}
     assert {file: n for file, n in hashed.items() if file.startswith(f"{folder}/")} == files
     assert str(folder / "adapter_model.safetensors") in files

@@ -33,6 +33,8 @@ _TOGETHER = 2.0
 _TRIES = 8
 _LONGEST_PAUSE = 30.0
 """Seconds between two tries; all tries together last a minute and a half, in which a server can start again."""
+_REST = 30.0
+"""Seconds for which a server that could not answer is spared, where another one can be asked."""
 _TIMEOUT = httpx.Timeout(600.0, connect=10.0)
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Statuses after which the same question may be answered."""
@@ -172,7 +174,7 @@ class Completions:
                 return _read(answer, labels), at
             except _PassingError as error:
                 problem = f"{at}: {error}"
-                self._rests[at] = time.monotonic() + _LONGEST_PAUSE
+                self._rests[at] = time.monotonic() + _REST
             finally:
                 self._open[at] -= 1
             if attempt + 1 < self._tries:
