@@ -47,8 +47,8 @@ rows: env  ## make rows R="tract b3 b4": which rows run, with all that they need
 plots: env  ## dvc_plots/index.html: what `dvc plots show` draws, with its scripts inside; needs no network
 	python tools/plots.py
 
-plan: env  ## what dvc repro would run now, and its projected cost; D=h100 names a device (a100, a6000, rtx4090, cpu)
-	python -m pipeline.plan --device $(or $(D),cpu)
+plan: env  ## what dvc repro would run now, and its projected cost; D=h100 R=8 N=2: 8 such devices in each of 2 machines
+	python -m pipeline.plan --device $(or $(D),cpu) --replicas $(or $(R),1) --nodes $(or $(N),1)
 
 rehearse: env  ## make rehearse P=paper-mistral-7b: every stage of a preset in small on the CPU, before its GPU hours (docs/plan.md)
 	python -m bench.rehearse.run $(P) $(if $(TOKENIZER),--tokenizer $(TOKENIZER))

@@ -80,7 +80,9 @@ def measure(draws: int, number: int) -> None:
         f"work/generations: {kept / draws:.0f} bytes a draw in {len(shards):,} shards; the table of predictions: "
         f"{table / draws:.0f} bytes a draw.",
     ]
-    measuring.write("million", "A million predictions", rows, notes, found)
+    name = "million" if draws == 1_000_000 else f"million_{draws}"
+    data = {"draws": draws, "steps": found, "kept": kept / draws, "table": table / draws}
+    measuring.write(name, f"{draws:,} predictions", rows, notes, data)
 
 
 def make(number: int) -> None:

@@ -3,6 +3,7 @@
 Runs no stage. The costs are projections from arithmetic (tract_core/plan/cost.py), not measurements.
 """
 
+import argparse
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 
@@ -27,24 +28,40 @@ _STATES: tuple[State, ...] = ("valid", "cached", "remote", "runs")
 def main() -> str:
     parser = process.Parser()
     parser.add_argument("--device", choices=sorted(DEVICES), default="cpu")
-    device = DEVICES[parser.parse_args().device]
+    parser.add_argument("--replicas", type=at_least_one, default=1, help="devices of one machine")
+    parser.add_argument("--nodes", type=at_least_one, default=1, help="machines")
+    given = parser.parse_args()
+    device, devices = DEVICES[given.device], given.replicas * given.nodes
     if not places.TRAIN_EXAMPLES.exists():
         raise UserError("the examples are not there yet; run `dvc repro check` first (no model is loaded)")
     found = states.stage_states()
-    costs = projected(config.load(), device, [stage for stage, state in found.items() if state == "runs"])
+    running = [stage for stage, state in found.items() if state == "runs"]
+    costs = projected(config.load(), device, running, devices=devices)
     terminal.say(terminal.out(), "\n".join(table(found, costs, device)))
-    whole = total(costs.values())
-    return f"projected for {device.name}: {hours(whole.seconds)}, {size(whole.disk)} of new artifacts"
+    whole, name = total(costs.values()), device.name if devices == 1 else f"{devices} x {device.name}"
+    return f"projected for {name}: {hours(whole.seconds)}, {size(whole.disk)} of new artifacts"
 
 
-def projected(params: Params, device: Device, stages: Iterable[str]) -> dict[str, Cost]:
-    """The cost of those of the stages that load the model; reads the examples."""
-    train, judged = tables.read(places.TRAIN_EXAMPLES, "examples"), places.benchmark_examples()
+def at_least_one(text: str) -> int:
+    """A number from the command line."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def projected(params: Params, device: Device, stages: Iterable[str], *, devices: int = 1) -> dict[str, Cost]:
+    """The cost of those of the stages that load the model; reads the training examples."""
+    train = tables.read(places.TRAIN_EXAMPLES, "examples")
+    judged: int = sum(tables.read_manifest(folder)["num_rows"] for folder in places.BENCHMARKS.iterdir())
     seed_model, encoder = loading.seed_model_and_encoder(params)
     shape = Shape.create(AutoConfig.from_pretrained(seed_model.folder, trust_remote_code=False))
     sizes = mean_lengths(train, encoder)
-    done = {stage: workload.of_stage(stage, params, len(train), len(judged)) for stage in stages}
-    return {stage: workload.projected(one, shape, device, sizes, params) for stage, one in done.items() if one}
+    done = {stage: workload.of_stage(stage, params, len(train), judged) for stage in stages}
+    return {
+        stage: workload.projected(one, shape, device, sizes, params, devices=devices)
+        for stage, one in done.items()
+        if one
+    }
 
 
 def mean_lengths(train: Sequence[Record], encoder: Encoder) -> Sizes:

@@ -43,6 +43,8 @@ def test_a_change_shows_what_runs_and_what_it_costs(clone):
     assert set(found.values()) == {VALID, RUNS}
     assert re.search(r"^train_stage2 .* [1-9]\d* min +[\d.]+ MiB +[\d.]+ KiB$", output, flags=re.MULTILINE)
     assert re.search(r"projected for h100: [1-9]\d* min, [\d.]+ KiB of new artifacts", output)
+    _, output = plan(clone, "--device", "h100", "--replicas", "8", "--nodes", "2")
+    assert "projected for 16 x h100: " in output
 
 
 @pytest.mark.every

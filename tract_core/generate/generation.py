@@ -43,8 +43,10 @@ IN_WORDS = {
 """What a CoT of each status is."""
 
 
-_MOST_EXAMPLES, _MOST_DRAWS = 4096, 16384
-"""What is sampled before it is handed on: some hundred megabytes of prompts and CoTs, and hours of one GPU."""
+_PART, _ROUNDS = 8192, 32
+"""What is sampled before it is handed on: so many draws, some hundred megabytes of prompts and CoTs. Many engines get
+so many times what they draw at once, since all of them wait for the last draw of a part (bench/internet.py).
+"""
 _DRAWS = {"transformers": 2}
 """Raised where an engine draws other tokens from the same seeds: its stored samples count no more, others' do."""
 
@@ -121,6 +123,11 @@ class Generator:
     @property
     def scale(self) -> ScoreScale:
         return self.encoder.scale
+
+    @property
+    def at_once(self) -> int:
+        """Draws that are under way together."""
+        return self._batch_size
 
     def whole_batches(self, number: int) -> int:
         """The number rounded to batches, at least one of them."""
@@ -306,6 +313,11 @@ def infer(
         yield from with_gold(generator.sample(part, keys, score=True, given=given), part)
 
 
+def part_of(at_once: int) -> int:
+    """Draws of a part, where engines together draw so many at once."""
+    return max(_PART, _ROUNDS * at_once)
+
+
 def _parts(generator: Generator, examples: Iterable[Record], draws: int) -> Iterator[list[Record]]:
     """The examples in the order of a table, some thousand draws at a time: what is in memory at once.
 
@@ -313,7 +325,7 @@ def _parts(generator: Generator, examples: Iterable[Record], draws: int) -> Iter
     """
     if not isinstance(examples, Iterator):
         examples = iter(sorted(examples, key=lambda example: tables.key_of("examples", example)))
-    size = generator.whole_batches(max(1, min(_MOST_EXAMPLES, _MOST_DRAWS // draws)))
+    size = generator.whole_batches(max(1, part_of(generator.at_once) // draws))
     while part := list(itertools.islice(examples, size)):
         yield part
 

@@ -59,17 +59,24 @@ class Sizes(NamedTuple):
 class Work(NamedTuple):
     """What a stage does, in examples: `trained` counts epochs, `prompts` are the different ones among the drawn CoTs.
 
-    The engine reads each prompt once. `read` are sequences that are read once: scores behind given CoTs, perplexities.
+    The engine reads each prompt once. `read` are sequences that it reads once, as scores behind given CoTs.
     """
 
     trained: float = 0.0
     drawn: float = 0.0
     prompts: float = 0.0
     read: float = 0.0
+    alone: float = 0.0
+    """Sequences that one process reads without an engine, as for perplexities."""
     scored: float = 0.0
     """Sequences behind which a score is read."""
     cot: bool = True
     """Whether the sequences hold a CoT."""
+
+    def shared(self, engines: int, ranks: int) -> "Work":
+        """What is left for one of several engines, or ranks of a training, that share it evenly."""
+        parts = {name: getattr(self, name) / engines for name in ("drawn", "prompts", "read", "scored")}
+        return self._replace(trained=self.trained / ranks, **parts)
 
 
 class Cost(NamedTuple):
@@ -85,7 +92,7 @@ def seconds(work: Work, shape: Shape, device: Device, sizes: Sizes, batch: int, 
     prompt, cot = sizes.prompt, sizes.cot if work.cot else 1.0
     branches = sizes.nodes - 1  # in training a token each, behind the same context
     trained = work.trained * training_flop(shape, Sizes(prompt, cot + branches), recompute=recompute) / device.training
-    read = work.read * forward_flop(shape, prompt + cot, cot) / device.prefill
+    read = (work.read + work.alone) * forward_flop(shape, prompt + cot, cot) / device.prefill
     prefill = work.prompts * forward_flop(shape, prompt, 1) / device.prefill
     # One step for each token of a batch: bound by bandwidth or by arithmetic, whichever is slower.
     together = max(1.0, min(batch, work.drawn))
@@ -104,7 +111,7 @@ def drawing_bytes(shape: Shape, number: int, tokens: float) -> float:
 def disk_bytes(work: Work, shape: Shape, cot: float, rank: int) -> float:
     """An adapter, or a table of CoTs: text and ids, compressed, measured on the demo. `cot`: mean length in tokens."""
     adapter = 4.0 * rank * shape.lora_widths if work.trained else 0.0
-    return adapter + work.drawn * (72 + 5 * cot) + work.read * 72
+    return adapter + work.drawn * (72 + 5 * cot) + (work.read + work.alone) * 72
 
 
 def forward_flop(shape: Shape, tokens: float, logit_rows: float, *, cached: float = 0.0) -> float:

@@ -42,7 +42,7 @@ def of_stage(address: str, params: Params, num_train: int, num_judged: int) -> W
     return {
         "selfgen_cots": Work(drawn=num_train * params.selfgen.num_samples, prompts=num_train),
         "gap": Work(read=2 * looked_at) if row == "a1" else Work(read=looked_at, drawn=looked_at, prompts=looked_at),
-        "perplexity": Work(read=3 * looked_at),
+        "perplexity": Work(alone=3 * looked_at),
     }.get(name)
 
 
@@ -58,7 +58,7 @@ def _of_round(name: str, params: Params, num_train: int, *, later: bool) -> Work
         return Work(trained=drawn)
     anchored = bool(params.real.kl) and later
     reads = (params.real.clip is not None or anchored) + anchored
-    return Work(drawn=drawn, prompts=examples, scored=drawn, read=reads * drawn)
+    return Work(drawn=drawn, prompts=examples, scored=drawn, alone=reads * drawn)
 
 
 def _targets(row: Row, params: Params) -> int:
@@ -68,8 +68,12 @@ def _targets(row: Row, params: Params) -> int:
     return params.selfgen.num_samples + (row.cots == "annotator+a1")
 
 
-def projected(work: Work, shape: Shape, device: Device, sizes: Sizes, params: Params) -> Cost:
-    """The cost of one stage that loads the model; memory is for `model.max_length`, with the mean's share of CoT."""
+def projected(work: Work, shape: Shape, device: Device, sizes: Sizes, params: Params, *, devices: int = 1) -> Cost:
+    """The cost of one stage that loads the model; memory is for `model.max_length`, with the mean's share of CoT.
+
+    `devices` share the work: an engine on each (on each engine.tensor_parallel of them), or a rank of a training, of
+    which a batch feeds train.batch_size / train.micro_batch_size.
+    """
     batch, rank, longest = params.engine.batch_size, params.lora.rank, params.model.max_length
     tokens = params.train.micro_batch_size * longest
     rows = tokens * sizes.cot / (sizes.prompt + sizes.cot)
@@ -78,8 +82,9 @@ def projected(work: Work, shape: Shape, device: Device, sizes: Sizes, params: Pa
     if choice == "auto":
         choice = memory.exceeds(training(recompute=False), device.memory, on_cpu=device.name == "cpu")
     drawing = cost.drawing_bytes(shape, number, batch * longest)
+    mine = work.shared(devices, min(devices, params.train.batch_size // params.train.micro_batch_size))
     return Cost(
-        seconds=device.start_seconds + cost.seconds(work, shape, device, sizes, batch, recompute=choice),
+        seconds=device.start_seconds + cost.seconds(mine, shape, device, sizes, batch, recompute=choice),
         memory=training(recompute=choice) if work.trained else drawing,
         disk=cost.disk_bytes(work, shape, sizes.cot, rank),
     )

@@ -608,7 +608,7 @@ def test_batches_depend_on_the_keys_alone(make):
 def test_parts_change_neither_batches_nor_rows_and_only_one_is_in_memory(make, monkeypatch):
     rows = examples(10)
     whole, batches = infer(make()[0], rows), batches_of(make(), rows)
-    monkeypatch.setattr(generation, "_MOST_DRAWS", 11)  # 5 examples of 2 draws: in whole batches 4
+    monkeypatch.setattr(generation, "part_of", lambda at_once: 11)  # 5 examples of 2 draws: in whole batches 4
     generator, fake = make()
     forget(generator)
     found = generation.infer(generator, rows[::-1], seeds=[1], num_samples=2)

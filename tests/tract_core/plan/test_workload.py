@@ -1,8 +1,10 @@
 """What `make plan` counts for each stage, with one and with several own CoTs for each training example; its cost."""
 
+import argparse
+
 import pytest
 
-from pipeline import preset
+from pipeline import plan, preset
 from tests.tract_core.train.test_memory import MISTRAL, training_bytes
 from tract_core.base.config import Endpoint
 from tract_core.plan import workload
@@ -109,6 +111,30 @@ def test_a_round_draws_reads_and_trains_on_each_of_its_cots():
 
     assert of("train_real@round1-42") == Work(trained=4 * NUM_TRAIN)
     assert of("rollout@round0-42", clip=None) == Work(drawn=4 * NUM_TRAIN, prompts=NUM_TRAIN, scored=4 * NUM_TRAIN)
-    assert of("rollout@round0-42", clip=0.2, kl=0.1, max_rows=3).read == 12
-    assert of("rollout@round1-42", clip=0.2, kl=0.1, max_rows=3).read == 24
-    assert of("rollout@round1-42", clip=None, kl=0.0).read == 0
+    assert of("rollout@round0-42", clip=0.2, kl=0.1, max_rows=3).alone == 12
+    assert of("rollout@round1-42", clip=0.2, kl=0.1, max_rows=3).alone == 24
+    assert of("rollout@round1-42", clip=None, kl=0.0).alone == 0
+
+
+def test_devices_share_what_engines_and_ranks_do_and_not_what_one_process_reads():
+    params = preset.load("paper-mistral-7b")  # batch 8, micro-batch 1
+    sizes, h100 = Sizes(prompt=1300, cot=250), DEVICES["h100"]
+
+    def seconds(work, devices):
+        found = workload.projected(work, MISTRAL, h100, sizes, params, devices=devices)
+        assert found.disk == workload.projected(work, MISTRAL, h100, sizes, params).disk
+        return found.seconds - h100.start_seconds
+
+    drawing = Work(drawn=1e5, prompts=1e5, scored=1e5)
+    assert seconds(drawing, 8) == pytest.approx(seconds(drawing, 1) / 8, rel=0.01)
+    alone = Work(alone=1e4)
+    assert seconds(alone, 8) == seconds(alone, 1)
+    training, ranks = Work(trained=1e5), params.train.batch_size // params.train.micro_batch_size
+    assert seconds(training, ranks) == pytest.approx(seconds(training, 1) / ranks)
+    assert seconds(training, 16 * ranks) == seconds(training, ranks)  # a batch feeds no more
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_a_number_of_devices_is_at_least_one(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number from 1 on"):
+        plan.at_least_one(text)
