@@ -23,10 +23,10 @@ from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
 from tract_core.text.encoding import Encoded, Encoder
-from tract_core.train import checkpoints, memory, packing, trackers
+from tract_core.train import checkpoints, memory, packing, ranks, trackers
 from tract_core.train.batching import Collate, StepOrder
 from tract_core.train.checkpoints import Checkpoints
-from tract_core.train.loop import Loop, LossModule
+from tract_core.train.loop import Loop, LossModule, Saved, read
 from tract_core.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
@@ -98,33 +98,40 @@ def train_adapter(
         "data": data,
         "start": None if start is None else tables.manifest_hash(start),
     }
-    first = int(os.environ.get("RANK", "0")) == 0
-    if first and recipe.objective.ce_weight and recipe.objective.lam:
+    accelerator = _accelerator(recipe)  # from here on the ranks can agree
+    if accelerator.is_main_process and recipe.objective.ce_weight and recipe.objective.lam:
         logger.info(_describe_weights(examples, recipe.objective))
-    fingerprint = {**origin, "examples": len(examples), "ranks": int(os.environ.get("WORLD_SIZE", "1"))}
-    with checkpoints.opened(Path(work), fingerprint, lock=first) as store:
+    fingerprint = {**origin, "examples": len(examples), "ranks": accelerator.num_processes}
+    with checkpoints.opened(Path(work), fingerprint) as store:
         shown = Trackers(recipe.train.report_to, _tracked(Path(work), Path(out)), store.folder.name)
         loop = _build_loop(examples, recipe, seed_model, encoder, start, store, shown)
         _run(loop, store)
-        if first:
-            tables.write_csv(log, loop.records)
-            with tables.atomic_folder(out) as draft:
-                models.save_adapter(loop.module.model, draft)
-                tables.write_manifest(draft, {"adapter": True, "origin": origin})
-        loop.accelerator.wait_for_everyone()
-        if first:
-            store.discard()
-            shown.close()
+        ranks.by_first(lambda: _finish(loop, store, out, log, origin))
+        shown.close()
     return _describe(loop, out)
+
+
+def _newest(store: Checkpoints) -> Saved | None:
+    """What the newest checkpoint holds; None where there is none."""
+    newest = store.newest()
+    if newest is None:
+        return None
+    logger.info("going on from %s", newest.name)
+    return read(newest)
+
+
+def _resume(loop: Loop, store: Checkpoints) -> None:
+    """Ranks go on from the same step, whatever lies on the disks of the others."""
+    saved = ranks.by_first(lambda: _newest(store))
+    if saved is not None:
+        loop.restore(saved)
 
 
 def _run(loop: Loop, store: Checkpoints) -> None:
     """The loop, from the newest checkpoint to the last step."""
-    newest = store.newest()
-    if newest is not None:
-        logger.info("going on from %s", newest.name)
     try:
-        loop.run(newest)
+        _resume(loop, store)
+        loop.run()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -132,6 +139,15 @@ def _run(loop: Loop, store: Checkpoints) -> None:
             f"out of memory at step {loop.step}: {error}. Lower train.micro_batch_size (the result stays the same) or "
             "set train.gradient_checkpointing: true; earlier steps are kept"
         ) from None
+
+
+def _finish(loop: Loop, store: Checkpoints, out: str | Path, log: str | Path, origin: Mapping[str, Any]) -> None:
+    """The log and the adapter in their places; checkpoints are not needed any more."""
+    tables.write_csv(log, loop.records)
+    with tables.atomic_folder(out) as draft:
+        models.save_adapter(loop.module.model, draft)
+        tables.write_manifest(draft, {"adapter": True, "origin": origin})
+    store.discard()
 
 
 def _build_loop(

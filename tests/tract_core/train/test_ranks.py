@@ -1,0 +1,72 @@
+"""Trainings over ranks, as on machines that share no disk: each rank has a folder of its own."""
+
+import re
+
+import pytest
+
+from tests import torchrun
+from tests.tract_core.train import test_checkpoints as t
+from tract_core.base.errors import UserError
+from tract_core.train import ranks
+
+TRAINING = ("-m", "tests.rank_training")
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def whole(seed_model, tmp_path_factory):
+    """Two ranks that nothing interrupts."""
+    home = tmp_path_factory.mktemp("whole")
+    code, words = torchrun.on_two_ranks(*TRAINING, seed_model.folder, home)
+    assert code == 0, words
+    assert steps_of(home, 0) == steps_of(home, 1) == "1 2 3 4 5 6"
+    return home
+
+
+def steps_of(home, rank):
+    return (home / f"rank_{rank}/taken").read_text()
+
+
+def checkpoints_of(home):
+    return sorted(path.name for path in home.glob("work/**/step_*"))
+
+
+def test_one_process_is_the_first_and_its_errors_are_its_own():
+    def refuse():
+        raise UserError("no")
+
+    assert ranks.by_first(lambda: 1) == 1
+    with pytest.raises(UserError, match="no"):
+        ranks.by_first(refuse)
+
+
+@pytest.mark.faults
+def test_after_a_kill_ranks_go_on_from_the_first_ones_checkpoint_whatever_is_on_the_others_disks(
+    whole, seed_model, tmp_path, record_property
+):
+    record_property("faults_injected", 1)
+    code, _ = torchrun.on_two_ranks(*TRAINING, seed_model.folder, tmp_path, "--kill-at", 4)
+    assert code != 0
+    assert not (tmp_path / "rank_0/adapter").exists()
+    assert checkpoints_of(tmp_path / "rank_0") == ["step_00000002", "step_00000003"]
+    assert checkpoints_of(tmp_path / "rank_1") == []
+    code, words = torchrun.on_two_ranks(*TRAINING, seed_model.folder, tmp_path)
+    assert code == 0, words
+    assert steps_of(tmp_path, 0) == steps_of(tmp_path, 1) == "4 5 6"
+    assert t.contents(tmp_path / "rank_0") == t.contents(whole / "rank_0")
+
+
+@pytest.mark.faults
+def test_all_ranks_say_why_the_first_one_refuses_its_checkpoints(seed_model, tmp_path, record_property):
+    """On two nodes, where no launcher ends the rank of the other."""
+    record_property("faults_injected", 1)
+    results = torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path, "--kill-at", 2)
+    assert all(code != 0 for code, _ in results)
+    (checkpoint,) = (tmp_path / "rank_0").glob("work/*/step_*")
+    t.flip(checkpoint / "state.pt")
+    results = torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path)
+    for code, words in results:
+        assert code != 0
+        assert re.search(
+            r"UserError: .*no checkpoint is whole .*; remove the folder to train from the first step", words
+        )
