@@ -1,10 +1,14 @@
 """Trainings over ranks, as on machines that share no disk: each rank has a folder of its own."""
 
+import csv
+import dataclasses
 import re
 
 import pytest
+from safetensors.torch import load_file
 
 from tests import torchrun
+from tests.rank_training import exact
 from tests.tract_core.train import test_checkpoints as t
 from tract_core.base.errors import UserError
 from tract_core.train import ranks
@@ -70,3 +74,28 @@ def test_all_ranks_say_why_the_first_one_refuses_its_checkpoints(seed_model, tmp
         assert re.search(
             r"UserError: .*no checkpoint is whole .*; remove the folder to train from the first step", words
         )
+
+
+def test_two_nodes_train_the_adapter_of_one_process(examples, seed_model, tiny_encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train_stage1")  # which keeps the checkpoints of a finished run
+    results = torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path, "--exact")
+    assert [code for code, _ in results] == [0, 0], results
+    what = dataclasses.replace(t.how(micro_batch_size=2), lora=t.PRESET.lora)
+    with exact(), t.doing(t.Do()) as alone:
+        t.train(examples, seed_model, tiny_encoder, tmp_path / "alone", what)
+    assert steps_of(tmp_path, 1) == " ".join(map(str, alone.taken))
+    assert [path.name for path in (tmp_path / "rank_1").iterdir()] == ["taken"]
+    assert checkpoints_of(tmp_path / "rank_0") == checkpoints_of(tmp_path / "alone") != []
+    assert_equal_up_to_rounding(tmp_path / "rank_0", tmp_path / "alone")
+
+
+def assert_equal_up_to_rounding(home, other):
+    """The adapter, and each number of the log."""
+    ours, theirs = (load_file(folder / "adapter/adapter_model.safetensors") for folder in (home, other))
+    assert ours.keys() == theirs.keys()
+    assert max(float((ours[name] - theirs[name]).abs().max()) for name in ours) <= 1e-9
+    logs = []
+    for folder in (home, other):
+        with (folder / "log.csv").open() as file:
+            logs.append([{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)])
+    assert logs[0] == [pytest.approx(record, rel=1e-5) for record in logs[1]]
