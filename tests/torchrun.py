@@ -9,7 +9,9 @@ from pathlib import Path
 
 def start(*arguments):
     """A launcher; `-m MODULE ...` are its last arguments."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    # As train.launcher must have it where torchrun restarts ranks: tract_core/train/ranks.py.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(["torchrun", *map(str, arguments)], env=environment, **pipes)
 
@@ -19,7 +21,7 @@ def ended(launcher):
     try:
         _, words = launcher.communicate(timeout=120)
     finally:
-        launcher.kill()
+        launcher.terminate()  # ends its ranks, too, where a test gives up
     return launcher.returncode, words
 
 

@@ -196,17 +196,18 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     """The ranks, each with its device.
 
     Raises:
-        UserError: they cannot share a batch evenly.
+        UserError: they cannot share a batch evenly, or torchrun could not restart them.
     """
+    ranks.refuse_stale_addresses()
     # `launcher: python` is one rank with one device, the first that is visible: accelerate makes no nn.DataParallel.
     on_cpu = not torch.cuda.is_available()
     autocast = recipe.model.dtype == "bfloat16" and not on_cpu
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="bf16" if autocast else "no")
-    settings, ranks = recipe.train, accelerator.num_processes
-    if settings.batch_size % (settings.micro_batch_size * ranks):
+    settings, world = recipe.train, accelerator.num_processes
+    if settings.batch_size % (settings.micro_batch_size * world):
         raise UserError(
             f"train.batch_size ({settings.batch_size}) must be a multiple of train.micro_batch_size x ranks "
-            f"({settings.micro_batch_size} x {ranks})"
+            f"({settings.micro_batch_size} x {world})"
         )
     return accelerator
 

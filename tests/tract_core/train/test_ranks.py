@@ -99,3 +99,28 @@ def assert_equal_up_to_rounding(home, other):
         with (folder / "log.csv").open() as file:
             logs.append([{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)])
     assert logs[0] == [pytest.approx(record, rel=1e-5) for record in logs[1]]
+
+
+@pytest.mark.faults
+def test_a_launcher_that_restarts_its_ranks_ends_with_the_adapter_of_an_uninterrupted_run(
+    whole, seed_model, tmp_path, record_property
+):
+    record_property("faults_injected", 1)
+    killed = ["--max-restarts", 1, *TRAINING, seed_model.folder, tmp_path, "--kill-at", 4]
+    code, words = torchrun.on_two_ranks(*killed)
+    assert code == 0, words
+    assert steps_of(tmp_path, 0) == "4 5 6"
+    assert t.contents(tmp_path / "rank_0") == t.contents(whole / "rank_0")
+
+
+def test_a_launcher_whose_restarted_ranks_would_read_old_addresses_is_refused(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    ranks.refuse_stale_addresses()
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(
+        UserError, match=r"torchrun --max-restarts 3: .* `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun"
+    ):
+        ranks.refuse_stale_addresses()
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    ranks.refuse_stale_addresses()
