@@ -1,7 +1,7 @@
 """The loop of a training: steps of the optimizer with their log and checkpoints, plain torch over `accelerate`.
 
-`accelerate` knows the device and the ranks, wraps the model for DDP and autocast, and carries sums between ranks.
-All that scales a loss or a gradient stands here.
+`accelerate` knows the device and the ranks, sets autocast, and carries sums between ranks. All that scales a loss or a
+gradient stands here.
 """
 
 import logging
@@ -11,7 +11,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,7 @@ def read(folder: Path) -> Saved:
 
 
 class LossModule(nn.Module):
-    """Model and objective in one forward, which DDP sees; no padding, and logits for target tokens only."""
+    """Model and objective in one forward; no padding, and logits for target tokens only."""
 
     def __init__(
         self, model: nn.Module, objective: Objective, labels: Sequence[int] | LabelTrie, values: Sequence[float]
@@ -204,8 +204,8 @@ class Loop:
             SignalError: SIGTERM or SIGINT; on one process after the step at hand, which is saved.
         """
         with self._listening():
-            self._model = self.accelerator.prepare(self.module)
-            self._model.train()
+            ranks.send(self._trained)
+            self.module.train()
             self._take_steps()
             if self._signal is not None:
                 if self.step > self._saved_step:
@@ -244,9 +244,9 @@ class Loop:
         batches = self._batches()
         step_counts = self._count(batches)
         for batch in batches:
-            # Ranks sum their gradients once a step, in the last micro-batch.
-            with nullcontext() if batch is batches[-1] else self.accelerator.no_sync(self._model):
-                self._add_gradients(batch, step_counts)
+            self._add_gradients(batch, step_counts)
+        # Their sum and not their mean: the denominators cover all ranks already.
+        ranks.sum_gradients(self._trained)
         norm = nn.utils.clip_grad_norm_(self._trained, self._max_norm)
         rate = self._scheduler.get_last_lr()[0]
         self.optimizer.step()
@@ -279,9 +279,9 @@ class Loop:
     def _add_gradients(self, batch: Mapping[str, Any], step_counts: Tensor) -> None:
         """Those of a micro-batch, and its parts of the next record; the host waits for nothing here."""
         batch = _with_tensors(batch, lambda tensor: tensor.to(self.accelerator.device, non_blocking=True))
-        loss: CotRaftLoss = self._model(**batch, step_counts=step_counts)
-        # DDP averages gradients over ranks, while the denominators already cover all of them.
-        (loss.total * self.accelerator.num_processes).backward()
+        with self.accelerator.autocast():
+            loss: CotRaftLoss = self.module(**batch, step_counts=step_counts)
+        torch.autograd.backward(loss.total)
         counts = batch["counts_B"].float()
         self._sums += torch.stack(
             [

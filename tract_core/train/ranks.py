@@ -4,10 +4,11 @@ Files are the first rank's: it finds, reads and writes them, and the others need
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from torch import distributed
+import torch
+from torch import Tensor, distributed
 
 from tract_core.base.errors import UserError
 
@@ -55,3 +56,25 @@ def by_first(make: Callable[[], Made]) -> Made:
     if refusal is not None:
         raise refusal
     return made  # type: ignore[no-any-return]
+
+
+def send(tensors: Sequence[Tensor]) -> None:
+    """The first rank's values to all; all ranks call it with tensors of the same shapes."""
+    if distributed.is_initialized():
+        for tensor in tensors:
+            distributed.broadcast(tensor.detach(), src=0)
+
+
+def sum_gradients(weights: Sequence[Tensor]) -> None:
+    """Each rank gets the sum over all, in one message: LoRA's weights are few, so once a step is soon enough.
+
+    Args:
+        weights: the same ones on all ranks, of one dtype. One without a gradient counts as one with zeros.
+    """
+    if not distributed.is_initialized():
+        return
+    mine = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+    summed = torch.cat([gradient.flatten() for gradient in mine])
+    distributed.all_reduce(summed)
+    for weight, gradient in zip(weights, torch.split(summed, [part.numel() for part in mine]), strict=True):
+        weight.grad = gradient.view_as(weight)
