@@ -36,20 +36,25 @@ def exact():
         yield
 
 
+def without_dropout(recipe):
+    return dataclasses.replace(recipe, lora=t.PRESET.lora)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("home", type=Path)
     parser.add_argument("--kill-at", type=int, default=0, help="the step at whose end `die` is called; 0: none")
     parser.add_argument("--exact", action="store_true", help="in float64, without dropout, which each rank draws anew")
+    parser.add_argument("--shard", action="store_true", help="spread the frozen weights over the ranks")
     given = parser.parse_args()
     home = given.home / f"rank_{RANK}"
     home.mkdir(parents=True, exist_ok=True)
     seed_model = models.SeedModel(folder=given.model, identity="tiny")
     encoder = Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
-    what = t.how(micro_batch_size=1)
+    what = t.how(micro_batch_size=1, shard=given.shard)
     if given.exact:
-        what = dataclasses.replace(what, lora=t.PRESET.lora)
+        what = without_dropout(what)
     with exact() if given.exact else nullcontext(), t.doing(t.Do(given.kill_at, die)) as steps:
         t.train(make_examples(encoder), seed_model, encoder, home, what)
     (home / "taken").write_text(" ".join(map(str, steps.taken)))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor, distributed
 
 from tract_core.base.errors import UserError
@@ -56,6 +57,11 @@ def by_first(make: Callable[[], Made]) -> Made:
     if refusal is not None:
         raise refusal
     return made  # type: ignore[no-any-return]
+
+
+def any_says(yes: bool) -> bool:
+    """Whether one of the ranks says yes; all ranks call it."""
+    return any(gather_object([yes]))
 
 
 def send(tensors: Sequence[Tensor]) -> None:

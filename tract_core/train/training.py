@@ -23,7 +23,7 @@ from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
 from tract_core.text.encoding import Encoded, Encoder
-from tract_core.train import checkpoints, memory, packing, ranks, trackers
+from tract_core.train import checkpoints, memory, packing, ranks, sharding, trackers
 from tract_core.train.batching import Collate, StepOrder
 from tract_core.train.checkpoints import Checkpoints
 from tract_core.train.loop import Loop, LossModule, Saved, read
@@ -170,7 +170,8 @@ def _build_loop(
         tasks=[example.task for example in examples] if recipe.train.order == "tasks" else None,
     )
     trie = None if encoder.score_tokens.trie.is_flat else encoder.score_tokens.trie
-    model = _model_to_train(examples, recipe, seed_model, start, behind=len(trie.nodes) - 1 if trie else 0)
+    behind = len(trie.nodes) - 1 if trie else 0
+    model = _model_to_train(examples, recipe, seed_model, start, behind=behind, accelerator=accelerator)
     loop = Loop(
         LossModule(model, objective, trie or encoder.score_tokens.label_ids, encoder.scale.values),
         examples,
@@ -196,7 +197,8 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     """The ranks, each with its device.
 
     Raises:
-        UserError: they cannot share a batch evenly, or torchrun could not restart them.
+        UserError: they cannot share a batch evenly, there is one and weights were to be spread over several, or
+            torchrun could not restart them.
     """
     ranks.refuse_stale_addresses()
     # `launcher: python` is one rank with one device, the first that is visible: accelerate makes no nn.DataParallel.
@@ -209,29 +211,49 @@ def _accelerator(recipe: Recipe) -> Accelerator:
             f"train.batch_size ({settings.batch_size}) must be a multiple of train.micro_batch_size x ranks "
             f"({settings.micro_batch_size} x {world})"
         )
+    if settings.shard and world == 1:
+        raise UserError(
+            "train.shard: true spreads the weights over several ranks, but there is one; set train.launcher to "
+            "`torchrun --standalone --nproc_per_node N`, or train.shard: false"
+        )
     return accelerator
 
 
 def _model_to_train(
-    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, start: str | Path | None, *, behind: int
+    examples: Sequence[Encoded],
+    recipe: Recipe,
+    seed_model: SeedModel,
+    start: str | Path | None,
+    *,
+    behind: int,
+    accelerator: Accelerator,
 ) -> Any:
     """p_0 with a fresh adapter or with `start`; it attends inside each sequence alone.
 
     `behind`: branch tokens of each sequence.
     """
+    shards = accelerator.num_processes if recipe.train.shard else 1
     recompute = memory.recomputes(
-        examples, recipe.train, folder=seed_model.folder, dtype=recipe.model.dtype, rank=recipe.lora.rank, behind=behind
+        examples,
+        recipe.train,
+        folder=seed_model.folder,
+        dtype=recipe.model.dtype,
+        rank=recipe.lora.rank,
+        behind=behind,
+        shards=shards,
     )
-    base = models.load_model(seed_model, recipe.model.dtype)
+    base = (sharding.load if recipe.train.shard else models.load_model)(seed_model, recipe.model.dtype)
     if start is None:
         model = models.add_lora(base, recipe.lora, recipe.run_seed)
     else:
         model = models.continue_lora(base, start, seed_model, recipe.lora, recipe.run_seed)
-    models.prove_adapter(model)
+    ranks.by_first(lambda: models.prove_adapter(model))
     packing.use(base)
-    if recompute:
+    if ranks.any_says(recompute):  # their memory may differ, while sharded ranks must compute the same blocks
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if recipe.train.shard:
+        sharding.shard(model, accelerator.device)
     return model
 
 

@@ -1,14 +1,13 @@
 """Trainings over ranks, as on machines that share no disk: each rank has a folder of its own."""
 
 import csv
-import dataclasses
 import re
 
 import pytest
 from safetensors.torch import load_file
 
 from tests import torchrun
-from tests.rank_training import exact
+from tests.rank_training import exact, without_dropout
 from tests.tract_core.train import test_checkpoints as t
 from tract_core.base.errors import UserError
 from tract_core.train import ranks
@@ -80,9 +79,8 @@ def test_two_nodes_train_the_adapter_of_one_process(examples, seed_model, tiny_e
     monkeypatch.setenv("DVC_STAGE", "train_stage1")  # which keeps the checkpoints of a finished run
     results = torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path, "--exact")
     assert [code for code, _ in results] == [0, 0], results
-    what = dataclasses.replace(t.how(micro_batch_size=2), lora=t.PRESET.lora)
     with exact(), t.doing(t.Do()) as alone:
-        t.train(examples, seed_model, tiny_encoder, tmp_path / "alone", what)
+        t.train(examples, seed_model, tiny_encoder, tmp_path / "alone", without_dropout(t.how(micro_batch_size=2)))
     assert steps_of(tmp_path, 1) == " ".join(map(str, alone.taken))
     assert [path.name for path in (tmp_path / "rank_1").iterdir()] == ["taken"]
     assert checkpoints_of(tmp_path / "rank_0") == checkpoints_of(tmp_path / "alone") != []
