@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--kill-at", type=int, default=0, help="the step at whose end `die` is called; 0: none")
     parser.add_argument("--exact", action="store_true", help="in float64, without dropout, which each rank draws anew")
     parser.add_argument("--shard", action="store_true", help="spread the frozen weights over the ranks")
+    parser.add_argument("--other-data", action="store_true", help="the second rank has examples of its own")
     given = parser.parse_args()
     home = given.home / f"rank_{RANK}"
     home.mkdir(parents=True, exist_ok=True)
@@ -55,8 +56,9 @@ def main() -> None:
     what = t.how(micro_batch_size=1, shard=given.shard)
     if given.exact:
         what = without_dropout(what)
+    data = {"examples": "other" if given.other_data and RANK == "1" else "hash"}
     with exact() if given.exact else nullcontext(), t.doing(t.Do(given.kill_at, die)) as steps:
-        t.train(make_examples(encoder), seed_model, encoder, home, what)
+        t.train(make_examples(encoder), seed_model, encoder, home, what, data)
     (home / "taken").write_text(" ".join(map(str, steps.taken)))
 
 

@@ -59,6 +59,21 @@ def by_first(make: Callable[[], Made]) -> Made:
     return made  # type: ignore[no-any-return]
 
 
+def require_same(fingerprint: str) -> None:
+    """All ranks must train the same thing; each reads parameters, examples and model on its own machine.
+
+    Raises:
+        UserError: on all ranks, where one has another fingerprint than the first.
+    """
+    found = gather_object([fingerprint])
+    others = ", ".join(str(rank) for rank, one in enumerate(found) if one != found[0])
+    if others:
+        raise UserError(
+            f"rank {others} would train something else than the first one: params.yaml, the examples, the adapter to "
+            "start from or the seed model differ on its machine; bring both clones to one commit, then `dvc pull` there"
+        )
+
+
 def any_says(yes: bool) -> bool:
     """Whether one of the ranks says yes; all ranks call it."""
     return any(gather_object([yes]))

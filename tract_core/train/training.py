@@ -83,8 +83,8 @@ def train_adapter(
 
     Raises:
         UserError: no examples, a tracker that is not installed, a batch size that the ranks cannot divide, a `start`
-            of another shape, a loss or gradient that is not finite, a full disk, too little memory, or another process
-            that trains the same.
+            of another shape, a loss or gradient that is not finite, a full disk, too little memory, another process
+            that trains the same, or ranks that would train different things.
         SignalError: a signal; on one process the step at hand was saved.
     """
     trackers.require(recipe.train.report_to)
@@ -102,6 +102,7 @@ def train_adapter(
     if accelerator.is_main_process and recipe.objective.ce_weight and recipe.objective.lam:
         logger.info(_describe_weights(examples, recipe.objective))
     fingerprint = {**origin, "examples": len(examples), "ranks": accelerator.num_processes}
+    ranks.require_same(tables.content_hash({**fingerprint, "shard": recipe.train.shard}))
     with checkpoints.opened(Path(work), fingerprint) as store:
         shown = Trackers(recipe.train.report_to, _tracked(Path(work), Path(out)), store.folder.name)
         loop = _build_loop(examples, recipe, seed_model, encoder, start, store, shown)

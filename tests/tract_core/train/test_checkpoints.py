@@ -52,13 +52,13 @@ def how(**changes):
     return dataclasses.replace(recipe(**{"batch_size": 4, "micro_batch_size": 2, "epochs": 2, **changes}), lora=DROPOUT)
 
 
-def train(examples, seed_model, encoder, home, what=None):
+def train(examples, seed_model, encoder, home, what=None, data=None):
     return training.train_adapter(
         examples,
         what or how(),
         seed_model=seed_model,
         encoder=encoder,
-        data={"examples": "hash"},
+        data=data or {"examples": "hash"},
         out=home / "adapter",
         log=home / "log.csv",
         work=home / "work",

@@ -75,6 +75,13 @@ def test_all_ranks_say_why_the_first_one_refuses_its_checkpoints(seed_model, tmp
         )
 
 
+def test_ranks_that_would_train_different_things_are_refused(seed_model, tmp_path):
+    for code, words in torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path, "--other-data"):
+        assert code != 0
+        assert re.search(r"UserError: rank 1 would train something else than the first one: params\.yaml, the", words)
+    assert list(tmp_path.glob("*/*")) == []
+
+
 def test_two_nodes_train_the_adapter_of_one_process(examples, seed_model, tiny_encoder, tmp_path, monkeypatch):
     monkeypatch.setenv("DVC_STAGE", "train_stage1")  # which keeps the checkpoints of a finished run
     results = torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path, "--exact")
