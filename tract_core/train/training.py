@@ -7,7 +7,8 @@ place.
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -105,8 +106,11 @@ def train_adapter(
     ranks.require_same(tables.content_hash({**fingerprint, "shard": recipe.train.shard}))
     with checkpoints.opened(Path(work), fingerprint) as store:
         shown = Trackers(recipe.train.report_to, _tracked(Path(work), Path(out)), store.folder.name)
-        loop = _build_loop(examples, recipe, seed_model, encoder, start, store, shown)
-        _run(loop, store)
+        with _saying_what_memory_needs(lambda: "before the first step"):
+            loop = _build_loop(examples, recipe, seed_model, encoder, start, store, shown)
+        with _saying_what_memory_needs(lambda: f"at step {loop.step}"):
+            _resume(loop, store)
+            loop.run()
         ranks.by_first(lambda: _finish(loop, store, out, log, origin))
         shown.close()
     return _describe(loop, out)
@@ -128,17 +132,16 @@ def _resume(loop: Loop, store: Checkpoints) -> None:
         loop.restore(saved)
 
 
-def _run(loop: Loop, store: Checkpoints) -> None:
-    """The loop, from the newest checkpoint to the last step."""
+@contextmanager
+def _saying_what_memory_needs(when: Callable[[], str]) -> Iterator[None]:
     try:
-        _resume(loop, store)
-        loop.run()
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"out of memory at step {loop.step}: {error}. Lower train.micro_batch_size (the result stays the same) or "
-            "set train.gradient_checkpointing: true; earlier steps are kept"
+            f"out of memory {when()}: {error}. Lower train.micro_batch_size (the result stays the same), set "
+            "train.gradient_checkpointing: true, or with several GPUs train.shard: true; earlier steps are kept"
         ) from None
 
 

@@ -386,6 +386,15 @@ def test_out_of_memory_names_the_knob_and_is_resumable(examples, seed_model, enc
     assert contents(tmp_path) == uninterrupted
 
 
+def test_a_model_that_does_not_fit_names_the_knobs_too(examples, seed_model, encoder, tmp_path, monkeypatch):
+    def full(*given):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(loop.LossModule, "to", full)
+    with pytest.raises(UserError, match=r"out of memory before the first step: .* several GPUs train\.shard: true"):
+        train(examples, seed_model, encoder, tmp_path)
+
+
 def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_good_checkpoint(
     examples, seed_model, encoder, tmp_path
 ):
