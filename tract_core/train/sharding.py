@@ -5,6 +5,7 @@ LoRA's weights stay whole on each rank. They are few, so that optimizer, clippin
 are those of any training.
 """
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,7 +34,11 @@ def load(seed: SeedModel, dtype: str) -> PreTrainedModel:
     """
     read: list[PreTrainedModel] = []
     ranks.by_first(lambda: read.append(models.load_model(seed, dtype)))
-    return read[0] if read else models.load_empty(seed, dtype)
+    if read:
+        return read[0]
+    # Of the adapter that a training goes on from: its weights, too, come from the first rank.
+    warnings.filterwarnings("ignore", message=".*copying from a non-meta parameter")
+    return models.load_empty(seed, dtype)
 
 
 def shard(model: Any, device: torch.device) -> None:
