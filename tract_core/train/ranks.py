@@ -20,7 +20,7 @@ def refuse_stale_addresses() -> None:
     """Before the ranks meet: torchrun that restarts them must not hand them the addresses of those that have ended.
 
     By default its ranks meet in a store that it keeps over restarts, with the old addresses in it (torch 2.13). Whether
-    a restarted rank reads an old one is chance; all ranks then wait for ever.
+    a restarted rank reads an old one is chance; all ranks then wait until torch gives up.
 
     Raises:
         UserError: it may restart ranks, and keeps that store.
@@ -28,9 +28,9 @@ def refuse_stale_addresses() -> None:
     restarts, keeps = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"), os.environ.get("TORCHELASTIC_USE_AGENT_STORE")
     if restarts != "0" and keeps == "True":
         raise UserError(
-            f"torchrun --max-restarts {restarts}: ranks that it restarts could wait for ever for those that have "
-            "ended. Write `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun ...` with --standalone or --rdzv-backend c10d "
-            "into train.launcher, or leave --max-restarts out and run `dvc repro` again after a failure"
+            f"torchrun --max-restarts {restarts}: ranks that it restarts could wait half an hour for those that have "
+            "ended, and fail. Write `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 torchrun ...` with --standalone or "
+            "--rdzv-backend c10d into train.launcher, or leave --max-restarts out and run `dvc repro` after a failure"
         )
 
 
