@@ -3,6 +3,7 @@
 Each rank computes another micro-batch. OUT gets, for each case, what the first rank found.
 """
 
+import dataclasses
 import json
 import sys
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ CASES = {
 
 def built(seed_model, accelerator, start, *, dtype="float32", **train):
     what = recipe(**train)
-    what = training.dataclasses.replace(what, model=PRESET.model.model_copy(update={"dtype": dtype}))
+    what = dataclasses.replace(what, model=PRESET.model.model_copy(update={"dtype": dtype}))
     model = training._model_to_train([], what, seed_model, start, behind=0, accelerator=accelerator)
     packing.prove(model, 64, together=True)
     return model.train()

@@ -18,12 +18,12 @@ from tests.tract_core.train.conftest import in_float64, make_examples
 from tract_core.model import models
 from tract_core.text.encoding import Encoder
 
-RANK = os.environ.get("RANK", "0")
+RANK, START = (int(os.environ.get(name, "0")) for name in ("RANK", "TORCHELASTIC_RESTART_COUNT"))
 
 
 def die():
-    """The second rank, as an out-of-memory killer would do it; not again where the launcher has restarted it."""
-    if RANK == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    """The second rank, as an out-of-memory killer would do it."""
+    if RANK == 1:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -44,20 +44,24 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", type=Path)
     parser.add_argument("home", type=Path)
-    parser.add_argument("--kill-at", type=int, default=0, help="the step at whose end `die` is called; 0: none")
+    each = {"type": int, "nargs": "+", "default": []}  # for the first start by the launcher, the second, and so on
+    parser.add_argument("--kill-at", help="the step at whose end the second rank is killed", **each)
+    parser.add_argument("--shard", help="whether the frozen weights are spread over the ranks, 1 or 0", **each)
     parser.add_argument("--exact", action="store_true", help="in float64, without dropout, which each rank draws anew")
-    parser.add_argument("--shard", action="store_true", help="spread the frozen weights over the ranks")
     parser.add_argument("--other-data", action="store_true", help="the second rank has examples of its own")
     given = parser.parse_args()
     home = given.home / f"rank_{RANK}"
     home.mkdir(parents=True, exist_ok=True)
     seed_model = models.SeedModel(folder=given.model, identity="tiny")
     encoder = Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
-    what = t.how(micro_batch_size=1, shard=given.shard)
+    what = t.how(micro_batch_size=1, shard=dict(enumerate(given.shard)).get(START) == 1)
     if given.exact:
         what = without_dropout(what)
-    data = {"examples": "other" if given.other_data and RANK == "1" else "hash"}
-    with exact() if given.exact else nullcontext(), t.doing(t.Do(given.kill_at, die)) as steps:
+    data = {"examples": "other" if given.other_data and RANK == 1 else "hash"}
+    with (
+        exact() if given.exact else nullcontext(),
+        t.doing(t.Do(dict(enumerate(given.kill_at)).get(START), die)) as steps,
+    ):
         t.train(make_examples(encoder), seed_model, encoder, home, what, data)
     (home / "taken").write_text(" ".join(map(str, steps.taken)))
 

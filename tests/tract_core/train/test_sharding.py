@@ -31,14 +31,14 @@ def test_gradients_are_those_of_whole_weights(examples, seed_model, tiny_encoder
 
 
 @pytest.mark.faults
-def test_a_sharded_run_that_is_killed_and_restarted_ends_with_the_adapter_of_one_process(
+def test_killed_runs_go_on_with_sharding_and_without_it_to_the_adapter_of_one_process(
     examples, seed_model, tiny_encoder, tmp_path, record_property
 ):
-    record_property("faults_injected", 1)
-    killed = ["--max-restarts", 1, *TRAINING, seed_model.folder, tmp_path, "--exact", "--shard", "--kill-at", 4]
-    code, words = torchrun.on_two_ranks(*killed)
+    record_property("faults_injected", 2)
+    killed = ["--max-restarts", 2, *TRAINING, seed_model.folder, tmp_path, "--exact", "--kill-at", 3, 5]
+    code, words = torchrun.on_two_ranks(*killed, "--shard", 1, 0, 1)
     assert code == 0, words
-    assert steps_of(tmp_path, 0) == steps_of(tmp_path, 1) == "4 5 6"
+    assert steps_of(tmp_path, 0) == steps_of(tmp_path, 1) == "5 6"
     with exact():
         t.train(examples, seed_model, tiny_encoder, tmp_path / "alone", without_dropout(t.how(micro_batch_size=2)))
     assert_equal_up_to_rounding(tmp_path / "rank_0", tmp_path / "alone")
