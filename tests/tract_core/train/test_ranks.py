@@ -2,6 +2,7 @@
 
 import csv
 import re
+import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -26,6 +27,16 @@ def whole(seed_model, tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module")
+def killed(seed_model, tmp_path_factory):
+    """Two ranks of which one was killed at the end of step 4."""
+    home = tmp_path_factory.mktemp("killed")
+    code, _ = torchrun.on_two_ranks(*TRAINING, seed_model.folder, home, "--kill-at", 4)
+    assert code != 0
+    assert not (home / "rank_0/adapter").exists()
+    return home
+
+
 def steps_of(home, rank):
     return (home / f"rank_{rank}/taken").read_text()
 
@@ -45,12 +56,10 @@ def test_one_process_is_the_first_and_its_errors_are_its_own():
 
 @pytest.mark.faults
 def test_after_a_kill_ranks_go_on_from_the_first_ones_checkpoint_whatever_is_on_the_others_disks(
-    whole, seed_model, tmp_path, record_property
+    whole, killed, seed_model, tmp_path, record_property
 ):
     record_property("faults_injected", 1)
-    code, _ = torchrun.on_two_ranks(*TRAINING, seed_model.folder, tmp_path, "--kill-at", 4)
-    assert code != 0
-    assert not (tmp_path / "rank_0/adapter").exists()
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
     assert checkpoints_of(tmp_path / "rank_0") == ["step_00000002", "step_00000003"]
     assert checkpoints_of(tmp_path / "rank_1") == []
     code, words = torchrun.on_two_ranks(*TRAINING, seed_model.folder, tmp_path)
@@ -60,13 +69,12 @@ def test_after_a_kill_ranks_go_on_from_the_first_ones_checkpoint_whatever_is_on_
 
 
 @pytest.mark.faults
-def test_all_ranks_say_why_the_first_one_refuses_its_checkpoints(seed_model, tmp_path, record_property):
+def test_all_ranks_say_why_the_first_one_refuses_its_checkpoints(killed, seed_model, tmp_path, record_property):
     """On two nodes, where no launcher ends the rank of the other."""
     record_property("faults_injected", 1)
-    results = torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path, "--kill-at", 2)
-    assert all(code != 0 for code, _ in results)
-    (checkpoint,) = (tmp_path / "rank_0").glob("work/*/step_*")
-    t.flip(checkpoint / "state.pt")
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    for checkpoint in (tmp_path / "rank_0").glob("work/*/step_*"):
+        t.flip(checkpoint / "state.pt")
     results = torchrun.on_two_nodes(*TRAINING, seed_model.folder, tmp_path)
     for code, words in results:
         assert code != 0
@@ -111,8 +119,8 @@ def test_a_launcher_that_restarts_its_ranks_ends_with_the_adapter_of_an_uninterr
     whole, seed_model, tmp_path, record_property
 ):
     record_property("faults_injected", 1)
-    killed = ["--max-restarts", 1, *TRAINING, seed_model.folder, tmp_path, "--kill-at", 4]
-    code, words = torchrun.on_two_ranks(*killed)
+    restarts = ["--max-restarts", 1, *TRAINING, seed_model.folder, tmp_path, "--kill-at", 4]
+    code, words = torchrun.on_two_ranks(*restarts)
     assert code == 0, words
     assert steps_of(tmp_path, 0) == "4 5 6"
     assert t.contents(tmp_path / "rank_0") == t.contents(whole / "rank_0")
