@@ -56,8 +56,7 @@ def loop() -> Loop:
     ]
     row = params.rows["a1"]
     made = training._build_loop(examples, recipes.recipe(params, row, lam=row.lam, seed=42), seed_model, encoder, None)
-    made._model = made.accelerator.prepare(made.module)
-    made._model.train()
+    made.module.train()
     return made
 
 

@@ -1,34 +1,70 @@
-"""A training on two ranks that a test can kill: `torchrun --nproc_per_node 2 -m tests.rank_training MODEL HOME STEP`.
+"""A training on several ranks that a test can kill: `torchrun ... -m tests.rank_training MODEL HOME [OPTION ...]`.
 
-At the end of step STEP (0: never) the second rank is killed, as an out-of-memory killer would do it.
+Each rank has a folder of its own in HOME, as if it had a disk of its own.
 """
 
+import argparse
+import dataclasses
 import os
 import signal
-import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import torch
+import pytest
 
 from tests.conftest import SCALE, STYLE
 from tests.tract_core.train import test_checkpoints as t
+from tests.tract_core.train.conftest import in_float64, make_examples
 from tract_core.model import models
 from tract_core.text.encoding import Encoder
 
+RANK, START = (int(os.environ.get(name, "0")) for name in ("RANK", "TORCHELASTIC_RESTART_COUNT"))
 
-def main(folder: str, home: str, step: int) -> None:
-    seed_model = models.SeedModel(folder=Path(folder), identity="tiny")
+
+def die():
+    """The second rank, as an out-of-memory killer would do it."""
+    if RANK == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def exact():
+    """Loops in float64, so that what is compared is the arithmetic and not float32's rounding, which Adam enlarges."""
+    add = models.add_lora
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "add_lora", lambda *args: in_float64(add(*args)))
+        yield
+
+
+def without_dropout(recipe):
+    return dataclasses.replace(recipe, lora=t.PRESET.lora)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path)
+    parser.add_argument("home", type=Path)
+    each = {"type": int, "nargs": "+", "default": []}  # for the first start by the launcher, the second, and so on
+    parser.add_argument("--kill-at", help="the step at whose end the second rank is killed", **each)
+    parser.add_argument("--shard", help="whether the frozen weights are spread over the ranks, 1 or 0", **each)
+    parser.add_argument("--exact", action="store_true", help="in float64, without dropout, which each rank draws anew")
+    parser.add_argument("--other-data", action="store_true", help="the second rank has examples of its own")
+    given = parser.parse_args()
+    home = given.home / f"rank_{RANK}"
+    home.mkdir(parents=True, exist_ok=True)
+    seed_model = models.SeedModel(folder=given.model, identity="tiny")
     encoder = Encoder(models.load_tokenizer(seed_model), STYLE, SCALE)
-
-    def die():
-        if torch.distributed.get_rank() == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    with t.doing(t.Do(step, die)) as steps:
-        t.train(t.make_examples(encoder), seed_model, encoder, Path(home), t.how(micro_batch_size=1))
-    if torch.distributed.get_rank() == 0:
-        (Path(home) / "taken").write_text(" ".join(map(str, steps.taken)))
+    what = t.how(micro_batch_size=1, shard=dict(enumerate(given.shard)).get(START) == 1)
+    if given.exact:
+        what = without_dropout(what)
+    data = {"examples": "other" if given.other_data and RANK == 1 else "hash"}
+    with (
+        exact() if given.exact else nullcontext(),
+        t.doing(t.Do(dict(enumerate(given.kill_at)).get(START), die)) as steps,
+    ):
+        t.train(make_examples(encoder), seed_model, encoder, home, what, data)
+    (home / "taken").write_text(" ".join(map(str, steps.taken)))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], int(sys.argv[3]))
+    main()

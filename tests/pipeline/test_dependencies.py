@@ -76,7 +76,10 @@ LEAVES_OUT = {
 """Stages that share a script: the parameters that it reads for the others alone, and why they change nothing here."""
 
 
-CHANGES_NOTHING = {"train.report_to": "where the curves of a training are shown; no adapter depends on it"}
+CHANGES_NOTHING = {
+    "train.report_to": "where the curves of a training are shown; no adapter depends on it",
+    "train.shard": "where the frozen weights are kept; an adapter is the same up to rounding",
+}
 """Parameters that a script reads and no stage declares, since no output depends on them."""
 
 

@@ -125,7 +125,7 @@ def test_the_launcher_trains_on_two_ranks(clone):
 
     alone = losses()
     clone.env["OMP_NUM_THREADS"] = "1"
-    clone.set("train.launcher", "torchrun --nproc_per_node 2 --master_port 29513")
+    clone.set("train.launcher", "torchrun --standalone --nproc_per_node 2")
     clone.set("train.micro_batch_size", 1)
     assert "train_stage1" in clone.repro("train_stage1@a1-42")
     assert losses() == pytest.approx(alone, rel=1e-4)

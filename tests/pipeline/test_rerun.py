@@ -34,6 +34,7 @@ VALUES = {
     "model.dtype": "bfloat16",
     "loss.normalization": "equation4",
     "loss.ce_on_score": True,
+    "train.shard": True,
     "train.report_to": ["tensorboard"],
     "rows.tract.start": "a1",
     "rows.a4.start": "p_0",

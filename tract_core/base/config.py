@@ -182,6 +182,9 @@ class Train(Section):
     gradient_checkpointing: bool | Literal["auto"]
     """Recompute activations in the backward pass: slower, less memory. `auto`: where the longest micro-batch would
     not fit the memory that is free when training starts. The result is the same."""
+    shard: bool = Field(exclude=True)
+    """Spread the frozen weights over the ranks (FSDP2): for models that one GPU does not hold. Numbers are the same up
+    to rounding, so no result and no manifest depends on it, and a run that was out of memory goes on with it."""
     report_to: list[Literal["tensorboard", "wandb", "dvclive"]] = Field(exclude=True)
     """What shows the curves while it trains; no result and no manifest depends on it."""
 

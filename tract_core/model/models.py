@@ -117,6 +117,18 @@ def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
     return model
 
 
+def load_empty(seed: SeedModel, dtype: str) -> PreTrainedModel:
+    """The model of `load_model` without storage for its weights, on the meta device.
+
+    Raises:
+        UserError: the config is broken, or the architecture exists only as code in the folder.
+    """
+    config = load_config(seed)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=_DTYPES[dtype], trust_remote_code=False)
+    return model
+
+
 @contextmanager
 def float32_head(model: PreTrainedModel) -> Iterator[None]:
     """Inside, the model's logits are float32: the product with the head is not rounded to the model's bfloat16.

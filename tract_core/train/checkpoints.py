@@ -10,13 +10,14 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tract_core.base import tables
 from tract_core.base.errors import DiskFullError, UserError
 from tract_core.base.locks import held
+from tract_core.train import ranks
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _STEP = "step_"
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one folder."""
+    """The checkpoints of one run, in one folder, which only the first of its ranks reads and writes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,24 +96,27 @@ class Checkpoints:
 
 
 @contextmanager
-def opened(home: Path, fingerprint: Mapping[str, Any], *, lock: bool = True) -> Iterator[Checkpoints]:
-    """The checkpoints of the run with this fingerprint, held for one process at a time.
+def opened(home: Path, fingerprint: Mapping[str, Any]) -> Iterator[Checkpoints]:
+    """The checkpoints of the run with this fingerprint, held by the first of its ranks, for one run at a time.
 
     Args:
-        home: where all runs have their folders.
+        home: where all runs have their folders; the other ranks may have another disk there.
         fingerprint: JSON values that determine the result.
-        lock: False for the other ranks of a run that holds the lock.
 
     Raises:
         UserError: another process trains the same thing here.
     """
     folder = home / tables.content_hash({**fingerprint, "format": FORMAT})[:16]
-    with held(folder, "is training this") if lock else nullcontext():
-        if lock:
-            _remove_recorded(home)
-            if (place := _finished(folder)).exists() and not list(folder.iterdir()):
-                place.replace(folder)
+    with ExitStack() as until_the_end:
+        ranks.by_first(lambda: _hold(folder, until_the_end))
         yield Checkpoints(folder)
+
+
+def _hold(folder: Path, until_the_end: ExitStack) -> None:
+    until_the_end.enter_context(held(folder, "is training this"))
+    _remove_recorded(folder.parent)
+    if (place := _finished(folder)).exists() and not list(folder.iterdir()):
+        place.replace(folder)
 
 
 def _finished(folder: Path) -> Path:

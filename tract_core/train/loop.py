@@ -1,7 +1,7 @@
 """The loop of a training: steps of the optimizer with their log and checkpoints, plain torch over `accelerate`.
 
-`accelerate` knows the device and the ranks, wraps the model for DDP and autocast, and carries sums between ranks.
-All that scales a loss or a gradient stands here.
+`accelerate` knows the device and the ranks, sets autocast, and carries sums between ranks. All that scales a loss or a
+gradient stands here.
 """
 
 import logging
@@ -11,9 +11,9 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -30,7 +30,7 @@ from tract_core.base.label_trie import LabelTrie
 from tract_core.model.label_probs import TrieReader
 from tract_core.model.objectives import CotRaftLoss, Objective, cot_raft, denominators
 from tract_core.text.encoding import Encoded
-from tract_core.train import packing
+from tract_core.train import packing, ranks
 from tract_core.train.batching import Collate, StepOrder
 from tract_core.train.checkpoints import Checkpoints
 from tract_core.train.trackers import Trackers
@@ -46,8 +46,32 @@ _SHARE = 0.01
 """Of the time, what checkpoints may take."""
 
 
+class Saved(NamedTuple):
+    """What a checkpoint holds; `read` makes it."""
+
+    adapter: dict[str, Tensor]
+    state: dict[str, Any]
+    """All else that the next step depends on."""
+
+
+def read(folder: Path) -> Saved:
+    """What `Loop` wrote into the folder of a checkpoint; nothing but tensors and plain values is opened.
+
+    Raises:
+        UserError: training did not write it.
+    """
+    try:
+        state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{folder / _STATE}: holds more than tensors and plain values, so training did not write it, and it is "
+            f"not opened; find out who did, then remove {folder.parent}"
+        ) from None
+    return Saved(load_file(folder / _ADAPTER), state)
+
+
 class LossModule(nn.Module):
-    """Model and objective in one forward, which DDP sees; no padding, and logits for target tokens only."""
+    """Model and objective in one forward; no padding, and logits for target tokens only."""
 
     def __init__(
         self, model: nn.Module, objective: Objective, labels: Sequence[int] | LabelTrie, values: Sequence[float]
@@ -131,7 +155,7 @@ class LossModule(nn.Module):
 
 
 class Loop:
-    """Steps up to `last`, from the first or from a checkpoint, of which a CPU computes the same bits.
+    """Steps up to `last`, from the first or after `restore`, of which a CPU computes the same bits.
 
     `step` counts the steps that are taken, `records` is the log; `log_every` steps make a record and, where one is due,
     a checkpoint.
@@ -172,18 +196,16 @@ class Loop:
         self._warned = False
         self._saved_at, self._save_took, self._saved_step = time.monotonic(), 0.0, 0
 
-    def run(self, checkpoint: Path | None = None) -> None:
-        """All steps that are left, from `checkpoint` on.
+    def run(self) -> None:
+        """All steps that are left.
 
         Raises:
-            UserError: a loss or gradient that is not finite, a checkpoint that training did not write, a full disk.
+            UserError: a loss or gradient that is not finite, a full disk.
             SignalError: SIGTERM or SIGINT; on one process after the step at hand, which is saved.
         """
         with self._listening():
-            self._model = self.accelerator.prepare(self.module)
-            self._model.train()
-            if checkpoint is not None:
-                self._restore(checkpoint)
+            ranks.send(self._trained)
+            self.module.train()
             self._take_steps()
             if self._signal is not None:
                 if self.step > self._saved_step:
@@ -192,6 +214,17 @@ class Loop:
                     f"stopped at step {self.step} of {self.last}; it is saved, and `dvc repro` goes on from it",
                     self._signal,
                 )
+
+    def restore(self, saved: Saved) -> None:
+        """Go on from a checkpoint, which each rank was given."""
+        state = saved.state
+        set_peft_model_state_dict(self.module.model, saved.adapter)
+        self.step, self.records = state["step"], state["records"]
+        self._saved_step = self.step
+        self._sums.copy_(state["sums"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict(state["scheduler"])
+        _set_random_state(state["random"][self.accelerator.process_index])
 
     def _take_steps(self) -> None:
         """Up to the last one, or a signal."""
@@ -211,9 +244,9 @@ class Loop:
         batches = self._batches()
         step_counts = self._count(batches)
         for batch in batches:
-            # Ranks sum their gradients once a step, in the last micro-batch.
-            with nullcontext() if batch is batches[-1] else self.accelerator.no_sync(self._model):
-                self._add_gradients(batch, step_counts)
+            self._add_gradients(batch, step_counts)
+        # Their sum and not their mean: the denominators cover all ranks already.
+        ranks.sum_gradients(self._trained)
         norm = nn.utils.clip_grad_norm_(self._trained, self._max_norm)
         rate = self._scheduler.get_last_lr()[0]
         self.optimizer.step()
@@ -246,9 +279,9 @@ class Loop:
     def _add_gradients(self, batch: Mapping[str, Any], step_counts: Tensor) -> None:
         """Those of a micro-batch, and its parts of the next record; the host waits for nothing here."""
         batch = _with_tensors(batch, lambda tensor: tensor.to(self.accelerator.device, non_blocking=True))
-        loss: CotRaftLoss = self._model(**batch, step_counts=step_counts)
-        # DDP averages gradients over ranks, while the denominators already cover all of them.
-        (loss.total * self.accelerator.num_processes).backward()
+        with self.accelerator.autocast():
+            loss: CotRaftLoss = self.module(**batch, step_counts=step_counts)
+        torch.autograd.backward(loss.total)
         counts = batch["counts_B"].float()
         self._sums += torch.stack(
             [
@@ -321,8 +354,7 @@ class Loop:
         self._save_took = self._saved_at - begun
 
     def _write(self) -> None:
-        random = gather_object([_random_state()])
-        if self.store is None or not self.accelerator.is_main_process:
+        if self.store is None:
             return
         state = {
             "step": self.step,
@@ -330,28 +362,15 @@ class Loop:
             "sums": self._sums,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "random": random,
+            "random": gather_object([_random_state()]),
         }
+        ranks.by_first(lambda: self._write_files(state))
+
+    def _write_files(self, state: Mapping[str, Any]) -> None:
+        assert self.store is not None
         with self.store.draft(self.step) as folder:
             save_file(get_peft_model_state_dict(self.module.model), folder / _ADAPTER)
             torch.save(state, folder / _STATE)
-
-    def _restore(self, folder: Path) -> None:
-        """What `_save` wrote."""
-        try:
-            state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            raise UserError(
-                f"{folder / _STATE}: holds more than tensors and plain values, so training did not write it, and it is "
-                f"not opened; find out who did, then remove {folder.parent}"
-            ) from None
-        set_peft_model_state_dict(self.module.model, load_file(folder / _ADAPTER))
-        self.step, self.records = state["step"], state["records"]
-        self._saved_step = self.step
-        self._sums.copy_(state["sums"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._scheduler.load_state_dict(state["scheduler"])
-        _set_random_state(state["random"][self.accelerator.process_index])
 
     @contextmanager
     def _listening(self) -> Iterator[None]:

@@ -71,7 +71,9 @@ class Shape:
         )
 
 
-def training_bytes(shape: Shape, tokens: float, logit_rows: float, *, rank: int, number: int, recompute: bool) -> float:
+def training_bytes(
+    shape: Shape, tokens: float, logit_rows: float, *, rank: int, number: int, recompute: bool, shards: int = 1
+) -> float:
     """Of weights, activations of one micro-batch, logits, LoRA with Adam's two moments.
 
     The activations are what autograd was seen to keep for each token of a layer, LoRA on all linear layers: float32
@@ -79,7 +81,7 @@ def training_bytes(shape: Shape, tokens: float, logit_rows: float, *, rank: int,
     their outputs, keys, values; the MLP's gate, its activation and the other factor.
 
     `tokens` are those of the whole micro-batch, `logit_rows` those with logits (CoT, delimiter, score); `number` is the
-    bytes of a number, 4, or 2 with autocast.
+    bytes of a number, 4, or 2 with autocast; `shards` are the ranks that the weights are spread over.
     """
     read = (2 if number == 4 else 5) * shape.width + shape.query_width + shape.mlp_width
     layer = number * (read + 2 * shape.query_width + 2 * shape.kv_width + 3 * shape.mlp_width) + 8 * shape.width
@@ -88,7 +90,13 @@ def training_bytes(shape: Shape, tokens: float, logit_rows: float, *, rank: int,
     # As they come, in float32 the softmax and three gradients at once.
     logits = logit_rows * shape.head / shape.width * (number + 16)
     lora = 4 * 4 * rank * shape.lora_widths  # weights, gradients, two moments
-    return number * shape.total + tokens * layers + logits + lora
+    return number * _weights(shape, shards) + tokens * layers + logits + lora
+
+
+def _weights(shape: Shape, shards: int) -> float:
+    """How many a rank holds at once: its part, and of the others' what is no block, a block and the next one."""
+    gathered = shape.total - shape.body + 2 * shape.body / shape.num_layers
+    return min(shape.total, shape.total / shards + gathered * (1 - 1 / shards))
 
 
 def exceeds(kept: float, free: float, *, on_cpu: bool) -> bool:
@@ -104,7 +112,14 @@ def free_bytes() -> float:
 
 
 def recomputes(
-    examples: Sequence[Encoded], train: Train, *, folder: Path, dtype: str, rank: int, behind: int = 0
+    examples: Sequence[Encoded],
+    train: Train,
+    *,
+    folder: Path,
+    dtype: str,
+    rank: int,
+    behind: int = 0,
+    shards: int = 1,
 ) -> bool:
     """What `train.gradient_checkpointing` comes to, asked before the model is loaded; `auto` is logged with its reason.
 
@@ -117,6 +132,7 @@ def recomputes(
         dtype: of its weights.
         rank: of LoRA.
         behind: tokens that stand behind each example where scores are several tokens; each has logits.
+        shards: ranks that the seed model's weights are spread over.
     """
     if train.gradient_checkpointing != "auto":
         return train.gradient_checkpointing
@@ -130,7 +146,8 @@ def recomputes(
     except Exception as error:  # whatever a config or a model's code lacks; an estimate is no reason to stop
         logger.info("activations are recomputed: the memory of this model cannot be estimated (%s)", error)
         return True
-    kept, free = training_bytes(shape, whole, whole - prompt, rank=rank, number=number, recompute=False), free_bytes()
+    rows, free = whole - prompt, free_bytes()
+    kept = training_bytes(shape, whole, rows, rank=rank, number=number, recompute=False, shards=shards)
     chosen = exceeds(kept, free, on_cpu=on_cpu)
     logger.info(
         "activations are %s (train.gradient_checkpointing: auto): the longest micro-batch, %d tokens, needs about "

@@ -7,7 +7,8 @@ place.
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -23,10 +24,10 @@ from tract_core.model import models
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
 from tract_core.text.encoding import Encoded, Encoder
-from tract_core.train import checkpoints, memory, packing, trackers
+from tract_core.train import checkpoints, memory, packing, ranks, sharding, trackers
 from tract_core.train.batching import Collate, StepOrder
 from tract_core.train.checkpoints import Checkpoints
-from tract_core.train.loop import Loop, LossModule
+from tract_core.train.loop import Loop, LossModule, Saved, read
 from tract_core.train.trackers import Trackers
 
 logger = logging.getLogger(__name__)
@@ -83,8 +84,8 @@ def train_adapter(
 
     Raises:
         UserError: no examples, a tracker that is not installed, a batch size that the ranks cannot divide, a `start`
-            of another shape, a loss or gradient that is not finite, a full disk, too little memory, or another process
-            that trains the same.
+            of another shape, a loss or gradient that is not finite, a full disk, too little memory, another process
+            that trains the same, or ranks that would train different things.
         SignalError: a signal; on one process the step at hand was saved.
     """
     trackers.require(recipe.train.report_to)
@@ -98,40 +99,59 @@ def train_adapter(
         "data": data,
         "start": None if start is None else tables.manifest_hash(start),
     }
-    first = int(os.environ.get("RANK", "0")) == 0
-    if first and recipe.objective.ce_weight and recipe.objective.lam:
+    accelerator = _accelerator(recipe)  # from here on the ranks can agree
+    if accelerator.is_main_process and recipe.objective.ce_weight and recipe.objective.lam:
         logger.info(_describe_weights(examples, recipe.objective))
-    fingerprint = {**origin, "examples": len(examples), "ranks": int(os.environ.get("WORLD_SIZE", "1"))}
-    with checkpoints.opened(Path(work), fingerprint, lock=first) as store:
+    fingerprint = {**origin, "examples": len(examples), "ranks": accelerator.num_processes}
+    ranks.require_same(tables.content_hash({**fingerprint, "shard": recipe.train.shard}))
+    with checkpoints.opened(Path(work), fingerprint) as store:
         shown = Trackers(recipe.train.report_to, _tracked(Path(work), Path(out)), store.folder.name)
-        loop = _build_loop(examples, recipe, seed_model, encoder, start, store, shown)
-        _run(loop, store)
-        if first:
-            tables.write_csv(log, loop.records)
-            with tables.atomic_folder(out) as draft:
-                models.save_adapter(loop.module.model, draft)
-                tables.write_manifest(draft, {"adapter": True, "origin": origin})
-        loop.accelerator.wait_for_everyone()
-        if first:
-            store.discard()
-            shown.close()
+        with _saying_what_memory_needs(lambda: "before the first step"):
+            loop = _build_loop(examples, recipe, seed_model, encoder, start, store, shown)
+        with _saying_what_memory_needs(lambda: f"at step {loop.step}"):
+            _resume(loop, store)
+            loop.run()
+        ranks.by_first(lambda: _finish(loop, store, out, log, origin))
+        shown.close()
     return _describe(loop, out)
 
 
-def _run(loop: Loop, store: Checkpoints) -> None:
-    """The loop, from the newest checkpoint to the last step."""
+def _newest(store: Checkpoints) -> Saved | None:
+    """What the newest checkpoint holds; None where there is none."""
     newest = store.newest()
-    if newest is not None:
-        logger.info("going on from %s", newest.name)
+    if newest is None:
+        return None
+    logger.info("going on from %s", newest.name)
+    return read(newest)
+
+
+def _resume(loop: Loop, store: Checkpoints) -> None:
+    """Ranks go on from the same step, whatever lies on the disks of the others."""
+    saved = ranks.by_first(lambda: _newest(store))
+    if saved is not None:
+        loop.restore(saved)
+
+
+@contextmanager
+def _saying_what_memory_needs(when: Callable[[], str]) -> Iterator[None]:
     try:
-        loop.run(newest)
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"out of memory at step {loop.step}: {error}. Lower train.micro_batch_size (the result stays the same) or "
-            "set train.gradient_checkpointing: true; earlier steps are kept"
+            f"out of memory {when()}: {error}. Lower train.micro_batch_size (the result stays the same), set "
+            "train.gradient_checkpointing: true, or with several GPUs train.shard: true; earlier steps are kept"
         ) from None
+
+
+def _finish(loop: Loop, store: Checkpoints, out: str | Path, log: str | Path, origin: Mapping[str, Any]) -> None:
+    """The log and the adapter in their places; checkpoints are not needed any more."""
+    tables.write_csv(log, loop.records)
+    with tables.atomic_folder(out) as draft:
+        models.save_adapter(loop.module.model, draft)
+        tables.write_manifest(draft, {"adapter": True, "origin": origin})
+    store.discard()
 
 
 def _build_loop(
@@ -154,7 +174,8 @@ def _build_loop(
         tasks=[example.task for example in examples] if recipe.train.order == "tasks" else None,
     )
     trie = None if encoder.score_tokens.trie.is_flat else encoder.score_tokens.trie
-    model = _model_to_train(examples, recipe, seed_model, start, behind=len(trie.nodes) - 1 if trie else 0)
+    behind = len(trie.nodes) - 1 if trie else 0
+    model = _model_to_train(examples, recipe, seed_model, start, behind=behind, accelerator=accelerator)
     loop = Loop(
         LossModule(model, objective, trie or encoder.score_tokens.label_ids, encoder.scale.values),
         examples,
@@ -180,41 +201,63 @@ def _accelerator(recipe: Recipe) -> Accelerator:
     """The ranks, each with its device.
 
     Raises:
-        UserError: they cannot share a batch evenly.
+        UserError: they cannot share a batch evenly, there is one and weights were to be spread over several, or
+            torchrun could not restart them.
     """
+    ranks.refuse_stale_addresses()
     # `launcher: python` is one rank with one device, the first that is visible: accelerate makes no nn.DataParallel.
     on_cpu = not torch.cuda.is_available()
     autocast = recipe.model.dtype == "bfloat16" and not on_cpu
     accelerator = Accelerator(cpu=on_cpu, mixed_precision="bf16" if autocast else "no")
-    settings, ranks = recipe.train, accelerator.num_processes
-    if settings.batch_size % (settings.micro_batch_size * ranks):
+    settings, world = recipe.train, accelerator.num_processes
+    if settings.batch_size % (settings.micro_batch_size * world):
         raise UserError(
             f"train.batch_size ({settings.batch_size}) must be a multiple of train.micro_batch_size x ranks "
-            f"({settings.micro_batch_size} x {ranks})"
+            f"({settings.micro_batch_size} x {world})"
+        )
+    if settings.shard and world == 1:
+        raise UserError(
+            "train.shard: true spreads the weights over several ranks, but there is one; set train.launcher to "
+            "`torchrun --standalone --nproc_per_node N`, or train.shard: false"
         )
     return accelerator
 
 
 def _model_to_train(
-    examples: Sequence[Encoded], recipe: Recipe, seed_model: SeedModel, start: str | Path | None, *, behind: int
+    examples: Sequence[Encoded],
+    recipe: Recipe,
+    seed_model: SeedModel,
+    start: str | Path | None,
+    *,
+    behind: int,
+    accelerator: Accelerator,
 ) -> Any:
     """p_0 with a fresh adapter or with `start`; it attends inside each sequence alone.
 
     `behind`: branch tokens of each sequence.
     """
+    shards = accelerator.num_processes if recipe.train.shard else 1
     recompute = memory.recomputes(
-        examples, recipe.train, folder=seed_model.folder, dtype=recipe.model.dtype, rank=recipe.lora.rank, behind=behind
+        examples,
+        recipe.train,
+        folder=seed_model.folder,
+        dtype=recipe.model.dtype,
+        rank=recipe.lora.rank,
+        behind=behind,
+        shards=shards,
     )
-    base = models.load_model(seed_model, recipe.model.dtype)
+    base = (sharding.load if recipe.train.shard else models.load_model)(seed_model, recipe.model.dtype)
     if start is None:
         model = models.add_lora(base, recipe.lora, recipe.run_seed)
     else:
         model = models.continue_lora(base, start, seed_model, recipe.lora, recipe.run_seed)
-    models.prove_adapter(model)
+    ranks.by_first(lambda: models.prove_adapter(model))
     packing.use(base)
-    if recompute:
+    if ranks.any_says(recompute):  # their memory may differ, while sharded ranks must compute the same blocks
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if recipe.train.shard:
+        sharding.shard(model, accelerator.device)
     return model
 
 

@@ -129,6 +129,15 @@ def test_remote_code_in_a_model_folder_is_never_run(tmp_path, tiny_folder):
     assert not canary.exists()
 
 
+def test_an_empty_model_has_the_weights_of_the_loaded_one_without_their_storage(tiny_folder):
+    seed = models.SeedModel(folder=tiny_folder, identity="tiny")
+    empty, loaded = (load(seed, "bfloat16").state_dict() for load in (models.load_empty, models.load_model))
+    assert {name: (weight.shape, weight.dtype) for name, weight in empty.items()} == {
+        name: (weight.shape, weight.dtype) for name, weight in loaded.items()
+    }
+    assert all(weight.is_meta for weight in empty.values())
+
+
 def test_merged_equals_the_adapter_and_differs_from_the_base(adapter, tmp_path):
     seed_model, model, folder = adapter
     ids = torch.arange(40)[None]

@@ -52,13 +52,13 @@ def how(**changes):
     return dataclasses.replace(recipe(**{"batch_size": 4, "micro_batch_size": 2, "epochs": 2, **changes}), lora=DROPOUT)
 
 
-def train(examples, seed_model, encoder, home, what=None):
+def train(examples, seed_model, encoder, home, what=None, data=None):
     return training.train_adapter(
         examples,
         what or how(),
         seed_model=seed_model,
         encoder=encoder,
-        data={"examples": "hash"},
+        data=data or {"examples": "hash"},
         out=home / "adapter",
         log=home / "log.csv",
         work=home / "work",
@@ -386,6 +386,15 @@ def test_out_of_memory_names_the_knob_and_is_resumable(examples, seed_model, enc
     assert contents(tmp_path) == uninterrupted
 
 
+def test_a_model_that_does_not_fit_names_the_knobs_too(examples, seed_model, encoder, tmp_path, monkeypatch):
+    def full(*given):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(loop.LossModule, "to", full)
+    with pytest.raises(UserError, match=r"out of memory before the first step: .* several GPUs train\.shard: true"):
+        train(examples, seed_model, encoder, tmp_path)
+
+
 def test_a_loss_that_is_not_finite_names_the_rows_and_keeps_the_last_good_checkpoint(
     examples, seed_model, encoder, tmp_path
 ):
@@ -484,29 +493,3 @@ def test_a_kill_while_checkpoints_are_removed_does_not_block_the_next_run(
     train(examples, seed_model, encoder, tmp_path)
     assert contents(tmp_path) == uninterrupted
     assert list((tmp_path / "work").glob(".*")) == []
-
-
-def train_on_two_ranks(seed_model, home, *, kill_at=0):
-    home.mkdir(exist_ok=True)
-    command = ["torchrun", "--nproc_per_node", "2", "--master_port", "29519", "-m", "tests.rank_training"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        [*command, str(seed_model.folder), str(home), str(kill_at)], env=environment, capture_output=True, text=True
-    )
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(300)
-def test_two_ranks_of_which_one_is_killed_go_on_to_the_adapter_of_an_uninterrupted_run(
-    seed_model, tmp_path, record_property
-):
-    record_property("faults_injected", 1)
-    assert train_on_two_ranks(seed_model, tmp_path / "whole").returncode == 0
-    killed = train_on_two_ranks(seed_model, tmp_path / "killed", kill_at=4)
-    assert killed.returncode != 0
-    assert not (tmp_path / "killed/adapter").exists()
-    again = train_on_two_ranks(seed_model, tmp_path / "killed")
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "whole/taken").read_text() == "1 2 3 4 5 6"
-    assert (tmp_path / "killed/taken").read_text() == "4 5 6"
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -1,14 +1,11 @@
 """Training on CoTs that the judge itself drew: which tokens carry what, and the loop with them."""
 
 import dataclasses
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests import torchrun
 from tests.conftest import SCALE, X
 from tests.tract_core.train import test_checkpoints
 from tests.tract_core.train.conftest import make_drawn
@@ -77,9 +74,8 @@ def test_gradients_do_not_depend_on_how_a_batch_is_split(objective, drawn, seed_
 @pytest.mark.timeout(180)
 def test_two_ranks_have_the_gradients_of_one(drawn, seed_model, tiny_encoder, tmp_path, monkeypatch):
     out = tmp_path / "gradients.pt"
-    command = ["torchrun", "--nproc_per_node", "2", "--master_port", "29519", "-m", "tests.rank_child"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run([*command, str(seed_model.folder), str(out), "drawn"], check=True, env=environment)
+    code, words = torchrun.on_two_ranks("-m", "tests.rank_child", seed_model.folder, out, "drawn")
+    assert code == 0, words
     monkeypatch.setattr("tests.tract_core.train.test_training.Objective.create", lambda **_: ROUND)
     together, alone = torch.load(out), gradients(drawn, seed_model, tiny_encoder, micro_batch_size=8)
     assert len(together) == len(alone) == 4

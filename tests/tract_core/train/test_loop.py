@@ -56,8 +56,17 @@ def test_two_visible_devices_do_not_split_a_batch(direct_examples, direct_encode
     monkeypatch.setattr(torch.nn.DataParallel, "__init__", refuse)
     loop = built(direct_examples, direct_encoder, seed_model)
     loop.run()
-    assert loop._model is loop.module
     assert (loop.accelerator.num_processes, loop.step) == (1, loop.last)
+
+
+def test_the_forward_pass_alone_is_under_autocast(direct_examples, direct_encoder, seed_model, monkeypatch):
+    """As on a GPU with bfloat16, where accelerate sets it."""
+    loop, seen = built(direct_examples, direct_encoder, seed_model), []
+    monkeypatch.setattr(loop.accelerator, "autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    loop.module.register_forward_hook(lambda *_: seen.append(("forward", torch.is_autocast_enabled("cpu"))))
+    loop.optimizer.register_step_pre_hook(lambda *_: seen.append(("step", torch.is_autocast_enabled("cpu"))))
+    loop.run()
+    assert set(seen) == {("forward", True), ("step", False)}
 
 
 def test_a_random_judge_is_not_warned_of(direct_examples, direct_encoder, seed_model, caplog):

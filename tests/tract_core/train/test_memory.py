@@ -62,6 +62,17 @@ def test_memory_of_training_by_hand():
     assert training_bytes(2 * 4096, 2 * 1024) == weights + lora + 2 * (4096 * 32 * layer + logits)
 
 
+def test_memory_of_weights_that_are_spread_over_ranks_by_hand():
+    """Each has its part; what is no block (embedding and head, norms) and two of the 32 blocks it holds whole."""
+    whole, spread = (
+        memory.training_bytes(MISTRAL, 0, 0, rank=0, number=2, recompute=False, shards=shards) for shards in (1, 4)
+    )
+    assert whole == 2 * MISTRAL.total
+    gathered = MISTRAL.total - MISTRAL.body + MISTRAL.body / 16
+    assert spread == pytest.approx(2 * (MISTRAL.total / 4 + gathered * 3 / 4))
+    assert spread < 0.36 * whole
+
+
 @pytest.mark.parametrize(("on_cpu", "margin"), [(True, 1.8), (False, 1.15)])
 def test_activations_are_too_much_from_the_margin_on(on_cpu, margin):
     """Mistral with 1,550 tokens needs 24.0 GiB without recompute."""

@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +12,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline import preset
-from tests import reference
+from tests import reference, torchrun
 from tests.conftest import SCALE
 from tests.tract_core.train.conftest import in_float64
 from tract_core.base import tables
@@ -116,9 +113,8 @@ def test_order_tasks_trains_on_one_task_a_step(examples, seed_model, tiny_encode
 def test_two_ranks_have_the_gradients_of_one(examples, seed_model, tiny_encoder, tmp_path):
     """Two CPU processes (gloo), micro-batch 1: the tail of 3 leaves one rank without an example."""
     out = tmp_path / "gradients.pt"
-    command = ["torchrun", "--nproc_per_node", "2", "--master_port", "29517", "-m", "tests.rank_child"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    subprocess.run([*command, str(seed_model.folder), str(out)], check=True, env=environment)
+    code, words = torchrun.on_two_ranks("-m", "tests.rank_child", seed_model.folder, out)
+    assert code == 0, words
     together, alone = torch.load(out), gradients(examples, seed_model, tiny_encoder, micro_batch_size=8)
     assert len(together) == len(alone) == 4
     for ours, theirs in zip(together, alone, strict=True):
