@@ -35,14 +35,18 @@ run() { # in the background, since bash answers a signal only while it waits
   return "$code"
 }
 
-leave() {
-  # A job that somebody cancelled gets the signal, too, but is no longer running in SLURM's eyes.
-  if [ "$(squeue --noheader --jobs "${SLURM_JOB_ID:-}" --format %T 2>/dev/null)" = RUNNING ]; then
-    scontrol requeue "$SLURM_JOB_ID"
+leave() { # under SLURM back into the queue
+  local job=${SLURM_JOB_ID:-}
+  # SLURM_JOB_ID of an array's last job is that of the whole array.
+  [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+  # A job that somebody cancels gets the signal as well, but SLURM no longer calls it running.
+  if [ -n "$job" ] && [ "$(squeue --noheader --jobs "$job" --format %T)" = RUNNING ]; then
+    scontrol requeue "$job"
   fi
   exit 143
 }
 
+[ -f "$config" ] || { echo "$config is missing: it says where the shared cache is (docs/clusters.md)" >&2; exit 2; }
 mkdir -p "$(dirname "$clone")"
 exec 9>"$clone.lock"
 flock --nonblock 9 || { echo "$clone: another job works in this clone" >&2; exit 2; }
@@ -60,3 +64,4 @@ remote=$(dvc config core.remote || true)
 [ -z "$remote" ] || run dvc fetch --run-cache
 run dvc exp run ${remote:+--pull} "${@/#/--set-param=}"
 [ -z "$remote" ] || run dvc push --run-cache
+echo "$clone: done"
