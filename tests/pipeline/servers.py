@@ -33,7 +33,7 @@ def ssh(home: Path):
     _needs("dvc_ssh", sshd, "openssh-server")
     for key in ("host", "client"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / key], check=True)
-    port = _free_port()
+    port = free_port()
     settings = {
         "ListenAddress": "127.0.0.1",
         "Port": port,
@@ -55,7 +55,7 @@ def ssh(home: Path):
 @contextmanager
 def s3(home: Path):
     _needs("dvc_s3", find_spec("moto"), "moto[server]")
-    port = _free_port()
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     with _served([Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)], port, home):
         urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT")).close()
@@ -66,7 +66,7 @@ def s3(home: Path):
 @contextmanager
 def webdav(home: Path):
     _needs("dvc_webdav", find_spec("wsgidav"), "wsgidav")
-    port, root = _free_port(), home / "storage"
+    port, root = free_port(), home / "storage"
     root.mkdir()
     options = ["--no-config", "--host", "127.0.0.1", "--port", str(port), "--root", root, "--auth", "anonymous"]
     with _served([Path(sys.executable).parent / "wsgidav", *options], port, home):
@@ -83,7 +83,7 @@ def _needs(plugin, server, name):
         pytest.skip(f"{name} is not installed; .ci/run installs it")
 
 
-def _free_port():
+def free_port():
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
