@@ -38,7 +38,6 @@ UNUSED = {
     "check": {_VERDICTS, *(f"tract_core/model/{name}.py" for name in ("attention", "label_probs", "objectives"))},
     **{stage: {_VERDICTS} for stage in _TRAININGS},
     "perplexity": {_VERDICTS, "tract_core/model/sizes.py"},
-    **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
     "meta_judge": {"tract_core/generate/chat_judge.py", "tract_core/generate/generators.py"},
     "robustness": {_LOCKS, _VERDICTS, _PAIRS},
     **{stage: {_LOCKS, _PAIRS} for stage in ("score", "calibrate", "compare", "report")},
@@ -76,7 +75,11 @@ LEAVES_OUT = {
 """Stages that share a script: the parameters that it reads for the others alone, and why they change nothing here."""
 
 
-CHANGES_NOTHING = {"train.report_to": "where the curves of a training are shown; no adapter depends on it"}
+CHANGES_NOTHING = {
+    "train.report_to": "where the curves of a training are shown; no adapter depends on it",
+    "engine.replicas": "how many engines work at the same time; no CoT depends on it",
+    "engine.tensor_parallel": "on how many GPUs an engine stands; its seeds and keys are the same",
+}
 """Parameters that a script reads and no stage declares, since no output depends on them."""
 
 
