@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.pipeline.graph import ROOT
+from tract_core.base import config
 from tract_core.base.errors import LibraryError, UserError
 from tract_core.generate.engine import cluster
 from tract_core.model import loading
@@ -99,6 +100,19 @@ def test_without_ray_the_message_says_what_to_install(monkeypatch):
     loading.require_engines(1, 1)
     with pytest.raises(UserError, match=r"`pip install -r requirements-ray\.txt`"):
         loading.require_engines(2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "words"),
+    [
+        ("http", "replicas", "TRACT_SERVERS names several servers instead"),
+        ("http", "tensor_parallel", "only vLLM spreads a model over GPUs"),
+        ("transformers", "tensor_parallel", "only vLLM spreads a model over GPUs"),
+    ],
+)
+def test_what_an_engine_cannot_have_is_refused_when_params_are_read(name, key, words):
+    with pytest.raises(ValueError, match=f"{key} must be 1 with `name: {name}`; {words}"):
+        config.Engine(name=name, batch_size=4, memory="auto", **{key: 2})
 
 
 def _set(monkeypatch, name, value):
