@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> str:
     params = config.load()
+    loading.require_engines(params.engine.replicas, params.engine.tensor_parallel)
     seed_model, encoder = loading.seed_model_and_encoder(params)
     benchmarks = {folder.name: tables.read(folder, "examples") for folder in sorted(places.BENCHMARKS.iterdir())}
     train, drop = tables.read(places.TRAIN_EXAMPLES, "examples"), params.data.on_bad_row == "drop"

@@ -14,6 +14,7 @@ from tract_core.train import recipes
 def main() -> str:
     params, given = config.load(), process.arguments("row", "seed")
     row, drawn = params.rows[given.row], places.rollouts(given.row, given.seed)
+    loading.require_engines(params.engine.replicas, params.engine.tensor_parallel)
     seed_model, encoder = loading.seed_model_and_encoder(params)
     return recipes.fit_drawn(
         given.row,

@@ -16,6 +16,7 @@ def main() -> str:
     row = params.rows[given.row]
     annotated, leave_out = tables.read(places.TRAIN_EXAMPLES, "examples"), loading.leaves_out_unannotated()
     pairs = examples.pair_with_annotator(annotated, cot=row.writes_cot, leave_out=leave_out)
+    loading.require_engines(params.engine.replicas, params.engine.tensor_parallel)
     seed_model, encoder = loading.seed_model_and_encoder(params, cot=row.writes_cot)
     return recipes.fit(
         given.row,

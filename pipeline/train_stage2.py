@@ -26,6 +26,7 @@ def main() -> str:
     if row.cots == "annotator+a1":
         leave_out = loading.leaves_out_unannotated()
         pairs = [*examples.pair_with_annotator(annotated, cot=True, leave_out=leave_out), *pairs]
+    loading.require_engines(params.engine.replicas, params.engine.tensor_parallel)
     seed_model, encoder = loading.seed_model_and_encoder(params)
     return recipes.fit(
         given.row,

@@ -1,4 +1,4 @@
-"""One generation for tests that kill it: `python -m tests.generation_child ENGINE MODEL HOME NUM_SAMPLES`.
+"""One generation for tests that kill it: `python -m tests.generation_child ENGINE MODEL HOME NUM_SAMPLES [REPLICAS]`.
 
 HOME gets the store (work), a table of predictions, and `asked`: a line with the names of the requests of each batch.
 """
@@ -36,7 +36,7 @@ class Noting:
         yield from self.engine.generate(noted(), score=score)
 
 
-def main(name: str, model: str, home: str, num_samples: int) -> str:
+def main(name: str, model: str, home: str, num_samples: int, replicas: int = 1) -> str:
     seed_model = models.SeedModel(folder=Path(model), identity="tiny")
     out = Path(home)
     generation.open_engine = lambda *arguments: Noting(open_engine(*arguments), out / "asked")
@@ -44,7 +44,7 @@ def main(name: str, model: str, home: str, num_samples: int) -> str:
         Encoder(models.load_tokenizer(seed_model), STYLE, SCALE),
         model=config.Model(source="x", revision=None, dtype="float32", max_length=2048),
         sampling=SAMPLING,
-        engine=config.Engine(name=name, batch_size=4, memory=1.0),
+        engine=config.Engine(name=name, batch_size=4, memory=1.0, replicas=replicas),
         seed_model=seed_model,
         adapter=None,
         stage="infer",
@@ -56,4 +56,4 @@ def main(name: str, model: str, home: str, num_samples: int) -> str:
 
 
 if __name__ == "__main__":
-    process.run(lambda: main(*sys.argv[1:4], int(sys.argv[4])))
+    process.run(lambda: main(*sys.argv[1:4], *map(int, sys.argv[4:])))

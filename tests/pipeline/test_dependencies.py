@@ -38,7 +38,6 @@ UNUSED = {
     "check": {_VERDICTS, *(f"tract_core/model/{name}.py" for name in ("attention", "label_probs", "objectives"))},
     **{stage: {_VERDICTS} for stage in _TRAININGS},
     "perplexity": {_VERDICTS, "tract_core/model/sizes.py"},
-    **{stage: {"tract_core/model/loading.py"} for stage in ("infer_external", "curve_external")},
     "meta_judge": {"tract_core/generate/chat_judge.py", "tract_core/generate/generators.py"},
     "robustness": {_LOCKS, _VERDICTS, _PAIRS},
     **{stage: {_LOCKS, _SHARDS, _PAIRS} for stage in ("score", "calibrate", "compare", "report")},
@@ -79,6 +78,8 @@ LEAVES_OUT = {
 CHANGES_NOTHING = {
     "train.report_to": "where the curves of a training are shown; no adapter depends on it",
     "train.shard": "where the frozen weights are kept; an adapter is the same up to rounding",
+    "engine.replicas": "how many engines work at the same time; no CoT depends on it",
+    "engine.tensor_parallel": "on how many GPUs an engine stands; its seeds and keys are the same",
 }
 """Parameters that a script reads and no stage declares, since no output depends on them."""
 

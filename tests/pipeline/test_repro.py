@@ -98,6 +98,20 @@ def test_bad_input_stops_with_one_message_and_changes_nothing(clone, change, sta
     assert leftovers == []
 
 
+def test_several_engines_make_nothing_stale_and_write_the_same_bytes(clone):
+    """The report alone depends on params.yaml as a whole. As `make` sets it, each process has one thread."""
+    pytest.importorskip("ray", reason="Ray is missing: pip install -r requirements-ray.txt")
+    before = clone.lock()
+    clone.set("engine.replicas", 2)
+    assert clone.repro() == {"report"}
+    shutil.rmtree(clone.folder / "work/generations")
+    said = clone.run("dvc", "repro", "--force", "--single-item", "infer@tract-42")
+    path = "artifacts/results/predictions/tract/seed_42"
+    assert clone.lock()[path] == before[path]
+    assert "(Replica pid=" in (clone.folder / "work/logs/infer@tract-42.log").read_text()
+    assert not re.search(r"\bray\b", f"{said.stdout}{said.stderr}", re.IGNORECASE)
+
+
 def test_a_parameter_that_no_stage_reads_is_found_before_anything_runs(clone):
     clone.set("los", {"lambda": 2.0})
     result = clone.run("python", "-m", "pipeline.validate", check=False)

@@ -1,8 +1,8 @@
 """params.yaml -> frozen, validated sections. The only reader of params.yaml.
 
 Every problem of a file (unknown key, missing key, wrong type, value out of range) is reported in one
-message with its dotted path. Nothing has a default here: a preset is complete, and a reader of
-params.yaml sees every value that determines a result.
+message with its dotted path. Nothing that determines a result has a default here: a preset is complete, and a reader of
+params.yaml sees every such value.
 """
 
 import json
@@ -365,6 +365,19 @@ class Engine(Section):
     memory: Annotated[float, Field(gt=0)] | Literal["auto"]
     """vLLM's: GiB of KV cache on a CPU; share of the device's memory, weights included, on a GPU. `auto`: on a CPU room
     for `batch_size` sequences of `model.max_length`, at most half of what is free; on a GPU 0.9."""
+    replicas: int = Field(default=1, ge=1, exclude=True)
+    """Engines that work at the same time, started by Ray on this machine or on the cluster of RAY_ADDRESS
+    (docs/experiments.md); no result depends on it."""
+    tensor_parallel: int = Field(default=1, ge=1, exclude=True)
+    """GPUs over which vLLM spreads each engine's weights; no result is kept apart by it."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.name == "http" and self.replicas > 1:
+            raise ValueError("replicas must be 1 with `name: http`; TRACT_SERVERS names several servers instead")
+        if self.name != "vllm" and self.tensor_parallel > 1:
+            raise ValueError(f"tensor_parallel must be 1 with `name: {self.name}`; only vLLM spreads a model over GPUs")
+        return self
 
 
 class Score(Section):

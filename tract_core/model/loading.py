@@ -1,5 +1,10 @@
 """p_0 and its renderer from params.yaml, for every stage that encodes."""
 
+import os
+from importlib.util import find_spec
+
+import torch
+
 from tract_core.base import places, tables
 from tract_core.base.config import Params
 from tract_core.base.errors import UserError
@@ -12,6 +17,31 @@ def seed_model_and_encoder(params: Params, *, cot: bool = True) -> tuple[SeedMod
     """p_0 as a folder, and the renderer for its tokenizer; `cot`: whether a CoT stands before the score."""
     seed_model = models.resolve(params.model)
     return seed_model, Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale, cot=cot)
+
+
+def require_engines(replicas: int, tensor_parallel: int) -> None:
+    """What `engine` asks of this machine; before a training, since hours of it would end at the first CoT.
+
+    Args:
+        replicas: `engine.replicas`; those on a cluster that RAY_ADDRESS names are counted when they start.
+        tensor_parallel: `engine.tensor_parallel`, GPUs for each of them.
+
+    Raises:
+        UserError: several engines need Ray, which is not installed; or the GPUs do not suffice.
+    """
+    if replicas > 1 and find_spec("ray") is None:
+        raise UserError(
+            f"engine.replicas is {replicas}, but Ray, which starts several engines, is not installed; run `pip install "
+            "-r requirements-ray.txt`, or set engine.replicas: 1"
+        )
+    gpus, needed = torch.cuda.device_count(), replicas * tensor_parallel
+    elsewhere = replicas > 1 and "RAY_ADDRESS" in os.environ
+    if (gpus or tensor_parallel > 1) and needed > gpus and not elsewhere:
+        raise UserError(
+            f"engine.replicas ({replicas}) x engine.tensor_parallel ({tensor_parallel}) are {needed} GPUs, but this "
+            f"machine shows {gpus} (CUDA_VISIBLE_DEVICES counts); lower them, or start several replicas on the Ray "
+            "cluster that RAY_ADDRESS names"
+        )
 
 
 def leaves_out_unannotated() -> bool:

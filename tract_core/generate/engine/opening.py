@@ -1,12 +1,16 @@
 """Choose and start an engine."""
 
+import dataclasses
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tract_core.base.config import Engine as EngineSettings
 from tract_core.base.config import Model
 from tract_core.base.errors import UserError
 from tract_core.generate.engine.base import Decoding, Engine
-from tract_core.model import models
+from tract_core.model import loading, models
 from tract_core.model.models import Adapter, SeedModel
 
 
@@ -26,13 +30,19 @@ def open_engine(
     than doubles the time of vLLM's prefill.
 
     Raises:
-        UserError: vLLM is asked for but not installed, or does not start, or the disk is full; a server does not
-            have the model.
+        UserError: vLLM or Ray is asked for but not installed, or does not start, or the disk is full; a server does
+            not have the model.
     """
+    loading.require_engines(settings.replicas, settings.tensor_parallel)
     if settings.name == "http":
         from tract_core.generate.engine.http import HttpEngine
 
         return HttpEngine(decoding, model=served, batch_size=settings.batch_size)
+    if settings.replicas > 1:
+        from tract_core.generate.engine.replicas import ReplicatedEngine
+
+        parts = functools.partial(_parts, settings, model, seed_model, adapter, work)
+        return ReplicatedEngine(settings, model, decoding, parts)
     # Imported here: vLLM costs many seconds, and the transformers engine must work without it.
     if settings.name == "transformers":
         from tract_core.generate.engine.hf import TransformersEngine
@@ -47,4 +57,28 @@ def open_engine(
             "or set engine.name: transformers"
         ) from None
     with models.merged_folder(seed_model, adapter, model.dtype, work) as folder:
-        return VllmEngine(folder, decoding, dtype=model.dtype, batch_size=settings.batch_size, memory=settings.memory)
+        return VllmEngine(
+            folder,
+            decoding,
+            dtype=model.dtype,
+            batch_size=settings.batch_size,
+            memory=settings.memory,
+            tensor_parallel=settings.tensor_parallel,
+        )
+
+
+@contextmanager
+def _parts(
+    settings: EngineSettings, model: Model, seed_model: SeedModel, adapter: Adapter | None, work: str | Path
+) -> Iterator[tuple[SeedModel, Adapter | None]]:
+    """What several engines open: for vLLM merged once for all of them.
+
+    Each transformers engine merges for itself, as a single one does: with merged weights that were saved and read
+    again, last bits of probabilities differed.
+    """
+    seed_model = dataclasses.replace(seed_model, folder=seed_model.folder.absolute())
+    if settings.name == "transformers":
+        yield seed_model, adapter and dataclasses.replace(adapter, folder=adapter.folder.absolute())
+        return
+    with models.merged_folder(seed_model, adapter, model.dtype, work) as folder:
+        yield dataclasses.replace(seed_model, folder=folder.absolute()), None

@@ -45,7 +45,14 @@ class VllmEngine:
     """One vLLM engine on a merged model folder."""
 
     def __init__(
-        self, folder: Path, decoding: Decoding, *, dtype: str, batch_size: int, memory: float | Literal["auto"]
+        self,
+        folder: Path,
+        decoding: Decoding,
+        *,
+        dtype: str,
+        batch_size: int,
+        memory: float | Literal["auto"],
+        tensor_parallel: int = 1,
     ) -> None:
         """Start the engine (half a minute on a CPU).
 
@@ -55,6 +62,8 @@ class VllmEngine:
             dtype: `float32` or `bfloat16`.
             batch_size: sequences decoded together.
             memory: KV cache in GiB on a CPU; share of the device's memory on a GPU; `auto` as in config.Engine.
+            tensor_parallel: GPUs that share the weights. The scheduler stays in this process; vLLM starts one more for
+                each GPU, which ends when a pipe to this one closes. Read in vLLM's source, never run.
         """
         self.decoding, self.batch_size = decoding, batch_size
         self.prompt_tokens, self.cached_tokens = Counter[str](), Counter[str]()
@@ -85,6 +94,7 @@ class VllmEngine:
                 dtype=dtype,
                 max_model_len=decoding.max_length,
                 max_num_seqs=batch_size,
+                tensor_parallel_size=tensor_parallel,
                 enforce_eager=on_cpu,
                 enable_prefix_caching=True,
                 scheduling_policy="priority",
