@@ -22,7 +22,7 @@ from tract_core.base.errors import UserError, list_some
 from tract_core.base.scale import ScoreScale
 from tract_core.base.tables import Record
 from tract_core.generate import free_decoding
-from tract_core.generate.engine import Decoding, Engine, Request, Sample, failure, open_engine
+from tract_core.generate.engine import Decoding, Engine, Request, Sample, engines_of, failure, open_engine
 from tract_core.generate.served import served_name
 from tract_core.generate.store import Store
 from tract_core.model import models
@@ -118,16 +118,11 @@ class Generator:
         home, name = self.store.folder, served or served_name(seed_model.identity, adapter_hash)
         self._open: Callable[[], Engine] = lambda: open_engine(engine, model, decoding, seed_model, checked, home, name)
         self._engine: Engine | None = None
-        self._batch_size = engine.batch_size
+        self._batch_size, self.at_once = engine.batch_size, engine.batch_size * engines_of(engine)
 
     @property
     def scale(self) -> ScoreScale:
         return self.encoder.scale
-
-    @property
-    def at_once(self) -> int:
-        """Draws that are under way together."""
-        return self._batch_size
 
     def whole_batches(self, number: int) -> int:
         """The number rounded to batches, at least one of them."""

@@ -136,7 +136,7 @@ class Driver:
         command = [sys.executable, "-m", "tests.generation_child", "transformers", str(model), str(home), "400", "2"]
         with (home / "out").open("w") as out:
             self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=home)
-        while not (stored := list(home.glob("work/generations/*/*.json"))) and self.process.poll() is None:
+        while not (stored := list(home.glob("work/generations/*/*.parquet"))) and self.process.poll() is None:
             time.sleep(0.05)
         assert stored, self.said()
         # Ray's two agents look after a dead Ray for another minute; they hold nothing.

@@ -5,6 +5,6 @@ Both take token ids and give token ids, so that the text of a prompt is encoded 
 """
 
 from tract_core.generate.engine.base import Decoding, Engine, Request, Sample, ScoreProbs, failure
-from tract_core.generate.engine.opening import open_engine
+from tract_core.generate.engine.opening import engines_of, open_engine
 
-__all__ = ["Decoding", "Engine", "Request", "Sample", "ScoreProbs", "failure", "open_engine"]
+__all__ = ["Decoding", "Engine", "Request", "Sample", "ScoreProbs", "engines_of", "failure", "open_engine"]

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +67,12 @@ def open_engine(
             memory=settings.memory,
             tensor_parallel=settings.tensor_parallel,
         )
+
+
+def engines_of(settings: EngineSettings) -> int:
+    """How many engines, or servers, draw at the same time; 1 where no server is named yet."""
+    named = os.environ.get("TRACT_SERVERS", "") if settings.name == "http" else ""
+    return max(settings.replicas, len(re.findall(r"https?://", named)))
 
 
 @contextmanager
