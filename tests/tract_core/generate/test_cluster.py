@@ -176,7 +176,7 @@ def kill(processes):
     psutil.wait_procs(processes, timeout=30)
 
 
-def test_no_process_of_ray_outlives_a_driver_that_is_killed(driver):
+def test_no_engine_outlives_a_driver_that_is_killed(driver):
     driver.process.kill()
     assert driver.ends() == -signal.SIGKILL
 
