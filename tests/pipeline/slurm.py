@@ -40,11 +40,20 @@ PartitionName=main Nodes=ALL Default=YES
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cores} Gres=gpu:1\n"
 
 
+def queue(home: Path):
+    """A real cluster where one can be started, else a stand-in."""
+    return cluster(home) if all(_programs().values()) and not os.geteuid() else stub(home)
+
+
+def _programs() -> dict[str, str | None]:
+    path = f"{os.environ['PATH']}:/usr/sbin"
+    return {name: shutil.which(name, path=path) for name in PROGRAMS}
+
+
 @contextmanager
 def cluster(home: Path):
     """The environment in which `sbatch` and the like reach it; skips the test where it cannot be started."""
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    found = {name: shutil.which(name, path=path) for name in PROGRAMS}
+    found = _programs()
     if missing := [name for name, place in found.items() if not place]:
         pytest.skip(f"no {', '.join(missing)}: apt-get install munge slurmctld slurmd slurm-client")
     if os.geteuid():

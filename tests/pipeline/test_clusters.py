@@ -58,13 +58,12 @@ def wait_for(condition, logs):
 
 
 @WALK
-@pytest.mark.parametrize("queue", [slurm.cluster, slurm.stub])
-def test_two_points_run_at_once_and_one_that_is_stopped_is_queued_again_and_goes_on(project, queue, tmp_path):
+def test_two_points_run_at_once_and_one_that_is_stopped_is_queued_again_and_goes_on(project, tmp_path):
     (project.folder / "clusters/points.txt").write_text("loss.lambda=3.0\nloss.lambda=4.0 train.epochs=4\n")
     commit(project)
     (home := tmp_path / "queue").mkdir()
     clones, logs = project.folder / "work/clones", project.folder / "work/slurm"
-    with queue(home) as env:
+    with slurm.queue(home) as env:
         project.env |= env
         submitted = project.run("bash", "-c", block("A sweep as an array job")).stdout
         first, second = (f"{re.search('batch job ([0-9]+)', submitted)[1]}_{number}" for number in (1, 2))
