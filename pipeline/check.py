@@ -11,7 +11,7 @@ from typing import Any
 from tract_core.base import config, places, process, tables
 from tract_core.base.errors import list_some
 from tract_core.data import checks
-from tract_core.model import loading, models, sizes
+from tract_core.model import four_bit, loading, models, sizes
 from tract_core.text import examples
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 def main() -> str:
     params = config.load()
+    four_bit.require(params.model)  # before its weights are rounded
     seed_model, encoder = loading.seed_model_and_encoder(params)
     benchmarks = {folder.name: tables.read(folder, "examples") for folder in sorted(places.BENCHMARKS.iterdir())}
     train, drop = tables.read(places.TRAIN_EXAMPLES, "examples"), params.data.on_bad_row == "drop"
