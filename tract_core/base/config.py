@@ -40,9 +40,9 @@ class TrainedModel(Model):
     `dtype`. Manifests name it where it is true alone, so that adapters and draws of before stay what they are."""
 
     @classmethod
-    def restored(cls, values: dict[str, Any]) -> Self:
+    def restored(cls, values: Any) -> Self:
         """From a manifest; raises ValidationError."""
-        return cls.model_validate({"load_in_4bit": False, **values})
+        return cls.model_validate({"load_in_4bit": False, **values} if isinstance(values, dict) else values)
 
 
 class Prompt(Section):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import yaml
 
-from pipeline import preset
+from pipeline import check, preset
 from tests.architectures import make_model
 from tests.tiny import bpe_tokenizer
 from tract_core.base import config, tables
@@ -30,6 +31,20 @@ def test_a_cpu_is_refused_and_nothing_is_asked_for_without_the_setting():
     four_bit.require(settings("x", load_in_4bit=False))
     with pytest.raises(UserError, match=r"load_in_4bit: true trains on a GPU only, and torch sees none; set it to f"):
         four_bit.require(settings("x"))
+
+
+@pytest.fixture
+def params_in_4bit(tmp_path, monkeypatch):
+    """params.yaml of a model that is nowhere, so that whoever looks for it fails."""
+    raw = preset.values("tiny")
+    raw["model"] |= {"source": "./nowhere", "load_in_4bit": True}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_check_refuses_a_cpu_before_it_looks_for_the_model(params_in_4bit):
+    with pytest.raises(UserError, match="trains on a GPU only"):
+        check.main()
 
 
 def test_a_missing_library_is_named_with_its_command(monkeypatch, tiny_folder, tmp_path):
