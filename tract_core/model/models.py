@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 _CONVERSION = 600
 """Seconds to wait for another process that converts the same model."""
-_ROUNDING = 3600
-"""The same for one that rounds it to 4 bits, of which the largest models have hundreds of gigabytes."""
+_ROUNDING = 4 * 3600
+"""The same for one that rounds it to 4 bits, which takes a model of 70B parameters hours."""
 _SET_BY_PEFT = {"fan_in_fan_out", "rank_pattern", "alpha_pattern", "target_parameters"}
 """What peft sets by the model: layers with transposed weights (GPT-2), experts in one parameter (Mixtral). Numbers and
 names of the model's own parameters, which open nothing."""
@@ -361,7 +361,7 @@ def _convert_gguf(file: Path, identity: str, target: Path) -> None:
 
 
 def _rounded(seed: SeedModel, dtype: str, work: Path) -> SeedModel:
-    """The folder of what 4 bits leave of a model; made on a CPU, so that all machines make the same one."""
+    """The folder of what 4 bits leave of a model; made on a CPU, whichever GPU trains."""
     target = work / "models" / f"nf4-{tables.content_hash([seed.identity, dtype])[:12]}"
     made = target / "manifest.json"
     if not made.exists():
