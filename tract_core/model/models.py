@@ -125,8 +125,14 @@ def load_in_4bit(seed: SeedModel, dtype: str, device: torch.device) -> PreTraine
     """The same weights, those of the linear layers in 4 bits, on `device`: for a seed model that was rounded to them.
 
     Raises:
-        UserError: bitsandbytes is not installed, or the files are broken.
+        UserError: bitsandbytes is not installed, the files are broken, or it makes other weights of them.
     """
+    model = _in_4bit(seed, dtype, device)
+    four_bit.prove(model, seed.folder)
+    return model
+
+
+def _in_4bit(seed: SeedModel, dtype: str, device: torch.device) -> PreTrainedModel:
     return _loaded(seed, dtype, quantization_config=four_bit.settings(_DTYPES[dtype]), device_map={"": device})
 
 
@@ -375,7 +381,7 @@ def _rounded(seed: SeedModel, dtype: str, work: Path) -> SeedModel:
 
 def _round(seed: SeedModel, dtype: str, target: Path) -> None:
     four_bit.require_plain_weights(load_config(seed))
-    model = load_in_4bit(seed, dtype, torch.device("cpu"))
+    model = _in_4bit(seed, dtype, torch.device("cpu"))
     four_bit.require_linear_layers(model)
     with tables.atomic_folder(target) as draft:
         model.dequantize().save_pretrained(draft)

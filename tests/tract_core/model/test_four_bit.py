@@ -110,10 +110,26 @@ def test_layers_that_are_not_torchs_are_refused(four_bits, family, tmp_path):
 
 def test_weights_that_are_quantised_already_are_refused(four_bits, tiny_folder, tmp_path):
     seed = models.resolve(settings(tiny_folder, load_in_4bit=False))
-    models.load_in_4bit(seed, "float32", CPU).save_pretrained(tmp_path / "model")
+    models._in_4bit(seed, "float32", CPU).save_pretrained(tmp_path / "model")
     models.load_tokenizer(seed).save_pretrained(tmp_path / "model")
     with pytest.raises(UserError, match=r"those of model\.source are quantised already; name the model that"):
         models.resolve(settings(tmp_path / "model"), tmp_path)
+
+
+def test_weights_that_4_bits_change_are_refused_where_they_are_loaded(four_bits, tiny_folder, tmp_path):
+    """Whatever made them so, as a device that rounds in another way: what is trained would not be what judges."""
+    published = models.resolve(settings(tiny_folder, load_in_4bit=False))
+    with pytest.raises(UserError, match=r"_proj\.weight in 4 bits on cpu is not what the folder holds"):
+        models.load_in_4bit(published, "float32", CPU)
+    rounded = models.resolve(settings(tiny_folder), tmp_path)
+    with pytest.raises(UserError, match=r"_proj\.weight in 4 bits on cpu is not what the folder holds"):
+        models.load_in_4bit(rounded, "bfloat16", CPU)
+
+
+def test_layers_that_the_folder_names_otherwise_are_counted_in_a_warning(four_bits, tmp_path, caplog):
+    rounded = models.resolve(settings(saved("gemma3", tmp_path / "model")), tmp_path)
+    models.load_in_4bit(rounded, "float32", CPU)
+    assert "28 layers in 4 bits have other names" in caplog.text
 
 
 def test_a_manifest_names_the_setting_where_it_is_true_alone():
