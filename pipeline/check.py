@@ -40,11 +40,10 @@ def main() -> str:
         readable=sizes.longest(model),
         max_length=params.model.max_length,
     )
-    proof = {**checks.proof(encoder), "base": seed_model.identity}
     left_out: dict[str, Any] = {"left_out": sorted(lengths["train"].too_long)} if lengths["train"].too_long else {}
     if drop and len(examples.with_feedback(train)) < len(train):
         left_out["without_feedback"] = "left out"
-    tables.write_json(places.PROOF, {**proof, **left_out})
+    tables.write_json(places.PROOF, {**checks.proof(encoder), "base": seed_model.identity, **left_out})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
     fits = f"the longest sequences fit model.max_length ({params.model.max_length}): {longest} tokens"
     return f"{checks.describe_scores(encoder)}, {fits} -> {places.PROOF}"
