@@ -77,7 +77,7 @@ lock:  ## after a change of a direct pin: a fresh CPU environment from the direc
 	@! nvidia-smi -L >/dev/null 2>&1 || { echo "make lock: writes the lock of the CPU environment; run it without a GPU" >&2; exit 2; }
 	rm -rf work/lock-env
 	VENV=work/lock-env LOCK= tools/make_env.sh
-	work/lock-env/bin/python -m pip install -q --disable-pip-version-check -r requirements-ray.txt -r requirements-remotes.txt -r requirements-servers.txt
+	work/lock-env/bin/python -m pip install -q --disable-pip-version-check -r requirements-4bit.txt -r requirements-ray.txt -r requirements-remotes.txt -r requirements-servers.txt
 	{ grep '^#' requirements-lock-cpu.txt; work/lock-env/bin/python -m pip freeze --all --exclude pip | LC_ALL=C sort -f; } >work/lock.txt
 	mv work/lock.txt requirements-lock-cpu.txt
 	rm -rf work/lock-env

@@ -11,7 +11,7 @@ from typing import Any
 from tract_core.base import config, places, process, tables
 from tract_core.base.errors import list_some
 from tract_core.data import checks
-from tract_core.model import loading, models, sizes
+from tract_core.model import four_bit, loading, models, sizes
 from tract_core.text import examples
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 def main() -> str:
     params = config.load()
     loading.require_engines(params.engine.replicas, params.engine.tensor_parallel)
+    four_bit.require(params.model)  # before its weights are rounded
     seed_model, encoder = loading.seed_model_and_encoder(params)
     benchmarks = {folder.name: tables.read(folder, "examples") for folder in sorted(places.BENCHMARKS.iterdir())}
     train, drop = tables.read(places.TRAIN_EXAMPLES, "examples"), params.data.on_bad_row == "drop"
@@ -40,11 +41,10 @@ def main() -> str:
         readable=sizes.longest(model),
         max_length=params.model.max_length,
     )
-    proof = {**checks.proof(encoder), "base": seed_model.identity}
     left_out: dict[str, Any] = {"left_out": sorted(lengths["train"].too_long)} if lengths["train"].too_long else {}
     if drop and len(examples.with_feedback(train)) < len(train):
         left_out["without_feedback"] = "left out"
-    tables.write_json(places.PROOF, {**proof, **left_out})
+    tables.write_json(places.PROOF, {**checks.proof(encoder), "base": seed_model.identity, **left_out})
     longest = ", ".join(f"{name} {found.longest}" for name, found in lengths.items())
     fits = f"the longest sequences fit model.max_length ({params.model.max_length}): {longest} tokens"
     return f"{checks.describe_scores(encoder)}, {fits} -> {places.PROOF}"

@@ -53,7 +53,9 @@ def projected(params: Params, device: Device, stages: Iterable[str], *, devices:
     """The cost of those of the stages that load the model; reads the training examples."""
     train = tables.read(places.TRAIN_EXAMPLES, "examples")
     judged: int = sum(tables.read_manifest(folder)["num_rows"] for folder in places.BENCHMARKS.iterdir())
-    seed_model, encoder = loading.seed_model_and_encoder(params)
+    # Of the same config and tokenizer: a plan rounds no weights to 4 bits.
+    published = params.model.model_copy(update={"load_in_4bit": False})
+    seed_model, encoder = loading.seed_model_and_encoder(params.model_copy(update={"model": published}))
     shape = Shape.create(AutoConfig.from_pretrained(seed_model.folder, trust_remote_code=False))
     sizes = mean_lengths(train, encoder)
     done = {stage: workload.of_stage(stage, params, len(train), judged) for stage in stages}

@@ -98,6 +98,18 @@ def tiny_folder(tmp_path_factory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture
+def four_bits(monkeypatch):
+    """bitsandbytes on a CPU, with the arithmetic that it has on others, and no rule that there must be a GPU."""
+    from tract_core.model import four_bit
+
+    library = pytest.importorskip("bitsandbytes", reason="needs `pip install -r requirements-4bit.txt`")
+    # Where the processor multiplies bfloat16, layers that do not train compute in it, whatever their dtype.
+    monkeypatch.setattr(library.nn.modules, "has_avx512bf16", lambda: False)
+    monkeypatch.setattr(four_bit, "require", lambda model: None)
+    return library
+
+
 @pytest.fixture(scope="session")
 def real_model():
     """The small real model, where its package is installed (`make env` does it)."""

@@ -10,7 +10,7 @@ import pytest
 from tests.pipeline.graph import ROOT
 
 LOCK = "requirements-lock-cpu.txt"
-LOCKED = ["cpu", "dev", "remotes", "seed", "servers"]
+LOCKED = ["4bit", "cpu", "dev", "remotes", "seed", "servers"]
 
 
 def pins(name):

@@ -133,7 +133,7 @@ def find_tokenizer(source: str, folder: Path, own: str | None) -> tuple[Any, str
 def make_small(values: dict[str, Any]) -> None:
     """The few parameters that a CPU needs otherwise; a random model never writes the delimiter."""
     values["seeds"] = values["seeds"][:1]
-    values["model"] |= {"source": "work/models/judge", "revision": None, "dtype": "float32"}
+    values["model"] |= {"source": "work/models/judge", "revision": None, "dtype": "float32", "load_in_4bit": False}
     values["data"] |= {"folder": str(DATA)}
     values["train"] |= {"epochs": 1}
     values["sampling"] |= {"max_new_tokens": 8}

@@ -47,6 +47,14 @@ def test_a_change_shows_what_runs_and_what_it_costs(clone):
     assert "projected for 16 x h100: " in output
 
 
+def test_a_plan_for_weights_in_4_bits_needs_no_gpu_and_rounds_nothing(clone):
+    clone.set("model.load_in_4bit", True)
+    found, output = plan(clone, "--device", "h100")
+    assert found["check"] == found["train_stage1"] == RUNS
+    assert "projected for h100: " in output
+    assert not list((clone.folder / "work/models").glob("nf4-*"))
+
+
 @pytest.mark.every
 def test_what_an_earlier_run_left_is_found_in_the_cache(clone):
     """Lost outputs, and a whole branch of the graph with another lambda: DVC then really takes them from there."""

@@ -32,6 +32,7 @@ VALUES = {
     "model.source": "work/models/other",
     "model.revision": "x",
     "model.dtype": "bfloat16",
+    "model.load_in_4bit": True,
     "loss.normalization": "equation4",
     "loss.ce_on_score": True,
     "train.shard": True,

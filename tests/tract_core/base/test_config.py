@@ -166,8 +166,13 @@ def broken_rows(raw):
     raw["gap"]["max_rows"] = 0
 
 
+def another_model(raw):
+    """As of a judge that is not trained here."""
+    return {key: value for key, value in raw["model"].items() if key != "load_in_4bit"}
+
+
 def broken_judges(raw):
-    judge = {"endpoint": None, "model": raw["model"]}
+    judge = {"endpoint": None, "model": another_model(raw)}
     raw["external"] = {**judge, "system": None, "delimiter": "", "max_retries": -1}
     raw["meta_judge"] = {"endpoint": None, "model": None, "prompt_file": None, "max_rows": None}
     raw["statistics"] = {"level": 1.0}
@@ -220,7 +225,7 @@ def test_a_judge_of_others_is_an_endpoint_or_a_local_model_and_not_both(tmp_path
     }
 
     def change(raw):
-        judge = {"endpoint": ENDPOINT if endpoint else None, "model": raw["model"] if local else None}
+        judge = {"endpoint": ENDPOINT if endpoint else None, "model": another_model(raw) if local else None}
         raw[name] = {**judge, **more[name]}
 
     file = write(tmp_path, change)
@@ -243,7 +248,7 @@ def test_a_judge_of_others_is_an_endpoint_or_a_local_model_and_not_both(tmp_path
 )
 def test_a_protocol_that_the_external_judge_cannot_answer_is_refused(tmp_path, endpoint, protocol, message):
     def change(raw):
-        judge = {"endpoint": ENDPOINT if endpoint else None, "model": None if endpoint else raw["model"]}
+        judge = {"endpoint": ENDPOINT if endpoint else None, "model": None if endpoint else another_model(raw)}
         raw["external"] = {**judge, "system": None, "delimiter": " [RESULT] ", "max_retries": 2}
         raw["matrix"].update(external=[protocol], scored=["tract", "b3", f"b5_{protocol}"])
 

@@ -135,6 +135,32 @@ def test_the_line_and_the_card_say_how_far_merging_moved_the_scores(adapter, mer
     assert tables.manifest_hash(adapter) not in card.text
 
 
+def test_an_adapter_on_weights_in_4_bits_leaves_as_a_whole_model_and_has_no_public_base(
+    four_bits, tiny_folder, tmp_path
+):
+    folder = untrained_adapter(tmp_path / "a4" / "seed_1", tiny_folder, cot=True, load_in_4bit=True)
+    work = tmp_path / "a4" / "work"
+    with pytest.raises(
+        UserError, match=r"is .* rounded to 4 bits, which nobody else can open by that name: .*--merged"
+    ):
+        export.export(folder, tmp_path / "judge", PRESET, merged=False, work=work)
+    export.export(folder, tmp_path / "judge", PRESET, merged=True, work=work)
+    settings = Settings.read(tmp_path / "judge")
+    assert settings.model.load_in_4bit is True
+    assert settings.base.startswith("nf4 in float32, sha256:")
+    # An untrained adapter adds nothing: the weights are p_0's.
+    p_0 = models.resolve(settings.model, work)
+    judge, expected = (load_file(where / "model.safetensors") for where in (tmp_path / "judge", p_0.folder))
+    assert all(torch.equal(judge[name], expected[name]) for name in expected)
+
+
+def test_judge_json_of_before_there_were_4_bits_is_read(merged):
+    """The setting is written where it is true alone, so that older versions read it as well."""
+    out, _ = merged
+    assert "load_in_4bit" not in (out / "judge.json").read_text()
+    assert Settings.read(out).model.load_in_4bit is False
+
+
 def test_a_model_in_bfloat16_is_moved_more_by_merging_and_that_is_said(adapter, merged, tmp_path):
     manifest = tables.read_manifest(adapter)
     other = shutil.copytree(adapter, tmp_path / "a4" / "seed_2")

@@ -26,10 +26,10 @@ ROW = {
 }
 
 
-def untrained_adapter(folder, tiny_folder, *, cot):
+def untrained_adapter(folder, tiny_folder, *, cot, load_in_4bit=False):
     """An untrained adapter with the manifest that training writes."""
-    model = PRESET.model.model_copy(update={"source": str(tiny_folder)})
-    seed_model = models.resolve(model)
+    model = PRESET.model.model_copy(update={"source": str(tiny_folder), "load_in_4bit": load_in_4bit})
+    seed_model = models.resolve(model, folder.parent / "work")
     with tables.atomic_folder(folder) as draft:
         models.save_adapter(models.add_lora(models.load_model(seed_model, "float32"), PRESET.lora, 1), draft)
         origin = {

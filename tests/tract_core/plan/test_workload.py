@@ -61,11 +61,11 @@ def test_an_external_judge_behind_an_endpoint_takes_no_time_of_this_machine(stag
     assert workload.of_stage(stage, params, NUM_TRAIN, NUM_JUDGED) is None
 
 
-def projected(done, device, max_length, **train):
+def projected(done, device, max_length, *, load_in_4bit=False, **train):
     """Of Mistral with LoRA of rank 8 and batches of 64, where a quarter of a sequence has logits."""
     params = preset.load("paper-mistral-7b")
     sections = {
-        "model": params.model.model_copy(update={"max_length": max_length}),
+        "model": params.model.model_copy(update={"max_length": max_length, "load_in_4bit": load_in_4bit}),
         "train": params.train.model_copy(update={"micro_batch_size": 1, **train}),
         "engine": params.engine.model_copy(update={"batch_size": 64}),
         "lora": params.lora.model_copy(update={"rank": 8}),
@@ -82,6 +82,16 @@ def test_memory_is_that_of_the_longest_micro_batch_and_of_a_full_batch(recompute
     assert memory(Work(trained=1)) == training_bytes(4096, 1024, recompute=recompute)
     assert memory(Work(trained=1), micro_batch_size=2) == training_bytes(8192, 2048, recompute=recompute)
     assert memory(Work(drawn=1, prompts=1)) == 2 * MISTRAL.total + 64 * 4096 * 131072
+
+
+def test_weights_in_4_bits_are_less_memory_in_training_alone():
+    """What draws and scores reads them as ordinary numbers."""
+    trained, drawn = (
+        [projected(done, "h100", 4096, load_in_4bit=on).memory for on in (False, True)]
+        for done in (Work(trained=1), Work(drawn=1, prompts=1))
+    )
+    assert trained[0] - trained[1] == pytest.approx((2 - 1 / 2 - 4 / 64) * MISTRAL.body)
+    assert drawn[0] == drawn[1]
 
 
 @pytest.mark.parametrize(("device", "recompute"), [("rtx4090", True), ("a6000", False)])

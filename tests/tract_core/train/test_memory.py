@@ -62,6 +62,15 @@ def test_memory_of_training_by_hand():
     assert training_bytes(2 * 4096, 2 * 1024) == weights + lora + 2 * (4096 * 32 * layer + logits)
 
 
+def test_memory_of_weights_in_4_bits_by_hand():
+    """Half a byte for each of the linear layers and four for each 64 of them; embedding, head and norms in bfloat16."""
+    whole, rounded = (
+        memory.training_bytes(MISTRAL, 0, 0, rank=0, number=2, recompute=False, in_4bit=on) for on in (False, True)
+    )
+    assert rounded == MISTRAL.body / 2 + MISTRAL.body / 64 * 4 + 2 * (MISTRAL.total - MISTRAL.body)
+    assert (round(whole / 1e9, 1), round(rounded / 1e9, 1)) == (14.5, 4.5)
+
+
 def test_memory_of_weights_that_are_spread_over_ranks_by_hand():
     """Each has its part; what is no block (embedding and head, norms) and two of the 32 blocks it holds whole."""
     whole, spread = (
