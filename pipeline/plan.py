@@ -52,7 +52,7 @@ def at_least_one(text: str) -> int:
 def projected(params: Params, device: Device, stages: Iterable[str], *, devices: int = 1) -> dict[str, Cost]:
     """The cost of those of the stages that load the model; reads the training examples."""
     train = tables.read(places.TRAIN_EXAMPLES, "examples")
-    judged: int = sum(tables.read_manifest(folder)["num_rows"] for folder in places.BENCHMARKS.iterdir())
+    judged = sum(tables.num_rows(folder, "examples") for folder in places.BENCHMARKS.iterdir())
     # Of the same config and tokenizer: a plan rounds no weights to 4 bits.
     published = params.model.model_copy(update={"load_in_4bit": False})
     seed_model, encoder = loading.seed_model_and_encoder(params.model_copy(update={"model": published}))

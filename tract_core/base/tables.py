@@ -180,6 +180,11 @@ def read_columns(folder: str | Path, name: str, columns: Sequence[str]) -> pa.Ta
     return pq.read_table(_verified(folder, name), columns=list(columns))
 
 
+def num_rows(folder: str | Path, name: str) -> int:
+    """How many rows a table has; checked as by `read`, no row is read."""
+    return int(pq.read_metadata(_verified(folder, name)).num_rows)
+
+
 def _others(name: str, without: Collection[str]) -> list[str]:
     for column in without:
         SCHEMAS[name].field(column)  # a KeyError where there is none of this name

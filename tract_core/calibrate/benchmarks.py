@@ -65,7 +65,8 @@ def _mean_probabilities(drawn: Draws, ids: Sequence[str], scale: ScoreScale, sco
     """Of each example over the draws that count (E, Y); all 0 where none does or the labels have no probability."""
     counts_N = scoring.usable_of(drawn, score) & drawn.read_N
     probs_NY = np.full((len(drawn), len(scale.values)), np.nan)
-    probs_NY[counts_N] = drawn.probs_NY[counts_N]
+    if counts_N.any():  # else there may be no column for any score
+        probs_NY[counts_N] = drawn.probs_NY[counts_N]
     return np.asarray(np.nan_to_num(np.stack([mean(*drawn.sums(probs_N, ids)) for probs_N in probs_NY.T], axis=1)))
 
 

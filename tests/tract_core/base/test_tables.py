@@ -126,6 +126,7 @@ def test_rows_in_order_give_the_bytes_of_any_order_and_a_stream_the_rows(tmp_pat
     for file in ("cots.parquet", "manifest.json"):
         assert (tmp_path / "any" / file).read_bytes() == (tmp_path / "order" / file).read_bytes()
     assert list(tables.stream(tmp_path / "any", "cots")) == tables.read(tmp_path / "any", "cots") == rows
+    assert tables.num_rows(tmp_path / "any", "cots") == 10
     assert list(next(tables.stream(tmp_path / "any", "cots", without=["cot_ids"]))) == [
         name for name in rows[0] if name != "cot_ids"
     ]

@@ -78,3 +78,11 @@ def test_what_the_stage_says_of_a_row():
     said = benchmarks.describe(benchmarks.of_row(Draws.of(cots), {"demo": examples}, SCALE, SCORE))
     assert said.startswith("demo: RMSE 1.")
     assert said.endswith("on tasks that it was not fitted to")
+
+
+def test_a_judge_without_probabilities_has_nothing_to_calibrate():
+    free = Draws.of([cot(f"e{number}", None) for number in range(3)])
+    for drawn in (free, None):
+        found = benchmarks.of_row(drawn, {"demo": [example(number, 3.0, "t") for number in range(3)]}, SCALE, SCORE)
+        assert (found["demo"]["rows"], found["demo"]["without_score"]) == (0, 3)
+        assert "of 0 task(s)" in found["demo"]["refused"]
