@@ -20,7 +20,7 @@ from tract_core.base.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-NAME = "name"
+NAME = "key"
 """The column of a row's name."""
 
 
@@ -32,7 +32,7 @@ class Shards:
 
         Args:
             folder: need not exist.
-            schema: of all shards, with a text column `name`.
+            schema: of all shards, with a text column `key`.
             lost: what follows where a shard is damaged, as in "its CoTs are drawn again".
         """
         self.folder, self._schema, self._lost = folder, schema, lost
@@ -48,10 +48,12 @@ class Shards:
         return len(self._place)
 
     def refresh(self) -> None:
-        """Also what other processes have written since. A damaged shard is named in the log and removed."""
+        """Also what other processes have written since. A shard that is damaged, or of another version, is named in the
+        log and removed.
+        """
         for file in sorted(set(self.folder.glob("*.parquet")) - self._seen):
             try:
-                names = _read(file, [NAME])[NAME].to_pylist()
+                names = self._read(file, [NAME])[NAME].to_pylist()
             except UserError as error:
                 logger.warning("%s; %s", error, self._lost)
                 file.unlink(missing_ok=True)
@@ -82,7 +84,7 @@ class Shards:
             if name in self._place:
                 wanted[self._place[name]].append(name)
         for place, of_shard in wanted.items():
-            rows = _read(self._files[place], self._schema.names)
+            rows = self._read(self._files[place], self._schema.names)
             yield rows.filter(pc.is_in(rows[NAME], pa.array(of_shard)))
 
     def _add(self, file: Path, names: Sequence[str]) -> None:
@@ -90,12 +92,13 @@ class Shards:
         self._files.append(file)
         self._place.update(dict.fromkeys(names, len(self._files) - 1))
 
-
-def _read(file: Path, columns: list[str]) -> pa.Table:
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{file}: removed while it was in use; run again") from None
-    if hashlib.sha256(content).hexdigest() != file.stem:
-        raise UserError(f"{file}: its bytes are not those that were written")
-    return pq.read_table(io.BytesIO(content), columns=columns)
+    def _read(self, file: Path, columns: list[str]) -> pa.Table:
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"{file}: removed while it was in use; run again") from None
+        if hashlib.sha256(content).hexdigest() != file.stem:
+            raise UserError(f"{file}: its bytes are not those that were written")
+        if not pq.read_schema(io.BytesIO(content)).equals(self._schema):
+            raise UserError(f"{file}: its columns are those of another version")
+        return pq.read_table(io.BytesIO(content), columns=columns)

@@ -63,6 +63,13 @@ def test_a_damaged_file_is_named_removed_and_its_rows_are_not_there(tmp_path, ca
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_shard_with_other_columns_is_removed_too(tmp_path, caplog):
+    Shards(tmp_path, pa.schema([(NAME, pa.string())]), "").add(pa.table({NAME: ["a"]}))
+    assert "a" not in opened(tmp_path)
+    assert "its columns are those of another version; it is counted again" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_draft_of_a_killed_process_is_not_read(tmp_path):
     (tmp_path / ".abc.parquet.draft-77").write_bytes(b"half")
     assert len(opened(tmp_path)) == 0

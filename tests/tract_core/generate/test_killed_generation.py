@@ -17,7 +17,7 @@ import pytest
 
 from tests.generation_child import main
 from tract_core.base import tables
-from tract_core.base.shards import Shards
+from tract_core.base.shards import NAME, Shards
 from tract_core.generate import store
 
 NUM_SAMPLES = 2
@@ -53,7 +53,7 @@ def asked(home):
 
 def stored(home):
     shards = home.glob("work/generations/*/*.parquet")
-    return {row["name"]: row for shard in shards for row in pq.read_table(shard).to_pylist()}
+    return {row[NAME]: row for shard in shards for row in pq.read_table(shard).to_pylist()}
 
 
 @pytest.fixture(scope="module")
