@@ -11,6 +11,7 @@ from tract_core.base.rows import names_of
 from tract_core.base.scale import ScoreScale
 from tract_core.compare import results
 from tract_core.score import paper_lines
+from tract_core.score.draws import Draws
 from tract_core.studies import looking
 from tract_core.studies.attacks import ATTACKS
 
@@ -84,7 +85,7 @@ def test_every_cell_is_traced_to_an_adapter(paper, statistics):
         assert tables.origin(predictions)["adapter"] == tables.manifest_hash(adapter)
     params = config.load(paper.folder / "params.yaml")
     examples = {"demo": tables.read(paper.folder / "artifacts/examples/benchmarks/demo", "examples")}
-    runs = {SEED: tables.read(paper.folder / f"artifacts/results/predictions/tract/seed_{SEED}", "predictions")}
+    runs = {SEED: Draws.read(paper.folder / f"artifacts/results/predictions/tract/seed_{SEED}")}
     scale = ScoreScale.create(params.scale.values, params.scale.labels)
     training = tables.read(paper.folder / "artifacts/examples/train", "examples")
     again = results.tables({"tract": runs}, training, examples, [SEED], scale, params.score, level=0.95)
