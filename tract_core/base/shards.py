@@ -99,6 +99,7 @@ class Shards:
             raise UserError(f"{file}: removed while it was in use; run again") from None
         if hashlib.sha256(content).hexdigest() != file.stem:
             raise UserError(f"{file}: its bytes are not those that were written")
-        if not pq.read_schema(io.BytesIO(content)).equals(self._schema):
+        opened = pq.ParquetFile(io.BytesIO(content))
+        if not opened.schema_arrow.equals(self._schema):
             raise UserError(f"{file}: its columns are those of another version")
-        return pq.read_table(io.BytesIO(content), columns=columns)
+        return opened.read(columns=columns)
