@@ -4,9 +4,10 @@
 
 For each data seed a copy of this project (work/world/real_SEED) trains rows 6, A.1, A.4, B.4 and `third` (stage 2 once
 more) with the authors' lambda, three rounds that begin with row 6 (real_N), and three that begin with p_s (real_s_N). A
-round is small, so that its CoTs are those of the judge that learns from them. Two copies at a time, with one DVC cache;
-a stopped run goes on where it was. Then bench/results/world_real.md has, on the benchmark `id`, r, RMSE and their
-differences from row 6.
+round is small, so that its CoTs are those of the judge that learns from them. The last of each chain judges once more
+with cooler CoTs, as rows 6, A.4 and `third` do. Two copies at a time, with one DVC cache; a stopped run goes on where
+it was. Then bench/results/world_real.md has, on the benchmark `id`, r, RMSE and their differences from row 6 (cooler
+CoTs on both sides, where they are).
 """
 
 import argparse
@@ -24,7 +25,7 @@ from bench.world import make, run, twice, vary
 from pipeline import preset
 from tract_core.base import config, places, tables
 from tract_core.base.config import Params
-from tract_core.base.rows import STUDIES, matrix_of
+from tract_core.base.rows import COOL, STUDIES, matrix_of
 from tract_core.base.tables import Record
 from tract_core.compare.statistics import Estimate
 
@@ -35,6 +36,7 @@ CHAINS = {"real": "tract", "real_s": "a1"}
 """Beginning of the names of a chain's rows -> the row that its first round starts from."""
 ROUNDS = 3
 _ROWS = ["tract", "third", "a1", "a4", "b4"]
+_COOLER = ["tract", "third", "a4", *(f"{chain}_{ROUNDS}" for chain in CHAINS)]
 
 
 def main() -> None:
@@ -48,8 +50,8 @@ def main() -> None:
     lines = [line for seed, folder in zip(given.data_seeds, folders, strict=True) for line in compared(folder, seed)]
     notes = [
         f"Benchmark `id`, one CoT an item, training seeds {', '.join(map(str, given.seeds))}, the authors' lambda; in "
-        "brackets 95 % intervals of the difference from row 6, paired over tasks and training seeds: for these seeds, "
-        "and for another training.",
+        "brackets 95 % intervals of the difference from row 6 (rows cool_ROW: from cool_tract), paired over tasks and "
+        "training seeds: for these seeds, and for another training.",
         "Reward: the mean of -(expected score - gold) squared over the CoTs that a judge drew for training examples; "
         "spread: root mean square of their advantages. CoTs drawn and sequences trained on are sums over all that a "
         f"judge goes back to. A round: {SETTINGS}.",
@@ -67,12 +69,13 @@ def params_of(seeds: Sequence[int]) -> dict[str, Any]:
             row = {"cots": "drawn", "start": before, "objective": "real", "lambda": 1.0}
             found["rows"][f"{chain}_{number}"] = row
     rows = config.validated(found, run.PRESET).rows
-    found["matrix"] = matrix_of(rows, [*_ROWS, *_made()], dict.fromkeys(STUDIES, ())).resolved()
+    found["matrix"] = matrix_of(rows, _judges(), dict.fromkeys(STUDIES, ())).resolved()
     return found
 
 
-def _made() -> list[str]:
-    return [f"{chain}_{number}" for chain in CHAINS for number in range(1, ROUNDS + 1)]
+def _judges() -> list[str]:
+    made = [f"{chain}_{number}" for chain in CHAINS for number in range(1, ROUNDS + 1)]
+    return [*_ROWS, *made, *(f"{COOL}{row}" for row in _COOLER)]
 
 
 def _reproduce(data_seed: int, *, seeds: Sequence[int]) -> Path:
@@ -87,23 +90,24 @@ def _reproduce(data_seed: int, *, seeds: Sequence[int]) -> Path:
 
 def compared(folder: Path, data_seed: int) -> list[dict[str, str]]:
     """One line for each judge of one data seed."""
-    estimates = twice.estimates_of(folder, [(row, "rail") for row in [*_ROWS, *_made()]])
+    estimates = twice.estimates_of(folder, [(row, "rail") for row in _judges()])
     with contextlib.chdir(folder):
         params = config.load()
         course = {one["judge"]: one for one in tables.read_json(places.STATISTICS)["rounds"]}
-    return [_line(row, data_seed, estimates, course.get(row, {}), params) for row in [*_ROWS, *_made()]]
+    return [_line(row, data_seed, estimates, course.get(row, {}), params) for row in _judges()]
 
 
 def _line(
     row: str, data_seed: int, estimates: dict[tuple[str, str, str], Estimate], course: Record, params: Params
 ) -> dict[str, str]:
-    drawn, trained = effort(row, params)
+    drawn, trained = effort(row.removeprefix(COOL), params)
+    against = f"{COOL}tract" if row.startswith(COOL) else "tract"
     shown = {"data": str(data_seed), "row": row, "CoTs drawn": f"{drawn:,}", "trained on": f"{trained:,}"}
     for metric in ("pearson", "rmse"):
         one = estimates[row, "rail", metric]
         shown[metric] = f"{one.value:.3f}"
         shown[f"{metric} - row 6"] = (
-            "" if row == "tract" else twice.difference(one.minus(estimates[*twice.ROW_6, metric]))
+            "" if row == against else twice.difference(one.minus(estimates[against, "rail", metric]))
         )
     for name in ("reward", "spread"):
         shown[name] = "" if course.get(name) is None else f"{course[name]:.3f}"
