@@ -22,7 +22,7 @@ from bench.generate import PARAMS, model_and_decoding
 from tract_core.generate.engine import Engine, Request, Sample, cluster, open_engine
 from tract_core.generate.engine.replicas import ReplicatedEngine
 
-PROMPT, COT, BATCH = 200, 32, 8
+PROMPT, COT, BATCH = 100, 32, 8
 HERE, ONE, TWO = "in this process", "1 replica", "2 replicas"
 
 
