@@ -5,6 +5,7 @@ import atexit
 import contextlib
 import functools
 import gc
+import logging
 import os
 import select
 import signal
@@ -23,6 +24,8 @@ def before_a_module(package: str) -> None:
         _show_help(package, sys.orig_argv[-len(sys.argv)].removeprefix("-m").removeprefix(f"{package}."))
     # The libraries make some million objects that stay: to look for garbage among them took a second of each stage.
     gc.set_threshold(20_000, 20, 100)
+    # peft imports bitsandbytes where it is installed, which warns of a missing kernel for CPUs before there is a log.
+    logging.getLogger("bitsandbytes").addHandler(logging.NullHandler())
     atexit.register(_leave)  # the first one registered runs as the last one
     end_with_dvc()
 

@@ -48,6 +48,20 @@ def test_help_of_a_command_that_is_none_is_pythons_own_error(tmp_path):
     assert "No module named pipeline.nothing" in shown.stderr
 
 
+def test_what_bitsandbytes_says_while_it_is_imported_is_not_shown(tmp_path):
+    files = {
+        "stages/__init__.py": "from tract_core.base import starting\nstarting.before_a_module(__name__)",
+        "stages/one.py": "import bitsandbytes.ops",
+        "bitsandbytes/__init__.py": "",
+        "bitsandbytes/ops.py": "import logging\nlogging.getLogger(__name__).warning('no kernel')",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    shown = subprocess.run([sys.executable, "-m", "stages.one"], cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
 def test_make_help_has_a_line_for_each_target():
     command = ["make", "--no-print-directory", "help"]  # which `make test` would have it print
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
