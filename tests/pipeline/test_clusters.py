@@ -135,7 +135,8 @@ def losses(plot):
 
 
 def launcher_of_the_page():
-    (settings,) = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    section = PAGE.partition("### Over several nodes\n")[2]
+    settings, *_ = re.findall(r"^```yaml\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
     return yaml.safe_load(settings)["train"]["launcher"]
 
 
