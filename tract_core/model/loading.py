@@ -1,6 +1,7 @@
 """p_0 and its renderer from params.yaml, for every stage that encodes."""
 
 import os
+import subprocess
 from importlib.util import find_spec
 
 import torch
@@ -14,9 +15,30 @@ from tract_core.text.encoding import Encoder
 
 
 def seed_model_and_encoder(params: Params, *, cot: bool = True) -> tuple[SeedModel, Encoder]:
-    """p_0 as a folder, and the renderer for its tokenizer; `cot`: whether a CoT stands before the score."""
+    """p_0 as a folder, and the renderer for its tokenizer; `cot`: whether a CoT stands before the score.
+
+    Raises:
+        UserError: the model is not to be had or not to be read, or the environment leaves the machine's GPU idle.
+    """
+    _require_build_for_gpu()
     seed_model = models.resolve(params.model)
     return seed_model, Encoder.create(models.load_tokenizer(seed_model), params.prompt, params.scale, cot=cot)
+
+
+def _require_build_for_gpu() -> None:
+    """`make env` chooses by what it finds, and a login node has no GPU: a stage would compute on the CPU for days."""
+    if torch.version.cuda or torch.version.hip or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return
+    try:
+        found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
+    except OSError:  # no driver
+        return
+    if found:
+        raise UserError(
+            "this machine has an NVIDIA GPU, but the environment has the builds for CPUs, as `make env` installs them "
+            "where it finds none; remove .venv and call `make env` on this machine, or export CUDA_VISIBLE_DEVICES= "
+            "(empty) to compute on the CPU"
+        )
 
 
 def require_engines(replicas: int, tensor_parallel: int) -> None:
