@@ -27,6 +27,12 @@ def test_training_prefix_equals_the_generation_prompt(any_encoder):
     assert example.input_ids[: example.num_prompt] == any_encoder.prompt_ids(X)
 
 
+def test_examples_share_one_object_for_each_token(encoder):
+    one, two = (encoder.training_example(name, encoder.prompt_ids(X), "Clear and right.", 4) for name in "ab")
+    assert max(one.input_ids) > 256  # smaller numbers are shared by Python itself
+    assert all(a is b for a, b in zip(one.input_ids, two.input_ids, strict=True))
+
+
 def test_score_position_and_parts_are_where_they_should_be(any_encoder):
     example = any_encoder.training_example("a", any_encoder.prompt_ids(X), "Clear and right.", 4)
     tokens = any_encoder.score_tokens
