@@ -101,11 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
             fault = self.stub.faults.pop(0) if self.stub.faults else None
             self.stub.at_once += 1
             self.stub.most_at_once = max(self.stub.most_at_once, self.stub.at_once)
-        try:
-            self._after(fault, content)
-        finally:
-            with self.stub.lock:
-                self.stub.at_once -= 1
+        self._after(fault, content)
 
     def _after(self, fault, content):
         if self.stub.api_key and self.headers.get("Authorization") != f"Bearer {self.stub.api_key}":
@@ -150,6 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status, content, headers=()):
         text = content if isinstance(content, str) else json.dumps(content)
+        self._leave()
         self.send_response(status)
         for name, value in {"Content-Length": len(text.encode()), "Connection": "close", **dict(headers)}.items():
             self.send_header(name, str(value))
@@ -157,8 +154,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
         self.close_connection = True
 
+    def _leave(self):
+        """A request counts no more before its answer is sent: whoever has the answer may send the next at once."""
+        if self.command == "POST":
+            with self.stub.lock:
+                self.stub.at_once -= 1
+
     def _cut(self):
         """Half an answer, and no more."""
+        self._leave()
         self.send_response(200)
         self.send_header("Content-Length", "1000")
         self.end_headers()
