@@ -132,7 +132,8 @@ class Driver:
 
     def __init__(self, model, home, **environment):
         self.home = home
-        environment = environment_of({"HOME": str(home), **environment})
+        # Without bars, which after a minute would write a line beside the words that are expected.
+        environment = environment_of({"HOME": str(home), "TQDM_DISABLE": "1", **environment})
         command = [sys.executable, "-m", "tests.generation_child", "transformers", str(model), str(home), "400", "2"]
         with (home / "out").open("w") as out:
             self.process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=home)
@@ -141,7 +142,7 @@ class Driver:
         assert stored, self.said()
         # Ray's two agents look after a dead Ray for another minute; they hold nothing.
         children = psutil.Process(self.process.pid).children(recursive=True)
-        self.family = [one for one in children if "Agent" not in " ".join(one.cmdline())]
+        self.family = [one for one in children if "Agent" not in words_of(one)]
 
     def said(self):
         return (self.home / "out").read_text()
@@ -165,8 +166,15 @@ def driver(tiny_folder, tmp_path):
         kill(made.family)
 
 
+def words_of(process):
+    """Its command line; nothing where it has just ended, as a process of Ray does that is not needed any more."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
 def replicas_among(processes):
-    return [process for process in processes if "ray::Replica" in " ".join(process.cmdline())]
+    return [process for process in processes if "ray::Replica" in words_of(process)]
 
 
 def kill(processes):
