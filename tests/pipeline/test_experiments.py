@@ -100,7 +100,8 @@ def test_the_points_of_figure_2_are_queued_and_overlaid(walk):
     walk.shell(walk.first, start)
     for _ in range(300):
         status = walk.first.run("dvc", "queue", "status").stdout
-        if not re.search("Queued|Running", status):
+        # Not until none is queued or running: DVC lists first these and then those, and can miss one that begins.
+        if status.count("Success") == 2 or "Failed" in status:
             break
         time.sleep(1)
     assert status.count("Success") == 2, status
