@@ -16,6 +16,7 @@ import pytest
 
 from tests.pipeline.graph import ROOT
 from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
+from tests.tract_core.serve.test_backends import gone
 from tract_core.judge import export
 
 pytestmark = [pytest.mark.every, pytest.mark.timeout(600)]
@@ -112,6 +113,6 @@ def test_a_served_judge_equals_the_offline_one_and_outlives_its_engine_which_doe
         process.kill()
         process.wait()
     end = time.monotonic() + 60
-    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in left):
+    while not gone(left):
         assert time.monotonic() < end, "vLLM outlived its server"
         time.sleep(0.5)
