@@ -99,7 +99,7 @@ def test_an_engine_that_is_killed_costs_nothing(alone, tiny_folder, tmp_path, mo
     assert files == alone
     assert len(added) == 40
     assert set(added.values()) == {1}
-    assert "an engine ended (The actor died unexpectedly" in caplog.text
+    assert "an engine ended (The actor " in caplog.text  # Ray: it "died unexpectedly", or "is unavailable"
     assert len(engine._engines) == 2
 
 
