@@ -19,7 +19,7 @@ def start(*arguments):
 def ended(launcher):
     """Its exit code, and what it and its ranks wrote to stderr."""
     try:
-        _, words = launcher.communicate(timeout=120)
+        _, words = launcher.communicate(timeout=240)
     finally:
         launcher.terminate()  # ends its ranks, too, where a test gives up
     return launcher.returncode, words

@@ -100,7 +100,7 @@ def _served(command, port, home):
         yield
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def _wait_for(server, port, log):

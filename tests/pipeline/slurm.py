@@ -100,7 +100,7 @@ def _states(env: dict[str, str]) -> list[str]:
 
 
 def _wait_for(condition, home: Path) -> None:
-    for _ in range(300):
+    for _ in range(1200):
         if condition():
             return
         time.sleep(0.1)

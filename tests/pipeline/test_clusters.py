@@ -50,7 +50,7 @@ def commit(clone: Clone) -> None:
 
 
 def wait_for(condition, logs):
-    for _ in range(1800):
+    for _ in range(3600):
         if found := condition():
             return found
         time.sleep(0.1)

@@ -114,7 +114,7 @@ FORBIDDEN = "def forbidden(number): raise PermissionError\nos.pidfd_open = forbi
 @pytest.mark.parametrize("before", ["", "del os.pidfd_open", FORBIDDEN], ids=["pidfd", "no pidfd", "pidfd forbidden"])
 def test_a_stage_that_is_importing_does_not_outlive_a_killed_dvc(dvc, tmp_path, before):
     process = dvc(RUN, 60, before)
-    for _ in range(200):
+    for _ in range(600):
         if (tmp_path / "importing").exists():
             break
         time.sleep(0.05)

@@ -173,7 +173,7 @@ def test_no_process_of_vllm_outlives_a_generation_that_is_ended(number, tiny_fol
     os.kill(child.pid, number)
     _, message = child.communicate(timeout=60)
     assert child.returncode == (143 if number == signal.SIGTERM else -number), message
-    for _ in range(100):
+    for _ in range(300):
         if not with_mark(mark):
             break
         time.sleep(0.1)
