@@ -78,9 +78,11 @@ class Server:
 
     @asynccontextmanager
     async def room(self, number: int) -> AsyncIterator[None]:
-        """For so many CoTs; or 429, or 503 where the engine is not up."""
+        """For so many CoTs; or 413 where they never have room, 429 where not now, 503 where the engine is not up."""
         if not self.answers.backend.ready:
             raise RefusedError(503, "unavailable", "the engine is starting; ask again", again=_AGAIN_LATER)
+        if number > self.limits.waiting:
+            raise RefusedError(413, "size", f"{number} CoTs (rows x samples) a request; at most {self.limits.waiting}")
         if self.waiting + number > self.limits.waiting:
             raise RefusedError(
                 429, "overloaded", f"{self.waiting} CoTs wait already; at most {self.limits.waiting}", again=_AGAIN_SOON

@@ -143,7 +143,7 @@ def test_verdicts_are_streamed_one_a_line(judge, opening):
         ({"rows": rows(1), "temperature": 0}, 422, "shape", r"body\.temperature", None),
         ({"rows": rows(4)}, 413, "size", r"at most 3 rows", None),
         ({"rows": rows(1), "num_samples": 9}, 413, "size", r"8 samples", None),
-        ({"rows": rows(3), "num_samples": 8}, 429, "overloaded", r"at most 20", None),
+        ({"rows": rows(3), "num_samples": 8}, 413, "size", r"24 CoTs .*at most 20", None),
         ({"rows": [{**ROW, "response": "x" * 200_000}]}, 413, "size", r"over 100000 bytes", None),
     ],
 )
@@ -153,7 +153,26 @@ def test_what_cannot_be_answered_has_a_status_and_says_why(judge, opening, body,
     assert response.status_code == status
     assert (error(response)["type"], error(response)["row"]) == (kind, row)
     assert re.search(message, error(response)["message"])
-    assert ("retry-after" in response.headers) == (status == 429)
+    assert "retry-after" not in response.headers
+
+
+def test_what_has_no_room_now_is_asked_to_come_again(judge):
+    backend = Broken()
+    backend.ready = "hangs"
+
+    async def sent():
+        async with client(judge, backend, waiting=4) as http:
+            first = asyncio.ensure_future(http.post("/v1/tract/score", json={"rows": rows(3)}))
+            while backend.begun < 3:
+                await asyncio.sleep(0.01)
+            second = await http.post("/v1/tract/score", json={"rows": rows(2)})
+            first.cancel()
+            return second
+
+    response = asyncio.run(sent())
+    assert (response.status_code, error(response)["type"]) == (429, "overloaded")
+    assert "3 CoTs wait already; at most 4" in error(response)["message"]
+    assert response.headers["retry-after"]
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(judge, opening):
