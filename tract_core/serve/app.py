@@ -199,10 +199,10 @@ async def _lines(
     server: Server, skipped: list[dict[str, Any]], found: dict[int, Any], settings: dict[str, Any]
 ) -> AsyncIterator[bytes]:
     """Verdicts as lines; a failure after the first is a line, too, since the status has been sent."""
-    for one in skipped:
-        yield _line(one)
     try:
         async with server.room(len(found) * settings["num_samples"]), asyncio.timeout(server.limits.seconds):
+            for one in skipped:
+                yield _line(one)
             async for one, _, _ in server.answers.verdicts(found, **settings):
                 server.verdicts.labels(one["status"]).inc()
                 yield _line(one)

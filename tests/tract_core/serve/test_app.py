@@ -238,6 +238,19 @@ def test_an_engine_that_is_not_up_is_503_with_a_time_to_come_again(judge):
     assert "tract_engine_ready 0.0" in found[2].text
 
 
+def test_a_stream_without_room_is_refused_also_behind_a_skipped_row(judge):
+    backend = Broken()
+
+    async def streamed(body, **limits):
+        async with client(judge, backend, **limits) as http:
+            return await http.post("/v1/tract/score", json=body, headers={"Accept": serving.NDJSON})
+
+    body = {"rows": [{**ROW, "criteria": ""}, *rows(2)], "skip_bad": True}
+    assert asyncio.run(streamed(body, waiting=1)).status_code == 413
+    backend.ready = False
+    assert asyncio.run(streamed(body)).status_code == 503
+
+
 def test_a_stream_that_breaks_says_so_in_its_last_line(judge):
     async def streamed():
         async with client(judge, Broken()) as http:
