@@ -199,13 +199,16 @@ async def _lines(
     server: Server, skipped: list[dict[str, Any]], found: dict[int, Any], settings: dict[str, Any]
 ) -> AsyncIterator[bytes]:
     """Verdicts as lines; a failure after the first is a line, too, since the status has been sent."""
+    end = time.monotonic() + server.limits.seconds
     try:
-        async with server.room(len(found) * settings["num_samples"]), asyncio.timeout(server.limits.seconds):
+        async with server.room(len(found) * settings["num_samples"]):
             for one in skipped:
                 yield _line(one)
-            async for one, _, _ in server.answers.verdicts(found, **settings):
-                server.verdicts.labels(one["status"]).inc()
-                yield _line(one)
+            verdicts = server.answers.verdicts(found, **settings)
+            # No asyncio.timeout around them: the first line is taken by another task than the rest.
+            while (judged := await asyncio.wait_for(anext(verdicts, None), end - time.monotonic())) is not None:
+                server.verdicts.labels(judged[0]["status"]).inc()
+                yield _line(judged[0])
     except (UnavailableError, TimeoutError) as error:
         yield _line({"error": {"message": str(error) or "out of time", "type": "unavailable", "row": None}})
 

@@ -260,6 +260,28 @@ def test_a_stream_that_breaks_says_so_in_its_last_line(judge):
     assert last["error"]["type"] == "unavailable"
 
 
+class Stalling(Local):
+    """Answers once, and then nothing more."""
+
+    stalled = False
+
+    async def answer(self, decoding, request):
+        if self.stalled:
+            await asyncio.Event().wait()
+        self.stalled = True
+        return await super().answer(decoding, request)
+
+
+def test_a_stream_whose_time_is_over_says_so_in_its_last_line(judge, opening):
+    async def streamed():
+        async with client(judge, Stalling(opening, 4), seconds=2.0) as http:
+            return await http.post("/v1/tract/score", json={"rows": rows(3)}, headers={"Accept": serving.NDJSON})
+
+    first, last = (json.loads(line) for line in asyncio.run(streamed()).text.splitlines())
+    assert first["expected_score"] is not None
+    assert last["error"] == {"message": "out of time", "type": "unavailable", "row": None}
+
+
 def test_work_for_a_client_that_has_gone_is_ended(judge):
     backend = Broken()
     backend.ready = "hangs"
