@@ -253,7 +253,9 @@ async def _chat(server: Server, body: shapes.ChatRequest) -> dict[str, Any]:
     if body.model.removesuffix(PROMETHEUS) != opened.name:
         raise RefusedError(404, "model", f"no model {body.model!r}; this is {opened.name}")
     if body.stream or body.n not in (None, 1):
-        raise RefusedError(400, "unsupported", "neither streams nor several choices are given; ask several times")
+        raise RefusedError(
+            400, "unsupported", "neither streams nor several choices are given; ask several times, each with a `seed`"
+        )
     prompt = body.prompt()
     if prompt is None:
         raise RefusedError(400, "row", "the last message must be a user's text")

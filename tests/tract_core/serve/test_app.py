@@ -358,6 +358,14 @@ def test_a_chat_that_is_none_for_a_judge_is_refused(judge, opening, changes, sta
     assert error(response)["message"]
 
 
+def test_several_choices_are_had_by_seeds_as_the_refusal_says(judge, opening):
+    path = "/v1/chat/completions"
+    calls = [chat(judge, **changes) for changes in ({"n": 2}, {}, {}, {"seed": 1})]
+    refused, first, again, other = asked(judge, Local(opening, 4), *((path, call) for call in calls))
+    assert "each with a `seed`" in error(refused)["message"]
+    assert first.json()["tract"]["cot"] == again.json()["tract"]["cot"] != other.json()["tract"]["cot"]
+
+
 def test_requests_and_verdicts_are_counted(judge, opening):
     found = asked(judge, Local(opening, 4), ("/v1/tract/score", {"rows": rows(3)}), "/nowhere", "/metrics")
     assert found[1].status_code == 404
