@@ -5,6 +5,8 @@ Reads:  artifacts/examples/train, artifacts/adapters/START/seed_N; with real.kl 
 Writes: artifacts/results/rollouts/ROW/seed_N
 """
 
+import gc
+
 from tract_core.base import config, places, process, tables
 from tract_core.generate import generation, generators
 from tract_core.model import loading
@@ -21,6 +23,9 @@ def main() -> str:
     train = [one for one in tables.read(places.TRAIN_EXAMPLES, "examples") if one["id"] not in left_out]
     examples = rollouts.chosen(train, params.real.max_rows, given.row)
     drawn = list(generation.infer(generator, examples, seeds=[given.seed], num_samples=params.real.num_samples))
+    origin = generator.origin
+    del generator  # and with it the engine, which has nine tenths of a GPU with vLLM, before the judge is read
+    gc.collect()
     log_probs = log_ratios = None
     if params.real.clip is not None or (params.real.kl and anchor != start):
         pairs = policy.drawn_pairs(drawn, prompt_cache.prompt_ids(encoder, examples), encoder)
@@ -32,7 +37,7 @@ def main() -> str:
         drawn, encoder.scale.values, log_probs=log_probs, log_ratios=log_ratios, kl=params.real.kl
     )
     out = places.rollouts(given.row, given.seed)
-    tables.write(out, "rollouts", found, generator.origin)
+    tables.write(out, "rollouts", found, origin)
     return f"{rollouts.describe(found)} -> {out}"
 
 

@@ -6,11 +6,13 @@ the score's token. A CoT has at most two tokens; one that does not end by then i
 
 import itertools
 import math
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pipeline import preset
+from pipeline import preset, rollout
 from tract_core.base.tables import content_hash
 from tract_core.model.objectives import cot_raft, denominators
 from tract_core.real import rollouts
@@ -202,3 +204,45 @@ def test_each_round_chooses_examples_of_its_own():
     assert rollouts.chosen(examples, None, "real_1") == examples
     best = min(examples, key=lambda one: content_hash(["real_1", one["source"], one["id"]]))
     assert best in first
+
+
+class Drawing:
+    """What draws, and in a cycle, as engines are: only the garbage collector ends it."""
+
+    origin = {"base": "x"}  # noqa: RUF012
+
+    def __init__(self):
+        self.itself = self
+
+
+def test_the_engine_has_ended_before_the_judge_is_loaded_to_be_read(monkeypatch):
+    """vLLM has nine tenths of a GPU, and a second copy of a model of 7B does not fit beside it."""
+    found, written = [], []
+
+    def generator(*_):
+        made = Drawing()
+        found.append(weakref.ref(made))
+        return made
+
+    def log_probs(self, adapter, pairs):
+        assert found[0]() is None
+        return [[-0.5]]
+
+    one = {"source": "s", "id": "x", "k": 0, "gold": 1.0, "probs": [1.0, 0, 0, 0, 0]}
+    params = preset.load("tiny")
+    given = SimpleNamespace(row="real_1", start="tract", anchor="tract", seed=42)
+    encoder = SimpleNamespace(scale=SimpleNamespace(values=(1, 2, 3, 4, 5)))
+    monkeypatch.setattr(rollout.config, "load", lambda: params)
+    monkeypatch.setattr(rollout.process, "arguments", lambda *_: given)
+    monkeypatch.setattr(rollout.loading, "seed_model_and_encoder", lambda _: (None, encoder))
+    monkeypatch.setattr(rollout.loading, "require_proof", lambda _: set())
+    monkeypatch.setattr(rollout.generators, "generator", generator)
+    monkeypatch.setattr(rollout.generation, "infer", lambda *_, **how: iter([one]))
+    monkeypatch.setattr(rollout.prompt_cache, "prompt_ids", lambda *_: {})
+    monkeypatch.setattr(rollout.policy, "drawn_pairs", lambda *_: [([1], [2])])
+    monkeypatch.setattr(rollout.policy.Reader, "log_probs", log_probs)
+    monkeypatch.setattr(rollout.tables, "read", lambda *_: [])
+    monkeypatch.setattr(rollout.tables, "write", lambda out, name, rows, origin: written.append((rows, origin)))
+    assert rollout.main().startswith("1 CoTs, mean reward 0.000")
+    ((row,), origin) = written[0]
+    assert (row["log_probs"], origin) == ([-0.5], {"base": "x"})
