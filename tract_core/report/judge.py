@@ -165,9 +165,9 @@ class _Beside:
         few = f" †: fewer than {FEW_TASKS} tasks, so the interval is a rough one." if self._few else ""
         return (
             f"In small print: {settings['level']:.0%} intervals over tasks, for the training seeds that were run and, "
-            "from three of them on, for another training; and standard deviations over seeds where there are two or "
-            "more. The judge minus this row: on the same tasks; below 0 in RMSE or above 0 in r, the judge is the "
-            "better one. n: examples with a score." + few
+            "from three of them on, for the mean of all trainings (another training); and standard deviations over "
+            "seeds, by which single trainings differ, where there are two or more. The judge minus this row: on the "
+            "same tasks; below 0 in RMSE or above 0 in r, the judge is the better one. n: examples with a score." + few
         )
 
 

@@ -100,6 +100,7 @@ def test_intervals_of_few_tasks_are_marked_and_others_are_not():
     assert "fewer than 10 tasks" in few.legend
     assert "fewer than" not in many.legend
     assert judge.FEW_TASKS == verdict.FEW_TASKS
+    assert "for the mean of all trainings (another training)" in many.legend
 
 
 def test_several_benchmarks_have_a_table_each_and_the_mean_is_first():
