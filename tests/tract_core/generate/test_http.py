@@ -76,6 +76,9 @@ def test_a_cot_is_drawn_and_its_score_read_exactly(tiny, stub, monkeypatch):
     assert (drawing["temperature"], drawing["top_p"], drawing["repetition_penalty"]) == (0.8, 0.9, 1.03)
     assert drawing["stop"] == [STYLE.delimiter.strip()]
     assert drawing["ignore_eos"]
+    # What is not said here a server takes from the folder's generation_config.json: Qwen's has a top_k of 20.
+    others = ("top_k", "min_p", "presence_penalty", "frequency_penalty")
+    assert {body[name] for body in stub.asked for name in others} == {0}
 
 
 def test_given_cots_and_scores_that_nobody_asked_for(tiny, stub, monkeypatch):

@@ -5,6 +5,9 @@ from typing import Any
 
 from tract_core.generate.engine.base import Decoding, Request, Sample, finish, score_seed, with_score
 
+_NONE = {"top_k": 0, "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""What params.yaml does not have. A server that is not told takes them from its folder's generation_config.json."""
+
 
 def drawing(decoding: Decoding, request: Request) -> dict[str, Any]:
     """Parameters that draw a CoT; names as in vLLM's SamplingParams and in its HTTP requests."""
@@ -54,6 +57,7 @@ def _settings(decoding: Decoding, seed: int) -> dict[str, Any]:
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "repetition_penalty": sampling.repetition_penalty,
+        **_NONE,
         "seed": seed,
         "ignore_eos": True,  # vLLM adds the ends of the folder's generation_config.json; ours are all in `stop_ids`
     }
