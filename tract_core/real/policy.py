@@ -22,7 +22,10 @@ from tract_core.text.encoding import Encoder
 def drawn_pairs(cots: Sequence[Record], prompts: Mapping[tuple[str, str], list[int]], encoder: Encoder) -> list[Pair]:
     """Prompt and drawn ids of each CoT, the delimiter among them where the judge wrote it."""
     return [
-        (prompts[one["source"], one["id"]], encoder.drawn_ids(one["cot_ids"], ended=one["status"] == "ok"))
+        (
+            prompts[one["source"], one["id"]],
+            encoder.drawn_ids(one["cot_ids"], ended=one["finish_reason"] == "delimiter"),
+        )
         for one in cots
     ]
 

@@ -125,7 +125,7 @@ def fit_drawn(
             by_key[key]["gold"],
             "/".join(key),
             gold_scores=by_key[key]["gold_scores"],
-            ended=cot["status"] == "ok",
+            ended=cot["finish_reason"] == "delimiter",
             advantage=cot["advantage"],
             log_probs=cot["log_probs"] or (),
         )
