@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import stat
 import sys
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import SCALE
+from tests.pipeline.graph import ROOT
 from tests.tract_core.judge.test_judging import PRESET, ROW, untrained_adapter
 from tract_core import cli
 from tract_core.base import config, tables
@@ -133,6 +135,23 @@ def test_a_task_column_says_what_a_task_is(judge_folder):
     with pytest.raises(UserError, match=r"from 10 task\(s\), and a calibration needs 30"):
         calibrated(judge_folder, rows)
     assert "rows: 80 of 10 tasks" in calibrated(judge_folder, rows, few_tasks=True)
+
+
+def test_what_a_training_held_out_is_taken_as_it_is_with_the_columns_of_the_docs(judge_folder):
+    """docs/judge.md: the pipeline's table of a benchmark, whose tasks and gold have names of their own."""
+    texts = {name: ROW[name] for name in ("instruction", "criteria", "descriptions")} | {"reference": None}
+    examples = [
+        {"source": "test", "id": str(i), "group_id": f"t{i // 4}", **texts, "response": row["response"], "prompt": None}
+        | {"gold": float(row["rating"]), "gold_scores": [float(row["rating"])], "annotator_cot": None}
+        for i, row in enumerate(rated(120))
+    ]
+    table = judge_folder.parent / "benchmark"
+    tables.write(table, "examples", examples, {})
+    (columns,) = re.findall(r"examples\.parquet --columns (\S+)", (ROOT / "docs/judge.md").read_text())
+    how = {"columns": files.columns_of(columns), "rubric": None}
+    lines = calibrating.calibrate(Stub, judge_folder, table / "examples.parquet", **how).splitlines()
+    assert lines[1] == "  rows: 120 of 30 tasks"
+    assert lines[2].startswith("  map: affine, a straight line: ")
 
 
 @pytest.mark.parametrize(
