@@ -1,4 +1,4 @@
 """What `dvc repro` would run now, and what that costs on a named device: projections, not measurements.
 
-Imports every other room but `report`; no stage imports it.
+It reads the settings, data, models and generations that the stages would read; no stage imports it.
 """
