@@ -54,6 +54,7 @@ def run(main: Callable[[], str], logs: Path = LOGS) -> None:
     # Nothing but hub ids needs the network, and a hub call that hangs would hold up a finished stage.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    starting.wait_asleep()
     name, rank = os.environ.get("DVC_STAGE") or Path(sys.argv[0]).stem, _rank()
     _start_logging(logs / f"{name.replace('/', '_')}{f'.rank_{rank}' if rank else ''}.log")
     starting.end_with_dvc()

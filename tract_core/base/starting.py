@@ -26,8 +26,18 @@ def before_a_module(package: str) -> None:
     gc.set_threshold(20_000, 20, 100)
     # peft imports bitsandbytes where it is installed, which warns of a missing kernel for CPUs before there is a log.
     logging.getLogger("bitsandbytes").addHandler(logging.NullHandler())
+    wait_asleep()
     atexit.register(_leave)  # the first one registered runs as the last one
     end_with_dvc()
+
+
+def wait_asleep() -> None:
+    """Threads that wait for each other give their core away; to be called before PyTorch is imported.
+
+    They would keep it busy. Another program then runs on the core of the thread that all wait for, and a training
+    step takes up to twice as long (bench/busy.py). A value that somebody set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 succeeded = threading.Event()

@@ -131,6 +131,20 @@ def test_a_stage_whose_dvc_has_ended_before_it_started_does_not_start(dvc, tmp_p
     assert not (tmp_path / "importing").exists()
 
 
+@pytest.mark.parametrize(("own", "found"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_give_their_core_to_others_unless_somebody_asked_otherwise(own, found, tmp_path):
+    """Before anything is imported that reads the variable."""
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick/__init__.py").write_text(
+        "from tract_core.base import starting\nstarting.before_a_module(__name__)"
+    )
+    (tmp_path / "quick/script.py").write_text("import os\nprint(os.environ['OMP_WAIT_POLICY'])")
+    env = {name: value for name, value in ENV.items() if name != "OMP_WAIT_POLICY"}
+    command = [sys.executable, "-m", "quick.script"]
+    shown = subprocess.run(command, cwd=tmp_path, env={**env, **own}, capture_output=True, text=True)
+    assert shown.stdout == f"{found}\n"
+
+
 LEAVING = """
 import atexit, sys
 from tract_core.base import starting
