@@ -1,6 +1,6 @@
 """What a training step takes on a machine that also does other work, and why our threads wait asleep.
 
-    python -m bench.busy [--steps 8] [--repeats 3]                      # four minutes; for a machine with nothing else to do
+    python -m bench.busy [--steps 8] [--repeats 3]      # six minutes, on a machine with nothing else to do
 
 Threads of OpenMP that wait for each other keep their core busy by default. Where another program wants that core, the
 thread that the others wait for does not get it. `OMP_WAIT_POLICY=passive`, which our commands set
