@@ -52,14 +52,33 @@ def say(stream: TextIO | None, text: str) -> None:
             os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def bar(iterable: Iterable[Any] | None = None, **settings: Any) -> Any:
-    """A bar of tqdm on a terminal; where there is none, it goes to the log, and each minute a line to our words."""
+def bar(iterable: Iterable[Any] | None = None, *, guess_from: float = 0.0, **settings: Any) -> Any:
+    """A bar of tqdm on a terminal; where there is none, it goes to the log, and each minute a line to our words.
+
+    Args:
+        guess_from: the share of the work that must be done before the time left is guessed. Zero for steps that follow
+            each other; requests answered side by side end late and together, so the rate of the first is no guide.
+    """
     if err().isatty():
-        return tqdm(iterable, file=err(), dynamic_ncols=True, mininterval=0.1, **settings)
-    return (_Told if _copies else tqdm)(iterable, file=sys.stderr, dynamic_ncols=True, mininterval=1, **settings)
+        kind, settings = _Bar, {"file": err(), "mininterval": 0.1, **settings}
+    else:
+        kind, settings = _Told if _copies else _Bar, {"file": sys.stderr, "mininterval": 1, **settings}
+    made = kind(iterable, dynamic_ncols=True, **settings)
+    made.guess_from = guess_from
+    return made
 
 
-class _Told(tqdm):
+class _Bar(tqdm):
+    guess_from = 0.0
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What tqdm shows; with rate 0 it writes `?` for the time left."""
+        shown: dict[str, Any] = super().format_dict
+        return shown | {"rate": 0} if self.n < self.guess_from * (self.total or 0) else shown
+
+
+class _Told(_Bar):
     """Somebody reads a file, or waits for a job's output, and wants to know how long it will take."""
 
     told: float | None = None

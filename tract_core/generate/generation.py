@@ -195,7 +195,7 @@ class Generator:
         with self.store.held(wanted):
             missing = self._missing(batches)  # without what another process sampled in the meantime
             waiting = {request.key for batch in missing for request in batch}
-            with terminal.bar(total=len(waiting), unit="CoT", desc="CoTs") as progress:
+            with terminal.bar(total=len(waiting), unit="CoT", desc="CoTs", guess_from=0.25) as progress:
                 for samples in self._started().generate(missing, score=score) if missing else []:
                     for sample in samples:
                         if sample.key not in waiting:

@@ -206,6 +206,14 @@ def test_without_a_terminal_a_line_now_and_then_says_how_far_the_work_is(stage):
     assert "training: 100%" in done.logs["stub.log"]
 
 
+def test_the_time_left_is_guessed_only_where_the_rate_so_far_is_a_guide(stage):
+    """Of CoTs drawn side by side the first ends late, and the others soon after it."""
+    bar = "terminal.bar(range(8), desc='CoTs', guess_from=0.25, miniters=1, mininterval=0)"
+    done = stage(f"terminal.SECONDS_BETWEEN_LINES = 0; import time; [time.sleep(0.01) for _ in {bar}]")
+    left = [re.search(r"(\d) of 8, .* so far, (\S+) to go", line) for line in done.err.splitlines() if "CoTs" in line]
+    assert {"0": "?", "1": "?", "2": "00:00", "8": "00:00"}.items() <= {m[1]: m[2] for m in left}.items()
+
+
 def test_a_bar_is_on_a_terminal_or_else_in_the_log(stage, tmp_path):
     bar = "list(terminal.bar(range(3), desc='training'))"
     done = stage(bar)
