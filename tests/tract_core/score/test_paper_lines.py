@@ -14,13 +14,10 @@ COTS = {
     "annotator+a1": "annotator and own, of A.1",
     "tract": "own, of 6",
 }
-DRAWN = {"tract": "own, of 6", "real_1": "own, of round 1"}
 START = {
     "p_0": "seed model",
     "a1": "A.1's model",
     "b2": "B.2's model",
-    "tract": "6's model",
-    "real_1": "round 1's model",
 }
 OBJECTIVES = {"ce": "CE", "raft": "RAFT", "cot_raft": "CoT-RAFT", "cot_rps": "CoT-RAFT with RPS", "real": "REAL"}
 
@@ -59,5 +56,7 @@ def test_what_the_lines_say_of_a_model_is_what_the_recipe_trains(name):
         line = by_row[name]
         trained_with = "CE, then RAFT" if name == "sequential" else OBJECTIVES[row.objective]
         assert (line.cot, line.trained_with) == (row.writes_cot, trained_with), name
-        cots = DRAWN[row.start] if row.cots == "drawn" else COTS[row.cots]
-        assert (line.cots, line.start) == (cots, START[row.start]), name
+        if row.cots == "drawn":  # any judge may be its start, so the line names the key that says which
+            assert (line.cots, line.start) == ("own, of its start", f"rows.{name}.start")
+        else:
+            assert (line.cots, line.start) == (COTS[row.cots], START[row.start]), name
