@@ -79,7 +79,10 @@ def tables(
 
 
 def _sizes(runs: scoring.Runs, examples: Examples) -> list[Record]:
-    """How much a judge's numbers stand on: for each benchmark its examples, tasks, CoTs, and those that are bad."""
+    """How much a judge's numbers stand on: for each benchmark its examples, tasks, CoTs, and those that are bad.
+
+    `gold_sd`: how much gold varies, in units of the scale.
+    """
     return [
         {
             "bench": bench,
@@ -87,6 +90,7 @@ def _sizes(runs: scoring.Runs, examples: Examples) -> list[Record]:
             "num_tasks": len({example["group_id"] for example in judged}),
             "num_cots": sum(len(drawn) for drawn in of_bench),
             "num_bad_cots": sum(int((~drawn.are_ok()).sum()) for drawn in of_bench),
+            "gold_sd": float(np.std([example["gold"] for example in judged])),
         }
         for bench, judged in examples.items()
         for of_bench in [[drawn.of_source(bench) for drawn in runs.values()]]

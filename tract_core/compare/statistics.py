@@ -233,14 +233,14 @@ def _satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _ends(value: float, variance: float, degrees: float, metric: str | None, level: float) -> tuple[float, float]:
-    """Limits that are symmetric in Fisher's z of a correlation, in the logarithm of an error, else in the value."""
+    """Limits, symmetric in Fisher's z of a correlation, in the logarithm of an error or spread, else in the value."""
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
     if not half:
         return value, value
     if metric in CORRELATIONS and abs(value) < 1:
         z, width = math.atanh(value), half / (1 - value**2)
         return math.tanh(z - width), math.tanh(z + width)
-    if metric in ("rmse", "mae") and value > 0:
+    if metric in ("rmse", "mae", "predicted_sd") and value > 0:
         return value * math.exp(-half / value), value * math.exp(half / value)
     return value - half, value + half
 

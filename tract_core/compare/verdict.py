@@ -8,6 +8,10 @@ from tract_core.score.paper_lines import MEAN
 
 FEW_TASKS = 10
 """With fewer, an interval over tasks is a rough one (docs/rows.md)."""
+LITTLE = 0.1
+"""Below this part of gold's standard deviation scores hardly vary: of all judges whose r is 0.1, the one with the least
+squared error varies so much, so a judge that varies less does not itself claim to know more.
+"""
 _ADVICE = (
     "What to try: loss.ce_on_score: true if the log of training warns of a collapse; a higher or lower "
     "train.learning_rate; more rated examples, above all of the levels that it confuses; one rubric instead of many; "
@@ -63,8 +67,9 @@ class _Numbers:
         bench = MEAN if len(self._sizes) > 1 else self._sizes[0]["bench"]
         rows = [*judge["baselines"], *(c for c in cells if c["predictor"] in ("rail", judge["predictor"]))]
         self._cells = {(c["row"], c["metric"]): c for c in rows if c["bench"] == bench}
-        own = (c for c in cells if (c["row"], c["predictor"], c["bench"]) == (judge["row"], judge["predictor"], bench))
-        self._cells |= {(c["row"], c["metric"]): c for c in own}
+        own = [c for c in cells if (c["row"], c["predictor"]) == (judge["row"], judge["predictor"])]
+        self._cells |= {(c["row"], c["metric"]): c for c in own if c["bench"] == bench}
+        self._sds = {c["bench"]: c["value"] for c in own if c["metric"] == "predicted_sd"}
         self._against = {(d["baseline"], d["metric"]): d for d in judge["against"] if d["bench"] == bench}
 
     def is_better_than(self, name: str) -> bool | None:
@@ -95,6 +100,11 @@ class _Numbers:
                 yield f"It is {verdict} than {self._name(name)}: RMSE {self._rmse(name)}, r {r}."
 
     def warnings(self) -> Iterator[str]:
+        for size in self._sizes:
+            sd, place = self._sds.get(size["bench"]), f" on {size['bench']}" if len(self._sizes) > 1 else ""
+            if sd is not None and sd < LITTLE * size["gold_sd"]:
+                spread = f"standard deviation {sd:.2g}, that of gold {size['gold_sd']:.2g}"
+                yield f"Its scores hardly vary{place} ({spread}), so r says little."
         few = [size["bench"] for size in self._sizes if size["num_tasks"] < FEW_TASKS]
         if few:
             yield f"Fewer than {FEW_TASKS} tasks ({', '.join(few)}): the intervals are rough ones."

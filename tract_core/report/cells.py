@@ -15,6 +15,7 @@ METRICS = {
     "bias": "bias",
     "exact": "exact",
     "qwk": "QWK",
+    "predicted_sd": "SD of scores",
 }
 """Name in statistics.json -> name on the page."""
 PREDICTORS = ("rail", "rail_renormalized", "mode", "median", "sampled")

@@ -27,7 +27,7 @@ from tract_core.report.cells import (
 from tract_core.report.comparison import describe
 from tract_core.score.paper_lines import LINES, MEAN, Line
 
-_OTHER_METRICS = ("rmse", "mae", "bias", "exact", "qwk")
+_OTHER_METRICS = ("rmse", "mae", "bias", "exact", "qwk", "predicted_sd")
 _RATES = ("no_delimiter", "truncated", "empty", "stray_score", "stray_bracket", "loop")
 _SOURCES = {"annotator": "annotator (p_a)", "a1": "A.1 (p_s)", "tract": "6 (p_tract)"}
 
@@ -310,8 +310,9 @@ def _other_metrics(numbers: Numbers, bench: str) -> Table:
         groups=flat(*names, "n", "n_ok"),
         rows=tuple(rows),
         legend="RMSE, MAE and bias (prediction minus gold) in units of the scale; exact (share of hits) and QWK "
-        "(quadratically weighted kappa) after rounding to the scale; n: rows of the benchmark; n_ok: those with a "
-        "prediction, mean over runs; of the mean, both are sums.",
+        "(quadratically weighted kappa) after rounding to the scale; SD of scores: how much they vary (r says little "
+        "of scores that hardly do); n: rows of the benchmark; n_ok: those with a prediction, mean over runs; of the "
+        "mean, both are sums.",
     )
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 # Below this spread the rounding of float64 decides the correlation, not the judge: 1e-14 * 5 is 1 ulp.
 CONSTANT = 1e-12
 CORRELATIONS = ("pearson", "spearman", "kendall")
-METRICS = (*CORRELATIONS, "rmse", "mae", "bias", "exact", "qwk")
+METRICS = (*CORRELATIONS, "rmse", "mae", "bias", "exact", "qwk", "predicted_sd")
 REPORTED = (*METRICS, "pearson_imputed")
 """What `agreement` says of one run, and a Table of all of them."""
 
@@ -41,9 +41,10 @@ class Table(NamedTuple):
 def agreement(predictions: ArrayLike, gold: ArrayLike, values: Sequence[float]) -> dict[str, Any]:
     """All metrics of METRICS over the examples that have a prediction, and Pearson r with the others imputed.
 
-    `bias` is the mean of prediction - gold. For `exact` (share of hits) and `qwk` (quadratic weighted kappa)
-    both sides are rounded to the scale (`nearest_score`). In `pearson_imputed` an example without a prediction
-    gets the middle of the scale; it equals `pearson` where every example has one.
+    `bias` is the mean of prediction - gold, `predicted_sd` the standard deviation of the predictions (over N). For
+    `exact` (share of hits) and `qwk` (quadratic weighted kappa) both sides are rounded to the scale
+    (`nearest_score`). In `pearson_imputed` an example without a prediction gets the middle of the scale; it equals
+    `pearson` where every example has one.
 
     Args:
         predictions: one number for each example, NaN (or None in a list) where there is none.
@@ -163,7 +164,7 @@ def mean_and_sd(values: Sequence[float | None]) -> tuple[float | None, float | N
 def _errors(predicted_N: Any, gold_N: Any, values: Sequence[float]) -> dict[str, float | None]:
     """The metrics that need no spread, and kappa."""
     if not len(predicted_N):
-        return dict.fromkeys(("rmse", "mae", "bias", "exact", "qwk"))
+        return dict.fromkeys(("rmse", "mae", "bias", "exact", "qwk", "predicted_sd"))
     errors_N = predicted_N - gold_N
     i_N, j_N = nearest_score(predicted_N, values), nearest_score(gold_N, values)
     one_score = bool(np.all(i_N == i_N[0]) and np.all(j_N == i_N[0]))
@@ -174,6 +175,7 @@ def _errors(predicted_N: Any, gold_N: Any, values: Sequence[float]) -> dict[str,
         "bias": float(np.mean(errors_N)),
         "exact": float(np.mean(i_N == j_N)),
         "qwk": None if one_score else float(quadratic_kappa(len(i_N), *sums)),
+        "predicted_sd": float(np.std(predicted_N)),
     }
 
 

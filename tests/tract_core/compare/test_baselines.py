@@ -86,7 +86,8 @@ def found():
 def test_the_judge_is_row_6_or_the_first_complete_row(found):
     judge = found[0]["judge"]
     assert (judge["row"], judge["predictor"]) == ("a1", "rail")
-    assert judge["benches"] == [{"bench": "demo", "n": 40, "num_tasks": 20, "num_cots": 40, "num_bad_cots": 1}]
+    size = {"bench": "demo", "n": 40, "num_tasks": 20, "num_cots": 40, "num_bad_cots": 1}
+    assert judge["benches"] == [{**size, "gold_sd": pytest.approx(math.sqrt(2))}]
 
 
 def test_the_baselines_numbers_are_those_of_their_predictions(found):

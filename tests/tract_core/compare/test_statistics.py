@@ -26,6 +26,7 @@ def by_hand(predicted, gold):
         "bias": np.mean(predicted - gold),
         "exact": np.mean(np.equal(*rounded)),
         "qwk": cohen_kappa_score(*rounded, labels=Y, weights="quadratic"),
+        "predicted_sd": np.sqrt(np.mean(predicted**2) - np.mean(predicted) ** 2),
     }
 
 
@@ -133,7 +134,7 @@ def test_an_interval_is_that_of_the_jackknife_on_the_scale_of_its_metric(metric)
     value = cell["value"]
     if metric in CORRELATIONS:
         expected = [math.tanh(math.atanh(value) + sign * half / (1 - value**2)) for sign in (-1, 1)]
-    elif metric in ("rmse", "mae"):
+    elif metric in ("rmse", "mae", "predicted_sd"):
         expected = [value * math.exp(sign * half / value) for sign in (-1, 1)]
     else:
         expected = [value - half, value + half]

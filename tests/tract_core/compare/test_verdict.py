@@ -2,7 +2,7 @@ import pytest
 
 from tract_core.compare import verdict
 
-SIZE = {"bench": "demo", "n": 60, "num_tasks": 12, "num_cots": 240, "num_bad_cots": 3}
+SIZE = {"bench": "demo", "n": 60, "num_tasks": 12, "num_cots": 240, "num_bad_cots": 3, "gold_sd": 1.4}
 
 
 def cell(row, metric, value, low=None, high=None, *, bench="demo", predictor="rail", reason=None):
@@ -10,13 +10,15 @@ def cell(row, metric, value, low=None, high=None, *, bench="demo", predictor="ra
     return {"row": row, "bench": bench, "predictor": predictor, "metric": metric, "value": value, **limits}
 
 
-def judged(difference, *, sizes=(SIZE,), bench="demo", r=0.788, others=()):
-    """A judge whose RMSE is the constant's, 1.414, plus the difference (value, low, high)."""
+def judged(difference, *, sizes=(SIZE,), bench="demo", r=0.788, sd=1.1, others=()):
+    """A judge whose RMSE is the constant's, 1.414, plus the difference (value, low, high), and whose scores have sd."""
     value, low, high = difference
     limits, reason = ((0.696, 0.875), None) if r is not None else ((None, None), "all predictions are equal")
     cells = [
         cell("tract", "pearson", r, *limits, bench=bench, reason=reason),
         cell("tract", "rmse", 1.414 + value, bench=bench),
+        *(cell("tract", "predicted_sd", sd, bench=size["bench"]) for size in sizes),
+        cell("tract", "predicted_sd", 0.0, predictor="mode"),
     ]
     against = [{"baseline": "constant", "bench": bench, "metric": "rmse", "value": value, "low": low, "high": high}]
     for name, rmse, pearson in others:
@@ -64,6 +66,14 @@ def test_few_tasks_are_said():
     found = judged((-0.4, -0.6, -0.3), sizes=[{**SIZE, "num_tasks": 8}])
     assert "Fewer than 10 tasks (demo): the intervals are rough ones." in found["sentences"]
     assert not any("Fewer" in sentence for sentence in judged((-0.4, -0.6, -0.3))["sentences"])
+
+
+def test_scores_that_hardly_vary_are_said():
+    found = judged((-0.01, -0.1, 0.1), sd=0.0419)["sentences"]
+    assert "Its scores hardly vary (standard deviation 0.042, that of gold 1.4), so r says little." in found
+    assert not any("vary" in sentence for sentence in judged((-0.4, -0.6, -0.3), sd=0.1401)["sentences"])
+    found = judged((0, -0.1, 0.1), sizes=[{**SIZE, "gold_sd": 0.2}, {**SIZE, "bench": "other"}], bench="mean", sd=0.1)
+    assert [said[:31] for said in found["sentences"] if "vary" in said] == ["Its scores hardly vary on other"]
 
 
 def test_over_several_benchmarks_the_mean_is_what_counts():

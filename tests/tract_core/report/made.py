@@ -7,7 +7,7 @@ from tract_core.compare import verdict
 from tract_core.report import Cot, Report, Selection, Shown
 
 PAPER_BENCHES = ["feedback_bench", "flask", "vicuna_bench", "mt_bench"]
-METRICS = ["pearson", "spearman", "kendall", "rmse", "mae", "bias", "exact", "qwk"]
+METRICS = ["pearson", "spearman", "kendall", "rmse", "mae", "bias", "exact", "qwk", "predicted_sd"]
 PREDICTORS = ["rail", "rail_renormalized", "mode", "median", "sampled"]
 # Not b4, b5_free, sequential, mixed, rps and the cool ones: those rows were not run.
 ROWS = ["b1", "b2", "b3", "b5_forced", "tract", "a1", "self_ce_b2", "self_ce_a1", "a4", "lambda_0_2", "lambda_5_0"]
@@ -68,7 +68,7 @@ def judge(benches, rows, cells, rng):
         for metric in ("pearson", "rmse")
     ]
     sizes = [
-        {"bench": bench, "n": 40, "num_tasks": 12 if number else 8, "num_cots": 80, "num_bad_cots": 3}
+        {"bench": bench, "n": 40, "num_tasks": 12 if number else 8, "num_cots": 80, "num_bad_cots": 3, "gold_sd": 1.25}
         for number, bench in enumerate(benches)
     ]
     row = "tract" if "tract" in rows else rows[0]

@@ -27,6 +27,8 @@ def test_hand_computed():
     # Bias (-1 + 0 + 1) / 3 = 0; one hit of three.
     # Kappa: sum (i-j)^2 = 2; over all 9 pairs of {1, 3, 5} and {2, 3, 4} the mean is var + var = 8/3 + 2/3.
     assert result["bias"] == 0.0
+    # Predictions 1, 3, 5: squared distances from their mean 4, 0, 4.
+    assert result["predicted_sd"] == pytest.approx(math.sqrt(8 / 3), abs=1e-15)
     assert result["exact"] == pytest.approx(1 / 3, abs=1e-15)
     assert result["qwk"] == pytest.approx(1 - (2 / 3) / (10 / 3), abs=1e-15)
     assert agreement([2.0, 5.0], [1.5, 3.0], Y)["bias"] == pytest.approx(1.25, abs=1e-15)
