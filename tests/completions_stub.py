@@ -9,11 +9,15 @@ import torch
 
 
 class Stub:
-    """One server; `faults` are taken one by one before its next answers: a status, `cut`, or None for no fault."""
+    """One server; `faults` are taken one by one before its next answers: a status, `cut`, or None for no fault.
+
+    It fails with status 500 on each question of which `fails` is true.
+    """
 
     def __init__(self, model, name, *, drawn=(), max_model_len=2048):
         self.model, self.name, self.drawn, self.max_model_len = model, name, list(drawn), max_model_len
         self.faults, self.asked, self.changes = [], [], lambda answer, body: answer
+        self.fails = lambda body: False
         self.lock = threading.Lock()
 
     def completion(self, body):
@@ -36,7 +40,7 @@ class Stub:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 stub.asked.append({**body, "authorization": self.headers.get("Authorization")})
-                fault = stub.faults.pop(0) if stub.faults else None
+                fault = stub.faults.pop(0) if stub.faults else 500 if stub.fails(body) else None
                 if fault == "cut":
                     self.connection.close()
                 elif fault is not None:

@@ -114,6 +114,27 @@ def test_a_request_that_a_server_refuses_fails_alone(tiny, stub, monkeypatch):
     assert "fault 400" in failed[0].finish_reason
 
 
+@pytest.mark.parametrize("n", [1, 6])
+def test_a_request_on_which_a_server_fails_each_time_fails_alone_though_it_is_the_last(tiny, stub, monkeypatch, n):
+    """A stage that ended there would end there again at every rerun."""
+    with stub.running() as url:
+        made = engine(tiny, monkeypatch, url, batch_size=1)
+        stub.fails = lambda body: body.get("seed") == 1000
+        found = answers(made, requests(tiny[1], n=n))
+    assert [key for key, sample in found.items() if sample.failed] == ["0"]
+    assert "500" in found["0"].finish_reason
+    assert "(tries: 8; it answers another question)" in found["0"].finish_reason
+    assert len(found) == n
+
+
+def test_a_server_that_fails_on_everything_ends_the_stage(tiny, stub, monkeypatch):
+    with stub.running() as url:
+        made = engine(tiny, monkeypatch, url, batch_size=1)
+        stub.fails = lambda body: True
+        with pytest.raises(LibraryError, match=r"do not answer any more: http://127.*500"):
+            answers(made, requests(tiny[1]))
+
+
 def test_a_request_that_does_not_fit_is_not_asked(tiny, stub, monkeypatch):
     with stub.running() as url:
         made = engine(tiny, monkeypatch, url, max_length=60)

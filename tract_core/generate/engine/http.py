@@ -82,10 +82,10 @@ class Completions:
         """Until when a server that could not answer is spared, where another one can be asked."""
 
     async def answer(self, decoding: Decoding, request: Request, *, score: bool) -> Sample:
-        """One request; one that a server refuses is answered too, with what it said.
+        """One request; one that a server refuses, or on which it fails while it answers others, is answered too.
 
         Raises:
-            UnansweredError: no server could be reached, or all were overloaded, over all tries.
+            UnansweredError: no server could be reached, or all were overloaded or failed, over all tries.
         """
         if refusal := decoding.refusal(request, score=score):
             return failure(request.key, refusal)
@@ -165,7 +165,7 @@ class Completions:
             **({} if labels is None else {"logprobs": 0, "return_tokens_as_token_ids": True}),
             **parameters,
         }
-        problem = ""
+        problem, failed = "", False
         for attempt in range(self._tries):
             at = url if url is not None and attempt == 0 else self._least_busy()
             self._open[at] += 1
@@ -173,13 +173,24 @@ class Completions:
                 answer = await self._called("POST", f"{at}/v1/completions", body)
                 return _read(answer, labels), at
             except _PassingError as error:
-                problem = f"{at}: {error}"
+                problem, failed = f"{at}: {error}", error.failed
                 self._rests[at] = time.monotonic() + _REST
             finally:
                 self._open[at] -= 1
             if attempt + 1 < self._tries:
                 await asyncio.sleep(min(_LONGEST_PAUSE, 0.5 * 2**attempt) * (0.5 + random.random()))
+        if failed and await self._answers(at, prompt_ids[:1]):
+            raise _RefusedError(f"{problem} (tries: {self._tries}; it answers another question)")
         raise UnansweredError(problem)
+
+    async def _answers(self, url: str, prompt_ids: Sequence[int]) -> bool:
+        """Whether a server that failed on a question answers a short one: else it is the server that is broken."""
+        body = {"model": self.model, "prompt": list(prompt_ids), "max_tokens": 1}
+        try:
+            await self._called("POST", f"{url}/v1/completions", body)
+        except (_PassingError, _RefusedError):
+            return False
+        return True
 
     def _least_busy(self) -> str:
         now = time.monotonic()
@@ -193,7 +204,8 @@ class Completions:
         except httpx.TransportError as error:
             raise _PassingError(without_secrets(f"{type(error).__name__}: {error}")) from None
         if response.status_code in _PASSING:
-            raise _PassingError(f"status {response.status_code}: {without_secrets(response.text[:300])}")
+            said = f"status {response.status_code}: {without_secrets(response.text[:300])}"
+            raise _PassingError(said, failed=response.status_code == httpx.codes.INTERNAL_SERVER_ERROR)
         try:
             found = response.json()
         except ValueError:
@@ -274,7 +286,11 @@ async def _gathered(workers: set[asyncio.Task[None]]) -> tuple[set[asyncio.Task[
 
 
 class _PassingError(Exception):
-    """A server that may answer later."""
+    """A server that may answer later; `failed`: it was at work on the question, and could not."""
+
+    def __init__(self, said: str, *, failed: bool = False) -> None:
+        super().__init__(said)
+        self.failed = failed
 
 
 class _RefusedError(Exception):
