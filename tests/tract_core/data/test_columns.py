@@ -6,7 +6,16 @@ from pydantic import ValidationError
 from pipeline import preset
 from tests.conftest import SCALE
 from tests.tract_core.data import kinds
-from tests.tract_core.data.test_prepare import DELIMITER, collection_row, data, plain_row, run, source, write_jsonl
+from tests.tract_core.data.test_prepare import (
+    DELIMITER,
+    collection_row,
+    data,
+    eval_row,
+    plain_row,
+    run,
+    source,
+    write_jsonl,
+)
 from tract_core.base import config
 from tract_core.base.errors import UserError
 from tract_core.data import prepare
@@ -95,6 +104,19 @@ def test_other_formats_can_have_other_names_too(tmp_path):
     write_jsonl(tmp_path, "a.jsonl", [{("grade" if name == "orig_score" else name): row[name] for name in row}])
     settings = data(tmp_path, source("a.jsonl", "feedback_collection", columns={"orig_score": "grade"}))
     assert prepare.prepare(settings, SCALE, DELIMITER).train[0]["gold"] == 4.0
+
+
+def test_another_column_of_a_benchmark_file_is_a_second_gold_for_the_same_replies(tmp_path):
+    write_jsonl(tmp_path, "train.jsonl", [plain_row(instruction="Name a lake.")])
+    write_jsonl(tmp_path, "flask.jsonl", [eval_row(human_score=[2, 3], id="a"), eval_row(human_score=[4, 5], id="b")])
+    benchmarks = {
+        "flask": source("flask.jsonl", "prometheus_eval"),
+        "flask_people": source("flask.jsonl", "prometheus_eval", columns={"gpt4_score": "human_score"}),
+    }
+    found = prepare.prepare(data(tmp_path, source("train.jsonl", "plain"), benchmarks), SCALE, DELIMITER).benchmarks
+    assert [row["gold"] for row in found["flask"]] == [4.0, 4.0]
+    assert [row["gold"] for row in found["flask_people"]] == [2.5, 4.5]
+    assert [row["response"] for row in found["flask_people"]] == [row["response"] for row in found["flask"]]
 
 
 @pytest.mark.parametrize(
