@@ -97,9 +97,9 @@ def parity(*, smoke: bool) -> None:
         table.append({"computed in": dtype, **numbers, "allowed": ALLOWED[dtype], "within": "yes" if fits else "NO"})
     failed = any(row["within"] == "NO" for row in table)
     notes = [
-        "Relative differences to float32 on this machine's CPU: of the loss, the gradient of all LoRA weights and the "
-        f"score probabilities. Random model of {base.config.num_hidden_layers} layers and width "
-        f"{base.config.hidden_size}; rows (prompt, completion): {lengths}."
+        "Relative differences to float32 on this machine's CPU: of the loss, the gradient of all LoRA weights, "
+        "that of the squared error alone, and the score probabilities. Random model of "
+        f"{base.config.num_hidden_layers} layers and width {base.config.hidden_size}; rows (prompt, completion): {lengths}."
     ]
     measuring.write(
         "bare_parity_failed" if failed else "bare_parity", f"Parity of {_device()} with the CPU", table, notes, table
@@ -111,14 +111,21 @@ def parity(*, smoke: bool) -> None:
 
 
 def computed(step: Step) -> dict[str, torch.Tensor]:
-    """Loss, gradient and score probabilities of ours, on the CPU."""
+    """Loss and gradient of ours, the gradient of its squared error alone, and score probabilities, on the CPU.
+
+    Of the whole gradient the cross-entropy over hundreds of tokens hides what the squared error has.
+    """
     loss, gradient = step.gradient(OURS)
     batch = step.ours
     inputs = {name: batch[name] for name in ("input_ids", "position_ids", "lengths", "shared")}
-    with torch.no_grad(), torch.autocast(step.device, torch.bfloat16, enabled=step.autocast):
+    step.optimizer.zero_grad()
+    with torch.autocast(step.device, torch.bfloat16, enabled=step.autocast):
         logits_NV = step.model(**inputs, logits_to_keep=batch["positions_N"], use_cache=False).logits[0]
-    probs_BY = expected_score(logits_NV[batch["score_places_B"]], *step.scores).probs_BY
-    found = {"loss": torch.tensor(loss), "gradient": gradient, "probabilities": probs_BY}
+        score = expected_score(logits_NV[batch["score_places_B"]], *step.scores)
+        (score.value_B - batch["gold_B"]).square().sum().backward()
+    of_score = torch.cat([p.grad.flatten() for p in step.trained])
+    found = {"loss": torch.tensor(loss), "gradient": gradient, "its squared error's": of_score}
+    found["probabilities"] = score.probs_BY
     return {name: value.detach().double().cpu() for name, value in found.items()}
 
 

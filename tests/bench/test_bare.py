@@ -154,7 +154,8 @@ def test_it_refuses_other_parts_a_machine_without_gpu_and_a_pack_without_data(ru
     record_property("bad_inputs_tried", len(tried))
 
 
-def test_parity_fails_where_a_gradient_is_another_one(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["gradient", "its squared error's", "probabilities"])
+def test_parity_fails_where_a_gradient_is_another_one(monkeypatch, tmp_path, name):
     monkeypatch.setattr(measuring, "RESULTS", tmp_path)
     bare.parity(smoke=True)
     computed, seen = bare.computed, []
@@ -162,7 +163,7 @@ def test_parity_fails_where_a_gradient_is_another_one(monkeypatch, tmp_path):
     def drifting(step):
         found = computed(step)
         seen.append(found)
-        return {**found, "gradient": found["gradient"] * (1 + 0.01 * (len(seen) > 1))}
+        return {**found, name: found[name] * (1 + 0.01 * (len(seen) > 1))}
 
     monkeypatch.setattr(bare, "computed", drifting)
     with pytest.raises(SystemExit, match="differ by more than is allowed"):
@@ -172,7 +173,7 @@ def test_parity_fails_where_a_gradient_is_another_one(monkeypatch, tmp_path):
         json.loads((tmp_path / f"{name}.json").read_text())["rows"] for name in ("bare_parity", "bare_parity_failed")
     ]
     assert [[row["within"] for row in rows] for rows in numbers] == [["yes", "yes"], ["NO", "yes"]]
-    assert torch.count_nonzero(seen[0]["gradient"]) > 0
+    assert torch.count_nonzero(seen[0][name]) > 0
 
 
 def test_a_judge_that_learnt_nothing_ends_the_rows_after_b4(monkeypatch, tmp_path):
