@@ -99,7 +99,8 @@ def parity(*, smoke: bool) -> None:
     notes = [
         "Relative differences to float32 on this machine's CPU: of the loss, the gradient of all LoRA weights, "
         "that of the squared error alone, and the score probabilities. Random model of "
-        f"{base.config.num_hidden_layers} layers and width {base.config.hidden_size}; rows (prompt, completion): {lengths}."
+        f"{base.config.num_hidden_layers} layers and width {base.config.hidden_size}; rows (prompt, completion): "
+        f"{lengths}."
     ]
     measuring.write(
         "bare_parity_failed" if failed else "bare_parity", f"Parity of {_device()} with the CPU", table, notes, table
