@@ -1,12 +1,12 @@
 """Training on CoTs that a model of an earlier stage wrote, with the original gold scores.
 
 Rows 6 (p_tract), A.4, mixed and rps learn from a1's CoTs and take loss.lambda (train_stage2); Figure 2 and A.3 learn
-from the same CoTs with a lambda of their own or none (train_on_a1); A.2 learns from b2's CoTs (train_on_b2), and row
-third from tract's (train_on_tract).
+from the same CoTs with a lambda of their own or none (train_on_a1); A.2 learns from b2's CoTs (train_on_b2), and rows
+third and longer from tract's (train_on_tract).
 
 Run:    dvc repro train_stage2, dvc repro train_on_a1, dvc repro train_on_b2, dvc repro train_on_tract
 Reads:  artifacts/examples/train, artifacts/check/proof.json, artifacts/results/cots/WRITER/seed_N;
-        row A.4 also artifacts/adapters/a1/seed_N
+        row A.4 also artifacts/adapters/a1/seed_N, row longer artifacts/adapters/tract/seed_N
 Writes: artifacts/adapters/ROW/seed_N, plots/loss/ROW/seed_N.csv
 """
 

@@ -171,7 +171,8 @@ def test_a_change_runs_what_the_table_says_and_nothing_else(copy, name):
 def test_lambda_trains_the_rows_of_stage_2_and_those_that_go_on_from_row_6(copy):
     copy.set("loss.lambda", 2.0)
     trained = {stage for stage in copy.stages() if stage.startswith(("train_", "selfgen"))}
-    behind = {"selfgen_cots@tract-42", "train_on_tract@third-42", "train_real@round0-42", "train_real@round1-42"}
+    behind = {"selfgen_cots@tract-42", "train_real@round0-42", "train_real@round1-42"}
+    behind |= {"train_on_tract@third-42", "train_on_tract@longer-42"}
     assert trained == behind | {f"train_stage2@{row}-42" for row in ("tract", "a4", "mixed", "rps")}
 
 
@@ -188,6 +189,7 @@ ONE_ROW = {
     "mixed": ["train_stage1@a1-42", "train_stage2@mixed-42"],
     "rps": ["train_stage1@a1-42", "train_stage2@rps-42"],
     "third": ["train_stage1@a1-42", "train_stage2@tract-42", "train_on_tract@third-42"],
+    "longer": ["train_stage1@a1-42", "train_stage2@tract-42", "train_on_tract@longer-42"],
     "real_1": ["train_stage1@a1-42", "train_stage2@tract-42", "train_real@round0-42"],
     "self_ce_b2": ["train_stage1@b2-42", "train_on_b2@self_ce_b2-42"],
     "self_ce_a1": ["train_stage1@a1-42", "train_on_a1@self_ce_a1-42"],

@@ -108,6 +108,7 @@ _SHAPES = {
     ("annotator+a1", "a1"),
     ("b2", "p_0"),
     ("tract", "p_0"),
+    ("tract", "tract"),
 }
 """(cots, start) for which dvc.yaml has stages."""
 

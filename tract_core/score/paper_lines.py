@@ -58,6 +58,7 @@ LINES = (
     _line("mixed", "mixed", "rail", None, "CoT-RAFT", "annotator and own, of A.1", "seed model"),
     _line("6, RPS", "rps", "rail", None, "CoT-RAFT with RPS", "own, of A.1", "seed model"),
     _line("6, third stage", "third", "rail", None, "CoT-RAFT", "own, of 6", "seed model"),
+    _line("6, longer", "longer", "rail", None, "CoT-RAFT", "own, of 6", "6's model"),
     _line("REAL, round 1", "real_1", "rail", None, "REAL", "own, of its start", "rows.real_1.start"),
     _line("REAL, round 2", "real_2", "rail", None, "REAL", "own, of its start", "rows.real_2.start"),
     _line("6, cool CoTs", "cool_tract", "rail", None, "CoT-RAFT", "own, of A.1", "seed model"),

@@ -42,6 +42,7 @@ def test_every_preset_means_the_same_by_a_row(name):
         "a4": ("a1", "a1", "cot_raft", None),
         "mixed": ("annotator+a1", "p_0", "cot_raft", None),
         "third": ("tract", "p_0", "cot_raft", 1.0),
+        "longer": ("tract", "tract", "cot_raft", 1.0),
         "real_1": ("drawn", "tract", "real", 1.0),
         "real_2": ("drawn", "real_1", "real", 1.0),
         "rps": ("a1", "p_0", "cot_rps", None),
@@ -66,7 +67,7 @@ def test_presets_named_after_the_paper_run_every_row_of_it(name):
     )
     swept = [f"lambda_{lam}".replace(".", "_") for lam in sweep]
     others = ["a1", "a4", "b1", "b2", "b4", "mixed", "self_ce_a1", "self_ce_b2", "sequential", "tract"]
-    beyond = ["b4_ce", "rps", "real_1", "real_2", "third"] if name == "tiny-paper" else []
+    beyond = ["b4_ce", "rps", "real_1", "real_2", "third", "longer"] if name == "tiny-paper" else []
     assert sorted(matrix.trained) == sorted([*others, *swept, *beyond])
     assert matrix.untrained + matrix.external == ["b3", "free", "forced"]
     assert set(matrix.trained) == set(names_of(dict(matrix)))

@@ -260,7 +260,7 @@ def test_the_papers_part_says_what_differs_from_line_6_and_which_lines_did_not_r
     told = "2 of 9 other lines differ from line 6 at a corrected p below 0.05: B.1; B.2."
     assert told in demo.by_id("differences").text
     cool = "6, cool CoTs; 6, RPS, cool CoTs; A.1, cool CoTs; B.2, cool CoTs"
-    own = "6, RPS; 6, third stage; REAL, round 1; REAL, round 2"
+    own = "6, RPS; 6, third stage; 6, longer; REAL, round 1; REAL, round 2"
     absent = f"B.4; B.4, CE on the score; B.5 free decoding; B.5 expected score; sequential; mixed; {own}; {cool}"
     assert f"Lines that did not run: {absent}." in demo.by_id("tables").text
 

@@ -128,6 +128,7 @@ def test_the_lines_are_those_of_the_pipeline():
         ("mixed", "mixed", "rail"),
         ("6, RPS", "rps", "rail"),
         ("6, third stage", "third", "rail"),
+        ("6, longer", "longer", "rail"),
         ("REAL, round 1", "real_1", "rail"),
         ("REAL, round 2", "real_2", "rail"),
         ("6, cool CoTs", "cool_tract", "rail"),

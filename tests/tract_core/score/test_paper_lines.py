@@ -18,6 +18,7 @@ START = {
     "p_0": "seed model",
     "a1": "A.1's model",
     "b2": "B.2's model",
+    "tract": "6's model",
 }
 OBJECTIVES = {"ce": "CE", "raft": "RAFT", "cot_raft": "CoT-RAFT", "cot_rps": "CoT-RAFT with RPS", "real": "REAL"}
 
