@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900), pytest.mark.xdist_
 
 @pytest.fixture
 def long(clone):
-    """Stage 1 with 60 steps, about 15 seconds."""
-    clone.set("train.epochs", 20)
+    """Stage 1 with 180 steps: with 60 it could be at its end before a busy machine had sent the signal."""
+    clone.set("train.epochs", 60)
     return clone
 
 
