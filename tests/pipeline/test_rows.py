@@ -33,7 +33,7 @@ def statistics(paper):
 def test_no_model_is_trained_twice(paper):
     trainings = [stage for stage in paper.first if stage.startswith("train_")]
     assert len(paper.first) == len(set(paper.first))
-    assert len(trainings) == len(TRAINED) == 17
+    assert len(trainings) == len(TRAINED) == 18
     adapters = sorted(path.parent.name for path in (paper.folder / "artifacts/adapters").glob("*/*"))
     assert adapters == sorted(TRAINED)
 
