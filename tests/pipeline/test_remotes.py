@@ -77,7 +77,7 @@ def test_a_second_person_gets_every_table_without_a_training_or_generation(paper
     page = "artifacts/report/index.html"
     assert (second.folder / page).read_bytes() == (first.folder / page).read_bytes()
     assert contents(second) == contents(first)
-    assert len(list((second.folder / "artifacts/adapters").glob("*/*/manifest.json"))) == 17
+    assert len(list((second.folder / "artifacts/adapters").glob("*/*/manifest.json"))) == 18
     second.set("score.on_truncated", "null")
     assert second.repro() == {"score", "robustness", "calibrate", "compare", "report"}
 
