@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tract_core.base.rows import UNTRAINED
 from tract_core.report.cells import Cell, Group, Head, Key, Numbers, Table, finite, of_entry, ours, show
 from tract_core.report.comparison import describe
-from tract_core.score.paper_lines import LINES, MEAN
+from tract_core.score.paper_lines import LINES, MEAN, line_of
 
 FEW_TASKS = 10
 """With fewer, an interval over tasks is a rough one (docs/rows.md)."""
@@ -51,11 +51,6 @@ def without_numbers(numbers: Numbers, statistics: Mapping[str, Any]) -> str:
             reasons.setdefault(entry["row"], entry.get("reason") or "no reason was recorded")
     named = "; ".join(f"{row} ({reason})" for row, reason in reasons.items())
     return f"Rows without a number: {named}." if named else ""
-
-
-def predictor(row: str) -> str:
-    """How a row is read: as the first line of the paper's tables that shows it, else by its expected score."""
-    return next((line.predictor for line in LINES if line.row == row), "rail")
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,7 @@ class _Beside:
     def _value(self, row: str, metric: str) -> Cell:
         if row in _BASELINES:
             return _defined(of_entry(self._baseline(row, metric)))
-        read = self._judge["predictor"] if row == self._judge["row"] else predictor(row)
+        read = self._judge["predictor"] if row == self._judge["row"] else line_of(row).predictor
         return _defined(ours(self.numbers, Key(row, self.bench, read, metric)))
 
     def _difference(self, row: str, metric: str) -> Cell:
@@ -147,7 +142,7 @@ class _Beside:
     def _rmse(self, row: str) -> Mapping[str, Any]:
         if row in _BASELINES:
             return self._baseline(row, "rmse")
-        read = self._judge["predictor"] if row == self._judge["row"] else predictor(row)
+        read = self._judge["predictor"] if row == self._judge["row"] else line_of(row).predictor
         return self.numbers.entries.get(Key(row, self.bench, read, "rmse"), {})
 
     def _marked(self, cell: Cell) -> Cell:

@@ -349,7 +349,8 @@ def _difference_table(entries: Sequence[Mapping[str, Any]], bench: str) -> Table
         groups=tuple(Group(METRICS[metric], ("difference", "p", "p corrected")) for metric in metrics),
         rows=tuple(rows),
         legend="Paired: both lines are seen on the same tasks. Below 0 in a correlation, or above 0 in an error, line "
-        "6 is the better one. p corrected: Holm's correction over the lines, for each benchmark and metric apart.",
+        "6 is the better one. p corrected: Holm's correction, for each benchmark and metric, over the lines of the "
+        "paper and this project, and apart over the rows of one's own.",
     )
 
 

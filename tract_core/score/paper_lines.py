@@ -68,3 +68,8 @@ LINES = (
 )
 REFERENCE = next(line for line in LINES if line.label == "6")
 """The method itself, which every other line is compared with."""
+
+
+def line_of(row: str) -> Line:
+    """The first line that shows a row; of a row that the tables do not have its name, read by its expected score."""
+    return next((line for line in LINES if line.row == row), Line(label=row, row=row, predictor="rail"))

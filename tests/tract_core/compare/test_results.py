@@ -199,7 +199,7 @@ def test_intervals_are_for_the_papers_lines_and_for_rail_of_every_row(found):
 def test_differences_are_the_lines_minus_line_6(found):
     cells = indexed(found["cells"])
     rows = {line.label: line for line in LINES}
-    assert {record["line"] for record in found["differences"]} == set(rows) - {"6"}
+    assert {record["line"] for record in found["differences"]} == {*rows, "lambda_0_5"} - {"6"}
     present = [label for label in rows if label != "6" and rows[label].row in {cell["row"] for cell in found["cells"]}]
     assert present == ["B.2", "B.3", "A.2, CoTs of A.1", "A.3"]
     for label in present:
@@ -211,6 +211,23 @@ def test_differences_are_the_lines_minus_line_6(found):
                 assert record["value"] == pytest.approx(mine["value"] - theirs["value"], rel=1e-12, abs=1e-15)
                 assert record["low"] <= record["high"]
                 assert 0 < record["p"] <= record["p_corrected"] <= 1
+
+
+def test_a_row_of_ones_own_is_compared_with_line_6_too_and_the_others_stay_as_they_are(found, predictions, examples):
+    again = tables({**predictions, "mine": predictions["lambda_0_5"]}, examples)
+    of_lines = [
+        [r for r in result["differences"] if r["line"] not in ("lambda_0_5", "mine")] for result in (found, again)
+    ]
+    assert of_lines[0] == of_lines[1]
+    cells = indexed(found["cells"])
+    for bench in [*SIZES, "mean"]:
+        alone = pick(found["differences"], line="lambda_0_5", bench=bench, metric="rmse")
+        both = [pick(again["differences"], line=row, bench=bench, metric="rmse") for row in ("lambda_0_5", "mine")]
+        value = cells["lambda_0_5", bench, "rail", "rmse"]["value"] - cells["tract", bench, "rail", "rmse"]["value"]
+        assert alone["value"] == pytest.approx(value, rel=1e-12)
+        assert alone["low"] < alone["value"] < alone["high"]
+        assert alone["p_corrected"] == alone["p"]  # Holm's over one row, then over two
+        assert [one["p_corrected"] for one in both] == [pytest.approx(min(1, 2 * alone["p"]))] * 2
 
 
 def test_rows_that_were_not_asked_for_have_no_cells_and_no_difference(found, predictions):
@@ -461,9 +478,10 @@ def test_figure_3_reads_each_row_as_its_line_does():
     assert all(point["sd"] is None for point in points)  # one inference seed
 
 
-def test_figure_3_leaves_out_rows_without_a_line_or_without_runs():
-    runs = {1: [prediction(example, one_hot(3)) for example in THREE["demo"]]}
-    assert figure3_of({"lambda_0_5": runs, "tract": {}}, THREE, [1], SCALE, FLAG) == []
+def test_figure_3_names_a_row_of_ones_own_and_leaves_out_rows_without_runs():
+    runs = {1: [prediction(example, one_hot(y)) for example, y in zip(THREE["demo"], (1, 3, 5), strict=True)]}
+    (point,) = figure3_of({"mine": runs, "tract": {}}, THREE, [1], SCALE, FLAG)
+    assert (point["row"], point["line"], point["value"]) == ("mine", "mine", pytest.approx(1.0))
 
 
 def test_figure_3_has_no_point_of_a_row_that_lacks_a_training_seed(examples):
