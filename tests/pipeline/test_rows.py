@@ -63,6 +63,8 @@ def test_every_line_of_the_paper_has_its_numbers(paper, statistics):
             assert cell["value"] is not None or cell["reason"]
         if line.label != "6":
             assert any(d["line"] == line.label and d["metric"] == "rmse" for d in statistics["differences"])
+    own = {d["line"] for d in statistics["differences"] if d["metric"] == "rmse" and d["value"] is not None}
+    assert {"lambda_0_5", "lambda_2_0"} <= own  # rows that are no line of the tables
 
 
 def test_every_cell_is_what_its_metrics_file_says(paper, statistics):
