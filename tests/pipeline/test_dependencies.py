@@ -40,7 +40,8 @@ UNUSED = {
     "perplexity": {_VERDICTS, "tract_core/model/sizes.py"},
     "meta_judge": {"tract_core/generate/chat_judge.py", "tract_core/generate/generators.py"},
     "robustness": {_LOCKS, _VERDICTS, _PAIRS},
-    **{stage: {_LOCKS, _SHARDS, _PAIRS} for stage in ("score", "calibrate", "compare", "report")},
+    **{stage: {_LOCKS, _SHARDS, _PAIRS} for stage in ("score", "calibrate", "report")},
+    "compare": {_LOCKS, _SHARDS, _PAIRS, "tract_core/compare/revisions.py"},
 }
 """Modules of a declared room that a script does not import: changing one reruns these stages for nothing."""
 

@@ -19,6 +19,7 @@ SECTIONS = {
     section.partition("\n")[0]: re.findall(r"^```sh ?(\w*)\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
     for section in re.split(r"^#+ ", PAGE, flags=re.MULTILINE)[1:]
 }
+BRANCHES = ("lambda-2", "main")
 CHEAP = {"score", "calibrate", "compare", "report"}
 VARIANT = {"train_stage2", "infer", *CHEAP}
 
@@ -81,15 +82,40 @@ def test_start(walk):
 
 def test_a_variant_is_compared_and_becomes_a_branch(walk):
     shown = walk.section("Compare a variant")
-    run, show, diff, _, *_, branches = shown.values()
+    run, show, diff, paired, _, *_, branches = shown.values()
     assert ran(run) == VARIANT
     assert "lambda_2" in show
     assert "artifacts/" not in show
     assert "tract.rail.rmse" in diff
     assert "tract.rail.rmse" in branches
+    first, *numbers = paired.splitlines()
+    assert first == "diff: row tract here minus tract at HEAD, on the same 6 examples of 5 tasks:"
+    metrics = [json.loads(walk.first.run("git", "show", f"{where}:metrics/tract.json").stdout) for where in BRANCHES]
+    by = metrics[0]["demo"]["rail"]["rmse"] - metrics[1]["demo"]["rail"]["rmse"]
+    assert by != 0
+    assert re.fullmatch(rf"  demo +RMSE  {re.escape(f'{by:+.3f}')} \(.* to .*\), p .*", numbers[1].partition(";")[0])
     assert walk.first.changed() == set()
     headline = json.loads((walk.first.folder / "metrics/headline/tract.json").read_text())
     assert set(headline["tract"]) == {"rail", "sampled", "bad_cots"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lost", "told"),
+    [
+        (["nothere"], False, "nothere: unknown Git revision 'nothere'"),
+        (["HEAD", "--row", "b4"], False, "row b4: no predictions for training seed 42; `dvc repro` makes them"),
+        (["HEAD"], True, "data are in DVC's cache or remote"),
+    ],
+)
+def test_a_revision_without_the_judge_or_its_data_is_refused(clone, arguments, lost, told):
+    clone.run("git", "add", "-A")
+    clone.run("git", "commit", "-qm", "First run")
+    if lost:
+        shutil.rmtree(clone.folder / ".dvc/cache")
+    refused = clone.run("python", "-m", "pipeline.diff", *arguments, check=False)
+    assert refused.returncode == 2
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_the_points_of_figure_2_are_queued_and_overlaid(walk):
