@@ -94,6 +94,8 @@ def test_a_variant_is_compared_and_becomes_a_branch(walk):
     by = metrics[0]["demo"]["rail"]["rmse"] - metrics[1]["demo"]["rail"]["rmse"]
     assert by != 0
     assert re.fullmatch(rf"  demo +RMSE  {re.escape(f'{by:+.3f}')} \(.* to .*\), p .*", numbers[1].partition(";")[0])
+    # Back on main, and by the experiment's own name.
+    assert f"RMSE  {-by:+.3f} (" in walk.first.run("python", "-m", "pipeline.diff", "lambda_2").stdout
     assert walk.first.changed() == set()
     headline = json.loads((walk.first.folder / "metrics/headline/tract.json").read_text())
     assert set(headline["tract"]) == {"rail", "sampled", "bad_cots"}

@@ -1,8 +1,8 @@
 """The logs of the trainings behind the judge: which they are, and one figure for each."""
 
 import csv
-import statistics
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from tract_core.base import places
 from tract_core.base.rows import COOL
 from tract_core.report.cells import finite
 from tract_core.report.figures import INK, SERIES, Panel
+from tract_core.score.paper_lines import MEAN
 
 MOST_POINTS = 100
 """Of a line; with more steps each point is the mean of some."""
@@ -49,6 +50,36 @@ def panels(logs: Logs) -> list[Panel]:
     ]
 
 
+def ending(logs: Logs, statistics: Mapping[str, Any]) -> str:
+    """What the judge's squared error at the end of its training says beside that on the benchmarks, in sentences.
+
+    Empty where there is no such number, or the judge is not read by its expected score.
+    """
+    judge = statistics["judge"]
+    if judge is None or judge["predictor"] != "rail":
+        return ""
+    log_of_seed = logs.get(judge["row"].removeprefix(COOL), {}).values()
+    ends = [line for log in log_of_seed for line in log[-max(1, len(log) // 10) :]]
+    learnt = [value for line in ends if (value := finite(line.get("squared_error"))) is not None]
+    unseen = {
+        cell["bench"]: cell["value"] ** 2
+        for cell in statistics["cells"]
+        if (cell["row"], cell["predictor"], cell["metric"]) == (judge["row"], "rail", "rmse")
+        if cell["bench"] != MEAN and finite(cell["value"]) is not None
+    }
+    if not learnt or not unseen:
+        return ""
+    named = ", ".join(f"{value:.2f} on {bench}" for bench, value in unseen.items())
+    found = f"Squared error in the last tenth of the judge's training: {fmean(learnt):.2f}; afterwards {named}."
+    return f"{found} {_UNFINISHED}" if fmean(learnt) >= fmean(unseen.values()) else found
+
+
+_UNFINISHED = (
+    "It scores what it learns from no better than what it never saw, so its examples could teach it more: raise "
+    "train.epochs, or let stage 2 go on (row longer, docs/rows.md)."
+)
+
+
 def _read(file: Any) -> list[dict[str, float]]:
     with open(file, encoding="utf-8", newline="") as lines:
         return [{name: float(value) for name, value in line.items() if value} for line in csv.DictReader(lines)]
@@ -76,5 +107,5 @@ def _means(log: Sequence[Mapping[str, float]], part: str, width: int) -> tuple[l
     """Steps and values of one line; steps without a finite value of this part do not count."""
     points = [(line["step"], line[part]) for line in log if finite(line.get(part)) is not None]
     groups = [points[start : start + width] for start in range(0, len(points), width)]
-    means = [tuple(map(statistics.fmean, zip(*group, strict=True))) for group in groups]
+    means = [tuple(map(fmean, zip(*group, strict=True))) for group in groups]
     return [step for step, _ in means], [value for _, value in means]

@@ -74,7 +74,7 @@ def of_judge(
             panels=meaning.panels(found, values_Y),
             folded=meaning.in_numbers(found),
         ),
-        Section(id="training", title="Training", panels=loss.panels(logs)),
+        Section(id="training", title="Training", says=loss.ending(logs, statistics), panels=loss.panels(logs)),
         Section(
             id="rounds",
             title="Rounds of reinforcement learning",

@@ -60,3 +60,36 @@ def test_a_long_training_is_drawn_by_means_and_says_so():
 
 def test_an_empty_log_is_no_figure():
     assert loss.panels({"a1": {}, "tract": {42: []}}) == []
+
+
+def of_judge(rmse, *, row="tract", read="rail"):
+    cells = [
+        {"row": row, "predictor": "rail", "metric": "rmse", "bench": bench, "value": value}
+        for bench, value in [*rmse.items(), ("mean", 9.0)]
+    ]
+    return {"judge": {"row": row, "predictor": read}, "cells": cells}
+
+
+def test_a_judge_that_scores_its_training_examples_no_better_than_others_is_said_to_be_unfinished():
+    """Squared error 2 / step: in the last two of 20 steps .10 and .11, in the last one of 10 .20; mean .135."""
+    logs = made.logs()
+    finished = "Squared error in the last tenth of the judge's training: 0.14; afterwards 0.25 on demo."
+    assert loss.ending(logs, of_judge({"demo": 0.5})) == finished
+    unfinished = loss.ending(logs, of_judge({"demo": 0.3, "flask": None}))
+    assert unfinished.startswith(
+        "Squared error in the last tenth of the judge's training: 0.14; afterwards 0.09 on demo. It"
+    )
+    assert "raise train.epochs" in unfinished
+    two = loss.ending(logs, of_judge({"demo": 0.3, "flask": 0.5}))  # .17 in the mean
+    assert two.endswith("afterwards 0.09 on demo, 0.25 on flask.")
+    assert loss.ending(logs, of_judge({"demo": 0.3}, row="cool_tract")) == unfinished
+
+
+def test_without_its_training_or_its_numbers_nothing_is_said_of_a_judge():
+    logs = made.logs()
+    assert loss.ending(logs, {"judge": None, "cells": []}) == ""
+    assert loss.ending(logs, of_judge({"demo": None})) == ""
+    assert loss.ending(logs, of_judge({"demo": 0.3}, read="sampled")) == ""  # its expected score was not trained
+    assert loss.ending(logs, of_judge({"demo": 0.3}, row="b3")) == ""
+    assert loss.ending({"tract": {42: []}}, of_judge({"demo": 0.3})) == ""
+    assert loss.ending({"tract": {42: [{"step": 1.0, "loss": 2.0}]}}, of_judge({"demo": 0.3})) == ""
