@@ -28,10 +28,16 @@ def start(clone, stage="train_stage1", begun="work/training/*/step_000000[0-4][1
         stderr=subprocess.STDOUT,
         text=True,
     )
+    # Found before it has begun: a busy machine that looks for it afterwards can find it at its end.
+    (process, *_) = wait_for(lambda: processes(f"python -m pipeline.{stage} ", clone.folder))
     wait_for(lambda: list(clone.folder.glob(begun)))
-    found = subprocess.run(["pgrep", "-f", f"pipeline.{stage}"], capture_output=True, text=True, check=True)
-    stages = [int(line) for line in found.stdout.split() if running_in(int(line), clone.folder)]
-    return dvc, stages[-1]
+    return dvc, process
+
+
+def processes(command, folder):
+    """Those whose command begins so, in a working directory; not the shell that starts them."""
+    found = subprocess.run(["pgrep", "-f", f"^{command}"], capture_output=True, text=True).stdout
+    return [int(line) for line in found.split() if running_in(int(line), folder)]
 
 
 def running_in(process, folder):
@@ -42,10 +48,10 @@ def running_in(process, folder):
 
 
 def wait_for(condition):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.1)
+    for _ in range(12_000):
+        if found := condition():
+            return found
+        time.sleep(0.01)
     raise AssertionError("did not happen within two minutes")
 
 
