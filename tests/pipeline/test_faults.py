@@ -18,7 +18,11 @@ def long(clone):
     return clone
 
 
-def start(clone, stage="train_stage1", begun="work/training/*/step_000000[0-4][1-9]"):
+# Not `*`, which also stands for `.NAME.removed`: at its start a training takes away what an earlier one has left.
+CHECKPOINT = "work/training/[0-9a-f]*/step_000000[0-4][1-9]"
+
+
+def start(clone, stage="train_stage1", begun=CHECKPOINT):
     """`dvc repro STAGE` in a process of its own, once there are files of these names; and the stage's process."""
     dvc = subprocess.Popen(
         ["dvc", "repro", stage],
